@@ -1,0 +1,1 @@
+"""Recognizer: decode, batch, classify, publish."""

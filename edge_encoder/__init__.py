@@ -1,0 +1,1 @@
+"""Camera device: capture, faces, analysis transform, payload, uplink."""

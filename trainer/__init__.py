@@ -1,0 +1,1 @@
+"""Offline training of codec and classifier, evaluation and export."""
