@@ -1,0 +1,203 @@
+"""A bundle: one immutable folder that holds everything that coding and recognising a face need.
+
+    manifest.json     its SHA-256 is the bundle id; it holds the SHA-256 of every other file
+    analysis.onnx     edge: face uint8 (N, 1, H, W) -> y float32 (N, C, h, w)
+    tables.npz        both: integer CDFs of the symbols, rint(y)
+    classifier.onnx   cloud: symbols int32 (N, C, h, w) -> probabilities float32 (N, expressions)
+    synthesis.onnx    cloud: symbols -> face uint8 (N, 1, H, W)
+    probe.npz         what the bundle must answer, see mien.probe
+    MODEL_CARD.md     measured figures, in words
+
+No file is used before its size and hash are checked.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mien.bitstream import Limits, bundle_tag
+from mien.codec import ChunkCodec
+from mien.errors import BundleHashError, ManifestError, UnknownBundleError
+from mien.manifest import (
+    MAX_FILE_BYTES,
+    MAX_MANIFEST_BYTES,
+    FileEntry,
+    ImageSpec,
+    LatentSpec,
+    Manifest,
+    is_plain_name,
+)
+from mien.tables import CdfTables
+
+MANIFEST = "manifest.json"
+EDGE_FILES = (MANIFEST, "analysis.onnx", "tables.npz")
+ALL_FILES = (*EDGE_FILES, "classifier.onnx", "synthesis.onnx", "probe.npz", "MODEL_CARD.md")
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle whose required files were verified when it was loaded."""
+
+    folder: Path
+    bundle_id: str
+    manifest: Manifest
+    tables: CdfTables
+
+    def codec(self, limits: Limits | None = None) -> ChunkCodec:
+        """Return a codec for chunks of this bundle."""
+        return ChunkCodec(self.tables, self.bundle_id, limits)
+
+    def path(self, name: str) -> Path:
+        """Return where a file of the bundle lies. Raises ManifestError when it has no such file."""
+        self._entry(name)
+        return self.folder / name
+
+    def read(self, name: str) -> bytes:
+        """Return the bytes of a file, verified as they are read.
+
+        Raises ManifestError when the bundle has no such file, BundleHashError when the file is
+        missing or another one.
+        """
+        entry = self._entry(name)
+        data = _read_bounded(self.folder / name, MAX_FILE_BYTES)
+        _verify(self.folder / name, data, entry)
+        return data
+
+    def _entry(self, name: str) -> FileEntry:
+        if name == MANIFEST:
+            data = _read_bounded(self.folder / MANIFEST, MAX_MANIFEST_BYTES)
+            return FileEntry(self.bundle_id, len(data))
+        return _entry(self.manifest, name)
+
+
+def load_bundle(
+    folder: Path, files: Sequence[str] = EDGE_FILES, bundle_id: str | None = None
+) -> Bundle:
+    """Load the bundle in a folder, and verify the files that will be used.
+
+    files: those that must be there, tables.npz in any case.
+    bundle_id: the id that it must have, if that is known.
+    Raises ManifestError, BundleHashError, TablesError.
+    """
+    data = _read_bounded(folder / MANIFEST, MAX_MANIFEST_BYTES)
+    found_id = hashlib.sha256(data).hexdigest()
+    if bundle_id is not None and found_id != bundle_id:
+        raise BundleHashError(f"{folder} holds bundle {found_id}, expected was {bundle_id}")
+    manifest = Manifest.from_json(data)
+    verified = {
+        name: _verified(folder / name, _entry(manifest, name))
+        for name in dict.fromkeys((*files, "tables.npz"))
+        if name != MANIFEST
+    }
+    tables = CdfTables.load(verified["tables.npz"])
+    if tables.shape != manifest.latent.shape:
+        raise ManifestError(
+            f"{folder}: the tables are for latents of {tables.shape}, "
+            f"the manifest says {manifest.latent.shape}"
+        )
+    return Bundle(folder, found_id, manifest, tables)
+
+
+def write_manifest(
+    folder: Path,
+    *,
+    name: str,
+    created: str,
+    expressions: Sequence[str],
+    image: ImageSpec,
+    latent: LatentSpec,
+    figures: Mapping[str, Any],
+    files: Sequence[str] = ALL_FILES,
+) -> str:
+    """Write manifest.json for the files that lie in a folder, and return the bundle id.
+
+    Raises ManifestError when what it says could not be read back.
+    """
+    entries = {}
+    for file in files:
+        if file != MANIFEST:
+            data = _read_bounded(folder / file, MAX_FILE_BYTES)
+            entries[file] = FileEntry(hashlib.sha256(data).hexdigest(), len(data))
+    manifest = Manifest(name, created, tuple(expressions), image, latent, figures, entries)
+    data = manifest.to_json()
+    Manifest.from_json(data)
+    (folder / MANIFEST).write_bytes(data)
+    return hashlib.sha256(data).hexdigest()
+
+
+class BundleRepository:
+    """The bundles of a folder: those in its sub-folders, or the one that it is itself.
+
+    bundles: verified, the preferred one first: the latest created, of equals the last by name.
+    """
+
+    def __init__(self, folder: Path, files: Sequence[str] = ALL_FILES) -> None:
+        folders = [folder] if (folder / MANIFEST).is_file() else _bundle_folders(folder)
+        if not folders:
+            raise UnknownBundleError(
+                f"there is no bundle in {folder}: "
+                f"a bundle is a folder with a {MANIFEST}, made by `mien-train export`"
+            )
+        bundles = [load_bundle(found, files) for found in folders]
+        bundles.sort(key=lambda bundle: (bundle.manifest.created, bundle.folder.name), reverse=True)
+        self.bundles = tuple(bundles)
+        self._by_id = {bundle.bundle_id: bundle for bundle in reversed(bundles)}
+
+    @property
+    def preferred(self) -> Bundle:
+        """The bundle to use where there is a choice."""
+        return self.bundles[0]
+
+    def get(self, bundle_id: str) -> Bundle:
+        """Return the bundle of an id. Raises UnknownBundleError."""
+        if bundle_id not in self._by_id:
+            known = ", ".join(known_id[:12] for known_id in self._by_id)
+            raise UnknownBundleError(f"bundle {bundle_id[:64]!r} is not here; there are: {known}")
+        return self._by_id[bundle_id]
+
+    def with_tag(self, tag: int) -> tuple[Bundle, ...]:
+        """Return the bundles that a payload's tag can mean: nearly always one or none."""
+        return tuple(b for b in self._by_id.values() if bundle_tag(b.bundle_id) == tag)
+
+
+def _bundle_folders(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    return sorted(found.parent for found in folder.glob(f"*/{MANIFEST}"))
+
+
+def _entry(manifest: Manifest, name: str) -> FileEntry:
+    if not is_plain_name(name) or name not in manifest.files:
+        raise ManifestError(f"bundle {manifest.name!r} has no file {name!r}")
+    return manifest.files[name]
+
+
+def _verified(path: Path, entry: FileEntry) -> bytes:
+    data = _read_bounded(path, MAX_FILE_BYTES)
+    _verify(path, data, entry)
+    return data
+
+
+def _verify(path: Path, data: bytes, entry: FileEntry) -> None:
+    found = hashlib.sha256(data).hexdigest()
+    if len(data) != entry.bytes or found != entry.sha256:
+        raise BundleHashError(
+            f"{path} is not the file that the manifest names: {len(data)} bytes with SHA-256 "
+            f"{found[:12]}…, expected {entry.bytes} with {entry.sha256[:12]}…; get it again"
+        )
+
+
+def _read_bounded(path: Path, largest: int) -> bytes:
+    """Read a regular file that is no larger than it may be."""
+    try:
+        if not path.is_file():
+            raise BundleHashError(f"{path} is missing or is not a file")
+        with path.open("rb") as stream:
+            data = stream.read(largest + 1)
+    except OSError as error:
+        raise BundleHashError(f"{path} cannot be read: {error}") from error
+    if len(data) > largest:
+        raise BundleHashError(f"{path} has more than {largest} bytes")
+    return data

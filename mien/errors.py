@@ -1,0 +1,140 @@
+"""The domain errors of both ends.
+
+Every class has a stable `code`: one word of a bounded set, which goes to the wire
+(`ItemError.code`) and into metric labels. Messages say what was expected, what came, and what to
+do. Which gRPC status an error becomes is the recognizer's business, not theirs.
+"""
+
+from typing import ClassVar
+
+
+class MienError(Exception):
+    """Root of everything that mien raises on purpose."""
+
+    code: ClassVar[str] = "mien"
+
+
+class BitstreamError(MienError):
+    """A payload cannot be decoded."""
+
+    code = "bitstream"
+
+
+class TruncatedError(BitstreamError):
+    """The payload is shorter than its header."""
+
+    code = "truncated"
+
+
+class ChecksumError(BitstreamError):
+    """The payload's bytes are not those that were sent."""
+
+    code = "checksum_mismatch"
+
+
+class VersionError(BitstreamError):
+    """The payload is written in a version that is not read here."""
+
+    code = "unsupported_version"
+
+
+class WrongBundleError(BitstreamError):
+    """The payload was coded with another bundle."""
+
+    code = "wrong_bundle"
+
+
+class LimitError(BitstreamError):
+    """The payload is, or declares itself, larger than is allowed."""
+
+    code = "limit_exceeded"
+
+
+class MalformedError(BitstreamError):
+    """The checksum holds and yet no encoder wrote this payload."""
+
+    code = "malformed"
+
+
+class EncodeError(MienError, ValueError):
+    """Faces that no chunk can carry were given to the encoder."""
+
+    code = "not_encodable"
+
+
+class SymbolRangeError(EncodeError):
+    """A symbol lies beyond what an escape can carry."""
+
+    code = "symbol_range"
+
+
+class BundleError(MienError):
+    """A bundle cannot be used."""
+
+    code = "bundle"
+
+
+class ManifestError(BundleError):
+    """The manifest, or a file whose form it fixes, is not as it must be."""
+
+    code = "bad_manifest"
+
+
+class TablesError(BundleError):
+    """The integer CDF tables are not valid."""
+
+    code = "bad_tables"
+
+
+class BundleHashError(BundleError):
+    """A file is missing or is not the one that the manifest names."""
+
+    code = "bundle_hash_mismatch"
+
+
+class UnknownBundleError(BundleError):
+    """No bundle of that id is here."""
+
+    code = "unknown_bundle"
+
+
+class ProbeError(BundleError):
+    """The bundle does not do on this machine what it did where it was made."""
+
+    code = "probe_failed"
+
+
+class ProtocolError(MienError):
+    """The other side broke the stream contract."""
+
+    code = "protocol"
+
+
+class OverloadedError(MienError):
+    """More came than was granted or than there is room for."""
+
+    code = "overloaded"
+
+
+class ReconstructionDisabledError(MienError):
+    """Viewable images were asked for, and the operator has not allowed them."""
+
+    code = "reconstruction_disabled"
+
+
+class UnavailableError(MienError):
+    """A service cannot be reached."""
+
+    code = "unavailable"
+
+
+class ConfigError(MienError, ValueError):
+    """A setting is wrong; the message names the field."""
+
+    code = "bad_config"
+
+
+class SourceError(MienError):
+    """Frames cannot be read from the source."""
+
+    code = "source"

@@ -1,0 +1,170 @@
+"""The frozen integer CDFs by which a latent is coded: one for each (channel, row, column).
+
+Faces are aligned, so statistics differ by position, and a prior per position needs no side
+information. The tables are made once, at export, from the trained prior (`integer_cdf`); services
+only read them, and no float decides how bytes are read.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import fsum, prod
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from mien.errors import ManifestError, TablesError
+from mien.npz import read_npz, write_npz
+from mien.range_coder import MAX_SYMBOL, PRECISION, TOTAL, Row
+
+_MAX_POSITIONS = 1 << 14
+_MAX_BINS = 1 << 12
+_ARRAYS = {"cdf": ("<u4", 2), "sizes": ("<i4", 1), "offsets": ("<i4", 1), "shape": ("<i4", 1)}
+_MAX_FILE_BYTES = 16 << 20
+
+
+@dataclass(frozen=True, eq=False)
+class CdfTables:
+    """One integer CDF for each of the L = C·H·W positions of a latent, in C order.
+
+    cdf: uint32 (L, K + 1), cumulative counts of each row, from 0 to 65536; rows are padded with
+        65536 behind their last bin.
+    sizes: int32 (L,), bins of each row, from 2 to K. The last one is the escape, for all symbols
+        that have no bin.
+    offsets: int32 (L,), the symbol that bin 0 stands for; the others follow it.
+    shape: (C, H, W).
+
+    Raises TablesError when any of this does not hold.
+    """
+
+    cdf: NDArray[np.uint32]
+    sizes: NDArray[np.int32]
+    offsets: NDArray[np.int32]
+    shape: tuple[int, int, int]
+
+    def __post_init__(self) -> None:
+        _check(self.cdf, self.sizes, self.offsets, self.shape)
+        for array in (self.cdf, self.sizes, self.offsets):
+            array.setflags(write=False)
+
+    @classmethod
+    def from_pmfs(
+        cls, pmfs: Sequence[ArrayLike], offsets: Sequence[int], shape: tuple[int, int, int]
+    ) -> "CdfTables":
+        """Make tables from one probability mass function for each position.
+
+        pmfs: L arrays; element i is the probability of symbol offset + i, the last one that of
+            all symbols without a bin. They need not sum to one.
+        """
+        rows = [integer_cdf(pmf) for pmf in pmfs]
+        bins = max((len(row) for row in rows), default=1) - 1
+        cdf = np.full((len(rows), bins + 1), TOTAL, np.uint32)
+        for index, row in enumerate(rows):
+            cdf[index, : len(row)] = row
+        sizes = np.array([len(row) - 1 for row in rows], np.int32)
+        return cls(cdf, sizes, np.array(offsets, np.int32), shape)
+
+    @classmethod
+    def load(cls, data: bytes) -> "CdfTables":
+        """Read what `save` wrote. Raises TablesError for anything else."""
+        try:
+            arrays = read_npz(data, _ARRAYS, _MAX_FILE_BYTES)
+        except ManifestError as error:
+            raise TablesError(str(error)) from error
+        if arrays["shape"].size != 3:
+            raise TablesError(f"a latent has 3 dimensions, not {arrays['shape'].size}")
+        channels, height, width = (int(size) for size in arrays["shape"].tolist())
+        return cls(
+            arrays["cdf"].astype(np.uint32),
+            arrays["sizes"].astype(np.int32),
+            arrays["offsets"].astype(np.int32),
+            (channels, height, width),
+        )
+
+    def save(self, path: Path) -> None:
+        """Write the tables as .npz; equal tables give equal bytes."""
+        arrays = {
+            "cdf": self.cdf.astype("<u4"),
+            "sizes": self.sizes.astype("<i4"),
+            "offsets": self.offsets.astype("<i4"),
+            "shape": np.array(self.shape, "<i4"),
+        }
+        path.write_bytes(write_npz(arrays))
+
+    def rows(self) -> list[Row]:
+        """Return the CDFs in the form that the range coder wants."""
+        return [
+            Row(cdf[: size + 1], offset)
+            for cdf, size, offset in zip(
+                self.cdf.tolist(), self.sizes.tolist(), self.offsets.tolist(), strict=True
+            )
+        ]
+
+    def ideal_bits(self, symbols: NDArray[np.int32]) -> float:
+        """Return what symbols cost by these very tables, escapes included.
+
+        symbols: int32 (..., C, H, W).
+        """
+        flat = symbols.reshape(-1, len(self.sizes)).astype(np.int64)
+        index = flat - self.offsets
+        escape = self.sizes.astype(np.int64) - 1
+        outside = (index < 0) | (index >= escape)
+        bins = np.where(outside, escape, index)
+        row = np.arange(len(self.sizes))
+        counts = self.cdf[row, bins + 1].astype(np.float64) - self.cdf[row, bins]
+        bits = float(np.sum(PRECISION - np.log2(counts)))
+        distance = np.where(index < 0, -2 * index - 1, 2 * (index - escape))[outside]
+        # Exp-Golomb of order 0: 2·floor(log2(distance + 1)) + 1 bits.
+        return bits + float(np.sum(2 * np.floor(np.log2(distance + 1)) + 1))
+
+
+def integer_cdf(pmf: ArrayLike) -> NDArray[np.uint32]:
+    """Round a probability mass function to counts that sum to 65536, each at least 1.
+
+    pmf: float64 (bins,), not negative, with a positive sum.
+    Returns the cumulative counts, uint32 (bins + 1,), from 0 to 65536. The same floats give the
+    same counts everywhere. Raises TablesError when there is no such rounding.
+    """
+    mass = np.asarray(pmf, np.float64)
+    if mass.ndim != 1 or not 2 <= mass.size <= _MAX_BINS:
+        raise TablesError(f"a pmf has 2 to {_MAX_BINS} bins in one dimension, not {mass.shape}")
+    total = fsum(mass.tolist())
+    if not np.all(mass >= 0) or not 0 < total < float("inf"):
+        raise TablesError("a pmf is finite, not negative, and has a positive sum")
+    exact = mass / total * TOTAL
+    counts = np.maximum(np.floor(exact).astype(np.int64), 1)
+    missing = TOTAL - int(counts.sum())
+    if missing > 0:
+        counts[np.argsort(counts - exact, kind="stable")[:missing]] += 1
+    while missing < 0:  # bins raised to 1 are paid by the largest, where a count is worth least
+        largest = int(np.argmax(counts))
+        paid = min(-missing, max(1, int(counts[largest]) // 64))
+        counts[largest] -= paid
+        missing += paid
+    return np.concatenate([[0], np.cumsum(counts)]).astype(np.uint32)
+
+
+def _check(
+    cdf: NDArray[np.uint32],
+    sizes: NDArray[np.int32],
+    offsets: NDArray[np.int32],
+    shape: tuple[int, int, int],
+) -> None:
+    positions = prod(shape)
+    if len(shape) != 3 or min(shape) < 1 or positions > _MAX_POSITIONS:
+        raise TablesError(f"a latent is (C, H, W) of 1 to {_MAX_POSITIONS} positions, not {shape}")
+    if cdf.dtype != np.uint32 or sizes.dtype != np.int32 or offsets.dtype != np.int32:
+        raise TablesError("tables are uint32 CDFs with int32 sizes and offsets")
+    if cdf.ndim != 2 or not cdf.shape[:1] == sizes.shape == offsets.shape == (positions,):
+        raise TablesError(f"{positions} positions need as many rows, sizes and offsets")
+    bins = cdf.shape[1] - 1
+    if not 2 <= bins <= _MAX_BINS or sizes.min() < 2 or sizes.max() > bins:
+        raise TablesError(f"a row has 2 to {_MAX_BINS} bins, and no more than there are columns")
+    used = np.arange(bins) < sizes[:, None]
+    steps = np.diff(cdf.astype(np.int64), axis=1)
+    if cdf[:, 0].any() or (cdf[:, -1] != TOTAL).any() or (steps < used).any():
+        raise TablesError("a row must rise from 0 to 65536, by at least 1 a bin")
+    if (steps[~used] != 0).any():
+        raise TablesError("a row must be padded with 65536 behind its last bin")
+    if offsets.min() < -MAX_SYMBOL or (offsets.astype(np.int64) + sizes - 2).max() > MAX_SYMBOL:
+        raise TablesError(f"the symbols of the bins must be within ±{MAX_SYMBOL}")
