@@ -110,6 +110,12 @@ class ProtocolError(MienError):
     code = "protocol"
 
 
+class SupersededError(MienError):
+    """A newer stream of the same device and epoch has taken over."""
+
+    code = "superseded"
+
+
 class OverloadedError(MienError):
     """More came than was granted or than there is room for."""
 
