@@ -51,7 +51,7 @@ class Bundle:
 
     def path(self, name: str) -> Path:
         """Return where a file of the bundle lies. Raises ManifestError when it has no such file."""
-        self._entry(name)
+        self.entry(name)
         return self.folder / name
 
     def read(self, name: str) -> bytes:
@@ -60,12 +60,16 @@ class Bundle:
         Raises ManifestError when the bundle has no such file, BundleHashError when the file is
         missing or another one.
         """
-        entry = self._entry(name)
+        entry = self.entry(name)
         data = _read_bounded(self.folder / name, MAX_FILE_BYTES)
         _verify(self.folder / name, data, entry)
         return data
 
-    def _entry(self, name: str) -> FileEntry:
+    def entry(self, name: str) -> FileEntry:
+        """Return the size and SHA-256 of a file, also of manifest.json, whose hash is the id.
+
+        Raises ManifestError when the bundle has no such file.
+        """
         if name == MANIFEST:
             data = _read_bounded(self.folder / MANIFEST, MAX_MANIFEST_BYTES)
             return FileEntry(self.bundle_id, len(data))
