@@ -10,13 +10,11 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.bitstream import Box, EncodedFace, Envelope, Limits
+from mien.bitstream import EncodedFace, Envelope, Limits
 from mien.errors import EncodeError, LimitError, MalformedError, SymbolRangeError
 from mien.range_coder import MAX_SYMBOL, BitCounter, RangeDecoder, RangeEncoder
 from mien.side_information import SideInformationReader, SideInformationWriter
 from mien.tables import CdfTables
-
-__all__ = ["Box", "ChunkCodec", "EncodedFace", "Limits"]
 
 
 class ChunkCodec:

@@ -58,10 +58,12 @@ class Probe:
 
 
 def golden_payloads(tables: CdfTables, symbols: NDArray[np.int32]) -> tuple[bytes, ...]:
-    """Code symbols, int32 (P, C, H, W), for a probe: eight faces a chunk."""
+    """Code symbols, int32 (P, C, H, W), for a probe: eight faces a chunk, on tracks that move."""
     codec = ChunkCodec(tables, GOLDEN_ID)
-    box = Box(0, 0, 48, 48)
-    faces = [EncodedFace(i * _STEP_MS, 1, box, latent) for i, latent in enumerate(symbols)]
+    faces = [
+        EncodedFace(i * _STEP_MS, i // 5, Box(10 + 2 * i, 20 - i, 80 + i // 2, 90), latent)
+        for i, latent in enumerate(symbols)
+    ]
     starts = range(0, len(faces), _CHUNK_FACES)
     return tuple(codec.encode(faces[start : start + _CHUNK_FACES]) for start in starts)
 

@@ -48,20 +48,19 @@ class CdfTables:
             array.setflags(write=False)
 
     @classmethod
-    def from_pmfs(
-        cls, pmfs: Sequence[ArrayLike], offsets: Sequence[int], shape: tuple[int, int, int]
+    def from_rows(
+        cls, rows: Sequence[ArrayLike], offsets: Sequence[int], shape: tuple[int, int, int]
     ) -> "CdfTables":
-        """Make tables from one probability mass function for each position.
+        """Make tables from the CDF of each position, as `integer_cdf` returns them.
 
-        pmfs: L arrays; element i is the probability of symbol offset + i, the last one that of
-            all symbols without a bin. They need not sum to one.
+        rows: L arrays of cumulative counts; the last bin of each is its escape.
+        offsets: the symbol of bin 0 of each row.
         """
-        rows = [integer_cdf(pmf) for pmf in pmfs]
-        bins = max((len(row) for row in rows), default=1) - 1
-        cdf = np.full((len(rows), bins + 1), TOTAL, np.uint32)
-        for index, row in enumerate(rows):
+        cdfs = [np.asarray(row, np.uint32) for row in rows]
+        cdf = np.full((len(cdfs), max(map(len, cdfs), default=0)), TOTAL, np.uint32)
+        for index, row in enumerate(cdfs):
             cdf[index, : len(row)] = row
-        sizes = np.array([len(row) - 1 for row in rows], np.int32)
+        sizes = np.array([len(row) - 1 for row in cdfs], np.int32)
         return cls(cdf, sizes, np.array(offsets, np.int32), shape)
 
     @classmethod
@@ -121,7 +120,8 @@ class CdfTables:
 def integer_cdf(pmf: ArrayLike) -> NDArray[np.uint32]:
     """Round a probability mass function to counts that sum to 65536, each at least 1.
 
-    pmf: float64 (bins,), not negative, with a positive sum.
+    pmf: float64 (bins,), not negative, with a positive sum; for a row of tables the last bin is
+        the escape, the probability of all symbols without a bin.
     Returns the cumulative counts, uint32 (bins + 1,), from 0 to 65536. The same floats give the
     same counts everywhere. Raises TablesError when there is no such rounding.
     """

@@ -16,8 +16,8 @@ from onnx import TensorProto, helper, numpy_helper
 from mien.bundle import ALL_FILES, Bundle, load_bundle, write_manifest
 from mien.manifest import ImageSpec, LatentSpec
 from mien.probe import Probe, golden_payloads
-from mien.schematic import schematic_faces
-from mien.tables import CdfTables
+from mien.tables import CdfTables, integer_cdf
+from tests.support.schematic import schematic_faces
 
 EXPRESSIONS = (
     "neutral",
@@ -65,11 +65,11 @@ def make_tiny_bundle(folder: Path, name: str = "tiny", created: str = "2026-01-0
 def tiny_tables() -> CdfTables:
     """Two-sided geometric tables, wider for the channels that carry more."""
     symbols = np.arange(-12, 13)
-    pmfs = []
+    rows = []
     for channel in range(SHAPE[0]):
         mass = 2.0 ** (-np.abs(symbols) / (4.0 / (channel + 1)))
-        pmfs += [np.append(mass / mass.sum(), 1e-3)] * (SHAPE[1] * SHAPE[2])
-    return CdfTables.from_pmfs(pmfs, [-12] * len(pmfs), SHAPE)
+        rows += [integer_cdf(np.append(mass / mass.sum(), 1e-3))] * (SHAPE[1] * SHAPE[2])
+    return CdfTables.from_rows(rows, [-12] * len(rows), SHAPE)
 
 
 def tiny_symbols(count: int, seed: int = 0) -> NDArray[np.int32]:

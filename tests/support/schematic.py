@@ -1,4 +1,4 @@
-"""Drawn faces, for probes and tests: what can be published without anybody's picture."""
+"""Drawn faces: what tests need of a face, without anybody's picture."""
 
 import numpy as np
 from numpy.typing import NDArray

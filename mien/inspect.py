@@ -1,0 +1,118 @@
+"""What is in a payload or in a bundle, in words for people."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mien.bitstream import HEADER_BYTES, EncodedFace, Limits, bundle_tag, payload_tag
+from mien.bundle import MANIFEST, Bundle, BundleRepository, load_bundle
+from mien.errors import ChecksumError, SourceError, UnknownBundleError
+from mien.range_coder import TOTAL
+from mien.tables import CdfTables
+
+
+def describe(path: Path, bundles: BundleRepository | None = None) -> str:
+    """Describe a payload file, or a bundle by its folder or manifest.
+
+    bundles: where the faces of a payload are decoded with; without, only its header is read.
+    Raises SourceError when nothing is there, BitstreamError for a payload that cannot be decoded,
+    UnknownBundleError when its bundle is not among bundles, BundleError for a damaged bundle.
+    """
+    if path.is_dir():
+        return describe_bundle(path)
+    if path.name == MANIFEST:
+        return describe_bundle(path.parent)
+    try:
+        with path.open("rb") as stream:
+            payload = stream.read(Limits().max_chunk_bytes + 1)
+    except OSError as error:
+        raise SourceError(f"{path} cannot be read: {error.strerror}") from error
+    return describe_payload(payload, bundles)
+
+
+def describe_payload(payload: bytes, bundles: BundleRepository | None = None) -> str:
+    """Describe the bytes of one payload; raises as `describe` does."""
+    tag = payload_tag(payload)
+    lines = [
+        f"chunk of {len(payload)} bytes: header {HEADER_BYTES}, body {len(payload) - HEADER_BYTES}",
+        f"  coded with a bundle whose id starts {tag:03x}",
+    ]
+    if bundles is None:
+        lines.append("  give its bundle to check the checksum and see the faces")
+        return "\n".join(lines)
+    bundle, faces = _decode(payload, bundles)
+    lines += [
+        f"  bundle {bundle.manifest.name}, {bundle.bundle_id}",
+        f"  checksum holds; {_count(len(faces), 'face')}, "
+        f"{len(payload) / len(faces):.1f} bytes each",
+    ]
+    for index, face in enumerate(faces):
+        bits = bundle.tables.ideal_bits(face.symbols)
+        lines.append(
+            f"  face {index}: {face.time_ms} ms, track {face.track_id}, "
+            f"box {face.box.width}×{face.box.height} at ({face.box.x}, {face.box.y}), "
+            f"latent {bits / 8:.1f} bytes, "
+            f"{np.count_nonzero(face.symbols)} of {face.symbols.size} symbols not zero"
+        )
+    return "\n".join(lines)
+
+
+def describe_bundle(folder: Path) -> str:
+    """Describe the bundle in a folder, whose files are verified. Raises BundleError."""
+    manifest = load_bundle(folder).manifest
+    there = [name for name in manifest.files if (folder / name).exists()]
+    bundle = load_bundle(folder, there)
+    image, latent = manifest.image, manifest.latent
+    expected_bytes = expected_bits(bundle.tables) / 8
+    lines = [
+        f"bundle {manifest.name}, made {manifest.created}",
+        f"  id {bundle.bundle_id}",
+        f"  face {image.channels}×{image.height}×{image.width} "
+        f"-> latent {latent.channels}×{latent.height}×{latent.width}, "
+        f"{expected_bytes:.1f} bytes a face as the tables expect",
+        f"  expressions: {', '.join(manifest.expressions)}",
+        f"  {_count(len(there), 'file')}, verified:",
+    ]
+    for name in sorted(manifest.files):
+        entry = manifest.files[name]
+        state = f"SHA-256 {entry.sha256[:12]}…" if name in there else "not here"
+        lines.append(f"    {name:<16} {entry.bytes:>9,} bytes  {state}")
+    if manifest.figures:
+        lines += ["  measured:", *_figures(manifest.figures, "    ")]
+    return "\n".join(lines)
+
+
+def expected_bits(tables: CdfTables) -> float:
+    """Return the entropy of the tables, in bits a face."""
+    counts = np.diff(tables.cdf.astype(np.float64), axis=1)
+    shares = counts[counts > 0] / TOTAL
+    return float(-np.sum(shares * np.log2(shares)))
+
+
+def _decode(payload: bytes, bundles: BundleRepository) -> tuple[Bundle, tuple[EncodedFace, ...]]:
+    tag = payload_tag(payload)
+    candidates = bundles.with_tag(tag)
+    for index, bundle in enumerate(candidates, 1):
+        try:
+            return bundle, bundle.codec().decode(payload)
+        except ChecksumError:
+            if index == len(candidates):
+                raise
+    known = ", ".join(f"{bundle_tag(b.bundle_id):03x} ({b.manifest.name})" for b in bundles.bundles)
+    raise UnknownBundleError(f"no bundle given has an id that starts {tag:03x}; there are: {known}")
+
+
+def _figures(figures: Mapping[str, Any], indent: str) -> list[str]:
+    lines = []
+    for name, value in figures.items():
+        if isinstance(value, dict):
+            lines += [f"{indent}{name}:", *_figures(value, indent + "  ")]
+        else:
+            lines.append(f"{indent}{name}: {value}")
+    return lines
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
