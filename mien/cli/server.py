@@ -1,0 +1,54 @@
+"""A connection to the recognizer, with gRPC's errors said in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from mien.errors import MienError, UnavailableError
+
+if TYPE_CHECKING:
+    import grpc
+
+_CONNECT_S = 5.0
+
+
+class RefusedError(MienError):
+    """The recognizer answered, and the answer was no."""
+
+    code = "refused"
+
+
+@contextmanager
+def connected(address: str) -> Iterator[grpc.Channel]:
+    """A channel to HOST:PORT that is up, closed at the end.
+
+    Raises UnavailableError when nothing answers within five seconds or the connection is lost,
+    RefusedError when the recognizer refuses a call.
+    """
+    import grpc
+
+    with grpc.insecure_channel(address) as channel:
+        try:
+            grpc.channel_ready_future(channel).result(timeout=_CONNECT_S)
+        except grpc.FutureTimeoutError:
+            raise UnavailableError(
+                f"no recognizer answers at {address} within {_CONNECT_S:g} s; "
+                "is mien-cloud running there, and is this the port it printed?"
+            ) from None
+        try:
+            yield channel
+        except grpc.RpcError as error:
+            raise _domain_error(address, error) from None
+
+
+def _domain_error(address: str, error: grpc.RpcError) -> MienError:
+    import grpc
+
+    # Every error of a call is a grpc.Call too; the base class alone says nothing.
+    code = error.code() if isinstance(error, grpc.Call) else grpc.StatusCode.UNKNOWN
+    details = error.details() if isinstance(error, grpc.Call) else str(error)
+    if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
+        return UnavailableError(f"the recognizer at {address} went away: {details}")
+    return RefusedError(f"the recognizer at {address} refused ({code.name}): {details}")

@@ -1,0 +1,85 @@
+"""`mien watch`: the recognitions of a running recognizer, as they are made."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from mien.cli.exit_codes import ExitCode
+from mien.cli.tally import bar
+
+if TYPE_CHECKING:
+    from mien.messages import WatchedRecognition
+
+
+@dataclass(frozen=True)
+class WatchOptions:
+    """`mien watch`, as typed. Empty filters let everything through; limit 0 has no end."""
+
+    server: str
+    devices: Sequence[str] = ()
+    tracks: Sequence[int] = ()
+    as_json: bool = False
+    limit: int = 0
+
+
+def watch(options: WatchOptions) -> ExitCode:
+    """Print until the recognizer goes away, the limit is reached or Ctrl-C is pressed.
+
+    Raises UnavailableError and RefusedError.
+    """
+    from mien.cli.server import connected
+    from mien.messages import WatchedRecognition
+    from mien.v1 import recognition_pb2, recognition_pb2_grpc
+
+    request = recognition_pb2.WatchRecognitionsRequest(
+        device_ids=options.devices, track_ids=options.tracks
+    )
+    with connected(options.server) as channel:
+        stub = recognition_pb2_grpc.RecognitionServiceStub(channel)
+        responses = stub.WatchRecognitions(request)
+        print(f"watching {options.server}; Ctrl-C ends it", file=sys.stderr, flush=True)
+        for count, response in enumerate(responses, start=1):
+            seen = WatchedRecognition.from_proto(response)
+            print(json_line(seen) if options.as_json else text_line(seen), flush=True)
+            if count == options.limit:
+                responses.cancel()
+                break
+    return ExitCode.OK
+
+
+def json_line(seen: WatchedRecognition) -> str:
+    """One JSON object with everything that the recognizer said of the face."""
+    face = seen.recognition
+    document = {
+        "device_id": seen.device_id,
+        "time": _when(seen).isoformat(timespec="milliseconds"),
+        "track_id": face.track_id,
+        "box": [face.box.x, face.box.y, face.box.width, face.box.height],
+        "expression": face.expression,
+        "probability": face.probability,
+        "probabilities": dict(zip(seen.expressions, face.probabilities, strict=True)),
+        "bundle_id": seen.bundle_id,
+        "dropped": seen.dropped,
+    }
+    return json.dumps(document)
+
+
+def text_line(seen: WatchedRecognition) -> str:
+    """One line for people."""
+    face = seen.recognition
+    lost = f"  ({seen.dropped} lost: this terminal is too slow)" if seen.dropped else ""
+    return (
+        f"{_when(seen):%H:%M:%S}.{_when(seen).microsecond // 1000:03d}  {seen.device_id}"
+        f"  face {face.track_id:<3} {face.expression:<10} {face.probability:4.0%}"
+        f" {bar(face.probability, 10)}{lost}".rstrip()
+    )
+
+
+def _when(seen: WatchedRecognition) -> datetime:
+    unix_ms = seen.epoch_start_unix_ms + seen.recognition.time_ms
+    return datetime.fromtimestamp(unix_ms / 1000, UTC)
