@@ -1,0 +1,111 @@
+"""The recognizer's settings: flags, then environment (MIEN_CLOUD_*), then YAML, then defaults."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from jsonargparse import ArgumentParser, set_parsing_settings
+
+from mien.errors import ConfigError
+
+Provider = Literal["auto", "cpu", "cuda"]
+
+
+@dataclass(frozen=True)
+class CloudConfig:
+    """Settings of the recognizer."""
+
+    bundles: Path
+    """Folder that holds the bundles to serve, or that is one."""
+    host: str = "127.0.0.1"
+    """Address to listen on; the connection is not encrypted."""
+    port: int = 50051
+    """TCP port of the services; 0 lets the system choose."""
+    metrics_port: int | None = 9464
+    """TCP port of /metrics; 0 lets the system choose, null turns it off."""
+    allow_reconstruction: bool = False
+    """Whether Reconstruct may make viewable faces from chunks."""
+    provider: Provider = "auto"
+    """Where models run: cuda refuses to start without a usable GPU, auto falls back to cpu."""
+    threads: int = 1
+    """Threads that ONNX Runtime uses for one batch."""
+    workers: int = 2
+    """Batches that are decoded and classified at the same time."""
+    max_batch_chunks: int = 64
+    """Chunks that are taken into one batch."""
+    max_batch_wait_s: float = 0.004
+    """Seconds the first chunk of a batch waits for others."""
+    max_streams: int = 512
+    """Device streams that may be open."""
+    credits: int = 8
+    """Chunks of one stream that may be unsettled."""
+    max_recognize_chunks: int = 4096
+    """Chunks of all Recognize calls together that may be unsettled."""
+    max_sessions: int = 65536
+    """Devices whose last acknowledged chunk is remembered."""
+    max_watchers: int = 64
+    """WatchRecognitions calls that may be open."""
+    watcher_queue: int = 1024
+    """Recognitions that wait for one watcher, beyond which the oldest are dropped."""
+    target_face_bytes: int = 0
+    """Payload bytes a face that devices are asked to aim at; 0 leaves it to them."""
+    hello_timeout_s: float = 10.0
+    """Seconds a new stream has to say Hello."""
+    drain_grace_s: float = 10.0
+    """Seconds that devices get to flush and leave when the service stops."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """Least serious messages to log."""
+
+    def __post_init__(self) -> None:
+        _within("port", self.port, 0, 65535)
+        if self.metrics_port is not None:
+            _within("metrics_port", self.metrics_port, 0, 65535)
+        _within("threads", self.threads, 1, 256)
+        _within("workers", self.workers, 1, 64)
+        _within("max_batch_chunks", self.max_batch_chunks, 1, 4096)
+        _within("max_batch_wait_s", self.max_batch_wait_s, 0, 1)
+        _within("max_streams", self.max_streams, 1, 100_000)
+        _within("credits", self.credits, 1, 1024)
+        _within("max_recognize_chunks", self.max_recognize_chunks, 256, 1 << 20)
+        _within("max_sessions", self.max_sessions, self.max_streams, 1 << 24)
+        _within("max_watchers", self.max_watchers, 0, 10_000)
+        _within("watcher_queue", self.watcher_queue, 1, 1 << 20)
+        _within("target_face_bytes", self.target_face_bytes, 0, 1 << 16)
+        _within("hello_timeout_s", self.hello_timeout_s, 0.001, 3600)
+        _within("drain_grace_s", self.drain_grace_s, 0, 3600)
+
+    @property
+    def queue_chunks(self) -> int:
+        """Capacity of the batcher's queue: a place for every credit and every Recognize chunk."""
+        return self.max_streams * self.credits + self.max_recognize_chunks
+
+    @property
+    def logging_level(self) -> int:
+        """`log_level` as the logging module counts it."""
+        return logging.getLevelNamesMapping()[self.log_level.upper()]
+
+
+def _within(name: str, value: float, smallest: float, largest: float) -> None:
+    if not smallest <= value <= largest:
+        raise ConfigError(f"{name} must be from {smallest} to {largest}, got {value}")
+
+
+def parse_config(arguments: Sequence[str]) -> CloudConfig:
+    """Parse the arguments of `mien-cloud serve`.
+
+    Raises ConfigError, or SystemExit with status 2 after jsonargparse has said what is wrong.
+    """
+    set_parsing_settings(docstring_parse_attribute_docstrings=True)
+    parser = ArgumentParser(
+        prog="mien-cloud serve",
+        description="Recognise the expressions of faces that devices stream.",
+        env_prefix="MIEN_CLOUD",
+        default_env=True,
+    )
+    parser.add_argument("--config", action="config", help="YAML file with any of the settings.")
+    parser.add_class_arguments(CloudConfig)
+    settings = parser.parse_args(arguments)
+    settings.pop("config")
+    return CloudConfig(**settings.as_dict())

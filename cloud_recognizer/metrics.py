@@ -1,0 +1,110 @@
+"""What the recognizer counts, for Prometheus. Seconds and bytes; no device or person in a label.
+
+The labels' values are bounded: expressions and bundles are those served, codes are those of
+`mien.errors`, reasons are the constants below.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    GCCollector,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+    start_http_server,
+)
+
+# Why something was dropped: one for each rule of a queue.
+QUEUE_FULL: Final = "queue_full"  # batcher: the newest chunk is refused
+STREAM_GONE: Final = "stream_gone"  # batcher: withdrawn with its stream; the device sends it again
+DUPLICATE: Final = "duplicate"  # stream: received before, acknowledged again
+WATCHER_SLOW: Final = "watcher_slow"  # subscriber: the oldest recognition goes
+SESSION_FORGOTTEN: Final = "session_forgotten"  # the device longest silent starts from seq 0
+REASONS: Final = (QUEUE_FULL, STREAM_GONE, DUPLICATE, WATCHER_SLOW, SESSION_FORGOTTEN)
+
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
+_FACES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+_BITS = (16, 32, 64, 96, 128, 192, 256, 320, 512, 1024, 2048, 4096)
+
+
+class Metrics:
+    """The service's metrics, in a registry of their own so that tests may have several."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        PlatformCollector(registry=self.registry)
+        GCCollector(registry=self.registry)
+        self.streams = self._gauge("streams", "Device streams that are open")
+        self.watchers = self._gauge("watchers", "Subscribers to recognitions")
+        self.queue_chunks = self._gauge("queue_chunks", "Chunks that wait for a batch")
+        self.payload_bytes = self._counter("payload_bytes", "Bytes of coded chunks received")
+        self.chunks = self._counter("chunks", "Chunks settled, by what became of them", "status")
+        self.faces = self._counter("faces", "Faces recognised, by the RPC they came in", "rpc")
+        self.recognitions = self._counter(
+            "recognitions", "Faces recognised, by expression", "expression"
+        )
+        self.rejected = self._counter(
+            "rejected_chunks", "Chunks that will never be recognised, by code", "code"
+        )
+        self.dropped = self._counter("dropped", "What a queue's rule has dropped", "reason")
+        self.rpc_errors = self._counter(
+            "rpc_errors", "RPCs ended with an error, by its code", "code"
+        )
+        self.reconstructions = self._counter("reconstructions", "Faces made viewable")
+        self.face_bits = self._histogram("face_bits", "Payload bits a face, by chunk", _BITS)
+        self.batch_faces = self._histogram("batch_faces", "Faces in a batch", _FACES)
+        self.queue_seconds = self._histogram(
+            "queue_seconds", "From a chunk received to its batch taken", _SECONDS
+        )
+        self.decode_seconds = self._histogram(
+            "decode_seconds", "Entropy decoding of a batch", _SECONDS
+        )
+        self.classify_seconds = self._histogram(
+            "classify_seconds", "Classification of a batch", _SECONDS
+        )
+        self.chunk_seconds = self._histogram(
+            "chunk_seconds", "From a chunk received to its result ready to send", _SECONDS
+        )
+        self.model_info = self._gauge(
+            "model_info", "1 for each bundle served, with where it runs", "bundle_id", "provider"
+        )
+        self.probe_difference = self._gauge(
+            "probe_difference",
+            "Largest difference of a probability from the golden probe's",
+            "bundle_id",
+        )
+        for reason in REASONS:
+            self.dropped.labels(reason)
+
+    def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
+        return Gauge(f"mien_cloud_{name}", text, labels, registry=self.registry)
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(f"mien_cloud_{name}", text, labels, registry=self.registry)
+
+    def _histogram(self, name: str, text: str, buckets: tuple[float, ...]) -> Histogram:
+        return Histogram(f"mien_cloud_{name}", text, buckets=buckets, registry=self.registry)
+
+
+@contextmanager
+def metrics_endpoint(metrics: Metrics, host: str, port: int | None) -> Iterator[int | None]:
+    """Serve /metrics on a thread of its own; yields the port bound, or None where `port` is None.
+
+    Raises OSError where the port cannot be bound.
+    """
+    if port is None:
+        yield None
+        return
+    server, thread = start_http_server(port, addr=host, registry=metrics.registry)
+    try:
+        yield server.server_port
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()

@@ -1,0 +1,143 @@
+"""Payloads to recognitions, a batch at a time, on a thread of the batcher.
+
+Each chunk is decoded alone, so that a damaged one is an error of its own; the symbols of the
+others go through the classifier together, one call for each bundle.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cloud_recognizer.metrics import Metrics
+from cloud_recognizer.model import ExpressionModel, Models
+from mien.bitstream import EncodedFace
+from mien.errors import BitstreamError, ChecksumError, LimitError
+from mien.messages import ItemError, Recognition
+
+Faces = tuple[EncodedFace, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One chunk to recognise. Without a bundle id the payload's tag chooses the bundle."""
+
+    payload: bytes
+    bundle_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Recognitions, one a face, or why the payload was rejected."""
+
+    bundle_id: str = ""
+    recognitions: tuple[Recognition, ...] = ()
+    error: ItemError | None = None
+
+
+class Recognizer:
+    """Decodes and classifies; threads may share it."""
+
+    def __init__(self, models: Models, metrics: Metrics) -> None:
+        self._models = models
+        self._metrics = metrics
+
+    def refuse_oversize(self, job: Job) -> Outcome | None:
+        """Reject a payload that is too long to wait in a queue; None for every other."""
+        largest = self._models.limits.max_chunk_bytes
+        if len(job.payload) <= largest:
+            return None
+        return _rejected(
+            job,
+            LimitError(
+                f"the chunk has {len(job.payload)} bytes, at most {largest} are allowed; "
+                "put fewer faces into one chunk"
+            ),
+        )
+
+    def recognise(self, jobs: Sequence[Job]) -> list[Outcome]:
+        """Recognise the chunks of a batch, in order. No payload makes this raise."""
+        started_s = time.perf_counter()
+        outcomes = [Outcome()] * len(jobs)
+        decoded: dict[ExpressionModel, list[tuple[int, Faces]]] = {}
+        for position, job in enumerate(jobs):
+            try:
+                model, faces = self.decode(job)
+            except BitstreamError as error:
+                outcomes[position] = _rejected(job, error)
+            else:
+                decoded.setdefault(model, []).append((position, faces))
+        self._metrics.decode_seconds.observe(time.perf_counter() - started_s)
+        for model, chunks in decoded.items():
+            for (position, _), recognitions in zip(
+                chunks, self._classify(model, [faces for _, faces in chunks]), strict=True
+            ):
+                outcomes[position] = Outcome(model.bundle_id, recognitions)
+        return outcomes
+
+    def decode(self, job: Job) -> tuple[ExpressionModel, Faces]:
+        """Decode one chunk. Raises BitstreamError, UnknownBundleError for the job's bundle."""
+        if job.bundle_id is not None:
+            model = self._models.get(job.bundle_id)
+            return model, self._decoded(model, job.payload)
+        *others, last = self._models.of_payload(job.payload)
+        for model in others:  # another bundle with the same tag: its checksum does not hold
+            try:
+                return model, self._decoded(model, job.payload)
+            except ChecksumError:
+                continue
+        return last, self._decoded(last, job.payload)
+
+    def reconstruct(self, payload: bytes) -> tuple[Faces, NDArray[np.uint8]]:
+        """The faces of one chunk and a picture of each, uint8 (N, height, width).
+
+        Raises BitstreamError.
+        """
+        model, faces = self.decode(Job(payload))
+        return faces, model.synthesise(np.stack([face.symbols for face in faces]))
+
+    def _decoded(self, model: ExpressionModel, payload: bytes) -> Faces:
+        faces = model.codec.decode(payload)
+        self._metrics.face_bits.observe(8 * len(payload) / len(faces))
+        return faces
+
+    def _classify(
+        self, model: ExpressionModel, chunks: list[Faces]
+    ) -> list[tuple[Recognition, ...]]:
+        started_s = time.perf_counter()
+        probabilities = model.classify(
+            np.stack([face.symbols for faces in chunks for face in faces])
+        )
+        self._metrics.batch_faces.observe(len(probabilities))
+        self._metrics.classify_seconds.observe(time.perf_counter() - started_s)
+        answers, start = [], 0
+        for faces in chunks:
+            rows = probabilities[start : start + len(faces)]
+            answers.append(_recognitions(model.expressions, faces, rows))
+            start += len(faces)
+        return answers
+
+
+def _rejected(job: Job, error: BitstreamError) -> Outcome:
+    return Outcome(job.bundle_id or "", error=ItemError(error.code, str(error)))
+
+
+def _recognitions(
+    expressions: tuple[str, ...], faces: Faces, probabilities: NDArray[np.float32]
+) -> tuple[Recognition, ...]:
+    best = probabilities.argmax(axis=1).tolist()
+    rows = probabilities.tolist()
+    return tuple(
+        Recognition(
+            index=index,
+            time_ms=face.time_ms,
+            track_id=face.track_id,
+            box=face.box,
+            expression=expressions[top],
+            probability=row[top],
+            probabilities=tuple(row),
+        )
+        for index, (face, top, row) in enumerate(zip(faces, best, rows, strict=True))
+    )

@@ -1,0 +1,276 @@
+"""RecognitionService: protobuf and gRPC on one side, dataclasses and queues on the other.
+
+A stream is two loops over one DeviceStream: one reads chunks into it, the other writes what it
+settles. Only this side of the service aborts an RPC, by the table in `status`.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Iterator
+
+import grpc
+
+from cloud_recognizer.batcher import Batcher
+from cloud_recognizer.config import CloudConfig
+from cloud_recognizer.hub import Hub
+from cloud_recognizer.metrics import QUEUE_FULL, Metrics
+from cloud_recognizer.model import ExpressionModel, Models
+from cloud_recognizer.png import encode_grey
+from cloud_recognizer.recognizer import Job, Outcome, Recognizer
+from cloud_recognizer.sessions import Sessions
+from cloud_recognizer.status import aborting
+from cloud_recognizer.stream import DeviceStream, count, result_of
+from mien.errors import (
+    OverloadedError,
+    ProtocolError,
+    ReconstructionDisabledError,
+    UnavailableError,
+    UnknownBundleError,
+)
+from mien.messages import Downward, Drain, EncodedChunk, Hello, downward_to_proto, upward_from_proto
+from mien.v1 import recognition_pb2 as pb
+from mien.v1.recognition_pb2_grpc import RecognitionServiceServicer
+
+MAX_PAYLOADS = 256
+MAX_FILTERS = 1024
+MAX_RECONSTRUCTIONS = 4
+WRITE_TIMEOUT_S = 30.0
+
+StreamContext = grpc.aio.ServicerContext[pb.StreamFacesRequest, pb.StreamFacesResponse]
+
+
+class RecognitionServicer(RecognitionServiceServicer):
+    """Serves devices, backend consumers and watchers from one batcher and one hub."""
+
+    def __init__(
+        self,
+        config: CloudConfig,
+        models: Models,
+        recognizer: Recognizer,
+        batcher: Batcher[Job, Outcome],
+        hub: Hub,
+        metrics: Metrics,
+    ) -> None:
+        self._config = config
+        self._models = models
+        self._recognizer = recognizer
+        self._batcher = batcher
+        self._hub = hub
+        self._metrics = metrics
+        self._sessions = Sessions(
+            metrics, max_streams=config.max_streams, capacity=config.max_sessions
+        )
+        self._streams: set[DeviceStream] = set()
+        self._recognizing = 0
+        self._reconstructing = 0
+        self._draining = False
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    async def StreamFaces(  # type: ignore[override]  # noqa: N802  # reader and writer, no generators
+        self, request_iterator: object, context: StreamContext
+    ) -> None:
+        """See recognition.proto."""
+        async with aborting(context, self._metrics):
+            if self._draining:
+                raise UnavailableError("the server is stopping; connect to another one")
+            hello = await self._hello(context)
+            with self._open(hello) as stream:
+                welcome = stream.welcome(self._models.limits, self._config.target_face_bytes)
+                await _write(context, welcome)
+                reader = asyncio.create_task(_read(context, stream))
+                reader.add_done_callback(lambda _: stream.wake.set())
+                try:
+                    await self._answer(context, stream, reader)
+                finally:
+                    reader.cancel()
+                    await asyncio.gather(reader, return_exceptions=True)
+
+    async def _hello(self, context: StreamContext) -> Hello:
+        try:
+            async with asyncio.timeout(self._config.hello_timeout_s):
+                request = await context.read()
+        except TimeoutError:
+            raise ProtocolError(
+                f"no hello came within {self._config.hello_timeout_s:g} seconds"
+            ) from None
+        if isinstance(request, pb.StreamFacesRequest):
+            first = upward_from_proto(request)
+            if isinstance(first, Hello):
+                return first
+        raise ProtocolError("the first request of a stream must be hello")
+
+    def _choose(self, hello: Hello) -> ExpressionModel:
+        """The preferred bundle if the device has it, else the first of the device's we serve."""
+        if self._models.preferred.bundle_id in hello.bundle_ids:
+            return self._models.preferred
+        for bundle_id in hello.bundle_ids:
+            with contextlib.suppress(UnknownBundleError):
+                return self._models.get(bundle_id)
+        raise UnknownBundleError(
+            f"none of the device's {len(hello.bundle_ids)} bundles is served here; get "
+            f"{self._models.preferred.bundle_id} with DownloadEncoder"
+        )
+
+    @contextlib.contextmanager
+    def _open(self, hello: Hello) -> Iterator[DeviceStream]:
+        stream = DeviceStream(
+            hello,
+            self._choose(hello),
+            self._sessions,
+            self._submit,
+            self._hub,
+            self._metrics,
+            self._config.credits,
+        )
+        with stream:
+            self._streams.add(stream)
+            self._idle.clear()
+            try:
+                yield stream
+            finally:
+                self._streams.discard(stream)
+                if not self._streams:
+                    self._idle.set()
+
+    async def _answer(
+        self, context: StreamContext, stream: DeviceStream, reader: "asyncio.Task[None]"
+    ) -> None:
+        """Write what is settled until the device has closed its side and has all its answers."""
+        drain_said = False
+        while True:
+            stream.wake.clear()
+            for answer in stream.settle():
+                await _write(context, answer)
+            if self._draining and not drain_said:
+                drain_said = True
+                await _write(context, Drain(round(self._config.drain_grace_s * 1000)))
+            if reader.done():
+                reader.result()
+                if stream.idle:
+                    return
+            await stream.wake.wait()
+
+    def _submit(self, job: Job) -> "asyncio.Future[Outcome]":
+        refused = self._recognizer.refuse_oversize(job)
+        if refused is None:
+            return self._batcher.offer(job)
+        settled: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        settled.set_result(refused)
+        return settled
+
+    async def Recognize(  # noqa: N802
+        self,
+        request: pb.RecognizeRequest,
+        context: grpc.aio.ServicerContext[pb.RecognizeRequest, pb.RecognizeResponse],
+    ) -> pb.RecognizeResponse:
+        """See recognition.proto. When too many chunks are unsettled, the whole call is refused."""
+        async with aborting(context, self._metrics):
+            size = len(request.payloads)
+            if size > MAX_PAYLOADS:
+                raise ProtocolError(f"at most {MAX_PAYLOADS} payloads fit a call, got {size}")
+            if self._recognizing + size > self._config.max_recognize_chunks:
+                self._metrics.dropped.labels(QUEUE_FULL).inc(size)
+                raise OverloadedError(f"{self._recognizing} chunks are being recognised already")
+            self._recognizing += size
+            try:
+                return await self._recognize(list(request.payloads))
+            finally:
+                self._recognizing -= size
+
+    async def _recognize(self, payloads: list[bytes]) -> pb.RecognizeResponse:
+        self._metrics.payload_bytes.inc(sum(map(len, payloads)))
+        outcomes = [self._submit(Job(payload)) for payload in payloads]
+        # A cancelled call cancels them, which withdraws what still waits.
+        await asyncio.gather(*outcomes, return_exceptions=True)
+        results = [result_of(seq, outcome) for seq, outcome in enumerate(outcomes, 1)]
+        for result in results:
+            count(self._metrics, result, "Recognize")
+        recognised = (result.bundle_id for result in results if result.recognitions)
+        bundle_id = next(recognised, self._models.preferred.bundle_id)
+        return pb.RecognizeResponse(
+            results=[result.to_proto() for result in results],
+            expressions=self._models.get(bundle_id).expressions,
+        )
+
+    async def WatchRecognitions(  # type: ignore[override]  # noqa: N802  # a writer, no generator
+        self,
+        request: pb.WatchRecognitionsRequest,
+        context: grpc.aio.ServicerContext[
+            pb.WatchRecognitionsRequest, pb.WatchRecognitionsResponse
+        ],
+    ) -> None:
+        """See recognition.proto. Initial metadata says that the subscription has begun."""
+        async with aborting(context, self._metrics):
+            if max(len(request.device_ids), len(request.track_ids)) > MAX_FILTERS:
+                raise ProtocolError(f"a filter may name {MAX_FILTERS} devices or tracks")
+            with self._hub.subscription(request.device_ids, request.track_ids) as subscription:
+                await context.send_initial_metadata(())
+                async for recognition in subscription:
+                    await context.write(recognition.to_proto())
+            raise UnavailableError("the server is stopping; watch another one")
+
+    async def Reconstruct(  # noqa: N802
+        self,
+        request: pb.ReconstructRequest,
+        context: grpc.aio.ServicerContext[pb.ReconstructRequest, pb.ReconstructResponse],
+    ) -> pb.ReconstructResponse:
+        """See recognition.proto. Beyond MAX_RECONSTRUCTIONS at a time, calls are refused."""
+        async with aborting(context, self._metrics):
+            if not self._config.allow_reconstruction:
+                raise ReconstructionDisabledError(
+                    "this server makes no viewable faces; its operator can set allow_reconstruction"
+                )
+            if self._reconstructing >= MAX_RECONSTRUCTIONS:
+                raise OverloadedError(f"{self._reconstructing} reconstructions run already")
+            self._reconstructing += 1
+            work = asyncio.ensure_future(asyncio.to_thread(self._reconstruct, request.payload))
+            work.add_done_callback(self._reconstructed)
+            # A cancelled call leaves its thread running, which must go on being counted.
+            return await asyncio.shield(work)
+
+    def _reconstructed(self, work: "asyncio.Future[pb.ReconstructResponse]") -> None:
+        self._reconstructing -= 1
+        if not work.cancelled():
+            work.exception()  # looked at, whether or not the call is still there to raise it
+
+    def _reconstruct(self, payload: bytes) -> pb.ReconstructResponse:
+        faces, images = self._recognizer.reconstruct(payload)
+        self._metrics.reconstructions.inc(len(faces))
+        return pb.ReconstructResponse(
+            faces=[
+                pb.ReconstructedFace(
+                    index=index,
+                    time_ms=face.time_ms,
+                    track_id=face.track_id,
+                    png=encode_grey(image),
+                )
+                for index, (face, image) in enumerate(zip(faces, images, strict=True))
+            ]
+        )
+
+    async def drain(self) -> None:
+        """Ask every device to go, open no new stream; return when the last one has left."""
+        self._draining = True
+        for stream in self._streams:
+            stream.wake.set()
+        await self._idle.wait()
+
+
+async def _read(context: StreamContext, stream: DeviceStream) -> None:
+    """Take in the device's chunks until it closes its side."""
+    while isinstance(request := await context.read(), pb.StreamFacesRequest):
+        message = upward_from_proto(request)
+        if not isinstance(message, EncodedChunk):
+            raise ProtocolError("hello may come once, as the first request of a stream")
+        stream.receive(message)
+
+
+async def _write(context: StreamContext, message: Downward) -> None:
+    try:
+        async with asyncio.timeout(WRITE_TIMEOUT_S):
+            await context.write(downward_to_proto(message))
+    except TimeoutError:
+        raise UnavailableError(
+            f"the device has read nothing for {WRITE_TIMEOUT_S:g} seconds"
+        ) from None

@@ -1,0 +1,205 @@
+"""One device's stream: credits, the window of unsettled chunks, and what to answer.
+
+receive(chunk) → batcher → settle(): results in the order the chunks came, then one cumulative
+acknowledgement and the credits given back. Nothing here knows gRPC.
+
+A chunk is settled once its result is published to the hub: from then on it is acknowledged, also
+on the next stream of the same epoch, and never recognised again.
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+from cloud_recognizer.hub import Hub, Origin
+from cloud_recognizer.metrics import DUPLICATE, Metrics
+from cloud_recognizer.model import ExpressionModel
+from cloud_recognizer.recognizer import Job, Outcome
+from cloud_recognizer.sessions import Sessions
+from cloud_recognizer.status import INTERNAL_CODE, INTERNAL_MESSAGE
+from mien.bitstream import Limits
+from mien.errors import OverloadedError, ProtocolError, SupersededError
+from mien.messages import (
+    Acknowledgement,
+    ChunkResult,
+    Credits,
+    Downward,
+    EncodedChunk,
+    Hello,
+    ItemError,
+    ItemStatus,
+    Welcome,
+)
+
+Submit = Callable[[Job], "asyncio.Future[Outcome]"]
+
+
+@dataclass(slots=True)
+class _Unsettled:
+    seq: int
+    received_s: float
+    outcome: "asyncio.Future[Outcome]"
+
+
+class DeviceStream:
+    """The state of one stream after its Hello; a context manager that holds the session."""
+
+    def __init__(
+        self,
+        hello: Hello,
+        model: ExpressionModel,
+        sessions: Sessions,
+        submit: Submit,
+        hub: Hub,
+        metrics: Metrics,
+        credits: int,  # noqa: A002  # the contract's word
+    ) -> None:
+        self._hello = hello
+        self._origin = Origin(
+            hello.device_id,
+            hello.epoch,
+            hello.epoch_start_unix_ms,
+            model.bundle_id,
+            model.expressions,
+        )
+        self._sessions = sessions
+        self._submit = submit
+        self._hub = hub
+        self._metrics = metrics
+        self._credits = credits
+        self._unsettled: deque[_Unsettled] = deque()
+        self._duplicates = 0
+        self._superseded = False
+        self.wake = asyncio.Event()  # set whenever there may be something to send
+
+    def __enter__(self) -> Self:
+        self._session = self._sessions.enter(self._hello, self)
+        self._highest_seq = self._session.acknowledged_seq
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._sessions.leave(self._session, self)
+        self._withdraw()
+
+    @property
+    def idle(self) -> bool:
+        """Whether every chunk that was received is settled and answered."""
+        return not self._unsettled and not self._duplicates
+
+    def welcome(self, limits: Limits, target_face_bytes: int) -> Welcome:
+        """The answer to Hello."""
+        return Welcome(
+            bundle_id=self._origin.bundle_id,
+            acknowledged_seq=self._session.acknowledged_seq,
+            credits=self._credits,
+            target_face_bytes=target_face_bytes,
+            max_chunk_bytes=limits.max_chunk_bytes,
+            max_chunk_faces=limits.max_faces,
+        )
+
+    def receive(self, chunk: EncodedChunk) -> None:
+        """Take a chunk in.
+
+        Raises OverloadedError beyond the credits and ProtocolError for a seq that is neither new
+        nor a duplicate: both end the stream, as SupersededError does.
+        """
+        self._check_superseded()
+        if self._credits == 0:
+            raise OverloadedError(
+                f"chunk {chunk.seq} came without a credit: wait for Credits before sending more"
+            )
+        self._credits -= 1
+        self._metrics.payload_bytes.inc(len(chunk.payload))
+        if self._is_duplicate(chunk.seq):
+            self._metrics.dropped.labels(DUPLICATE).inc()
+            self._duplicates += 1
+            self.wake.set()
+            return
+        outcome = self._submit(Job(chunk.payload, self._origin.bundle_id))
+        self._unsettled.append(_Unsettled(chunk.seq, time.monotonic(), outcome))
+        self._highest_seq = chunk.seq
+        outcome.add_done_callback(lambda _: self.wake.set())
+
+    def _is_duplicate(self, seq: int) -> bool:
+        if seq > self._highest_seq:
+            return False
+        if seq <= self._session.acknowledged_seq or any(x.seq == seq for x in self._unsettled):
+            return True
+        raise ProtocolError(
+            f"chunk.seq must increase within an epoch: {seq} came after {self._highest_seq}"
+        )
+
+    def settle(self) -> list[Downward]:
+        """Settle what is recognised, in order; return what to send.
+
+        Raises SupersededError when a newer stream has taken over.
+        """
+        self._check_superseded()
+        answers: list[Downward] = []
+        while self._unsettled and self._unsettled[0].outcome.done():
+            answers.append(self._settled(self._unsettled.popleft()))
+        returned = len(answers) + self._duplicates
+        self._duplicates = 0
+        if returned:
+            self._credits += returned
+            answers.append(Acknowledgement(self._session.acknowledged_seq))
+            answers.append(Credits(returned))
+        return answers
+
+    def _settled(self, chunk: _Unsettled) -> ChunkResult:
+        self._metrics.chunk_seconds.observe(time.monotonic() - chunk.received_s)
+        result = result_of(chunk.seq, chunk.outcome)
+        self._hub.publish(self._origin, result)
+        self._session.acknowledged_seq = chunk.seq
+        count(self._metrics, result, "StreamFaces")
+        return result
+
+    def supersede(self) -> None:
+        """Settle nothing more, and end: a newer stream has the session."""
+        self._superseded = True
+        self._withdraw()
+        self.wake.set()
+
+    def _check_superseded(self) -> None:
+        if self._superseded:
+            raise SupersededError(
+                "a newer stream of the same device and epoch has taken over; "
+                "do two devices share an id?"
+            )
+
+    def _withdraw(self) -> None:
+        # Not settled, so not acknowledged: the device sends them again.
+        for chunk in self._unsettled:
+            chunk.outcome.cancel()
+        self._unsettled.clear()
+
+
+def result_of(seq: int, outcome: "asyncio.Future[Outcome]") -> ChunkResult:
+    """What the wire says of a chunk whose outcome is there; a failure of ours is "internal"."""
+    if outcome.exception() is not None:
+        error = ItemError(INTERNAL_CODE, INTERNAL_MESSAGE)
+        return ChunkResult(seq, ItemStatus.REJECTED, error=error)
+    done = outcome.result()
+    if done.error is not None:
+        return ChunkResult(seq, ItemStatus.REJECTED, done.bundle_id, error=done.error)
+    return ChunkResult(seq, ItemStatus.RESULT, done.bundle_id, done.recognitions)
+
+
+def count(metrics: Metrics, result: ChunkResult, rpc: str) -> None:
+    """Count a settled chunk and its faces."""
+    metrics.chunks.labels(result.status.name.lower()).inc()
+    if result.error is not None:
+        metrics.rejected.labels(result.error.code).inc()
+    if result.recognitions:
+        metrics.faces.labels(rpc).inc(len(result.recognitions))
+    for recognition in result.recognitions:
+        metrics.recognitions.labels(recognition.expression).inc()
