@@ -17,17 +17,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from mien.errors import MienError
-
 _LINES_BUFFERED = 4096
 _LOG_TAIL_BYTES = 4096
 _LOG_TAIL_LINES = 8
-
-
-class ChildEndedError(MienError):
-    """A child process ended before it had done its work."""
-
-    code = "child_ended"
 
 
 class Child:
@@ -92,6 +84,13 @@ class Child:
         """Ask it to finish (SIGTERM); what it still has to say can be read."""
         if self.process.poll() is None:
             self.process.terminate()
+
+    def wait(self, timeout_s: float) -> int:
+        """Its exit code, once it has ended by itself; after the timeout it is stopped."""
+        try:
+            return self.process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            return self.stop()
 
     def stop(self, grace_s: float = 5.0) -> int:
         """SIGTERM, after the grace SIGKILL; returns its exit code."""

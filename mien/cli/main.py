@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
-from mien.cli.exit_codes import ExitCode, exit_code
 from mien.errors import MienError
+from mien.exit_codes import ExitCode, exit_code
 
 _EXIT_CODES = """exit codes:
   0 done; 1 failed, the message says how; 2 a wrong flag or setting; 3 the source cannot be read;

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from mien.cli.exit_codes import ExitCode
 from mien.cli.tally import bar
+from mien.exit_codes import ExitCode
 
 if TYPE_CHECKING:
     from mien.messages import WatchedRecognition

@@ -1,4 +1,4 @@
-"""What the exit code of `mien` means; `mien-edge` uses the same numbers."""
+"""What an exit code means, the same in every command of mien."""
 
 from enum import IntEnum
 

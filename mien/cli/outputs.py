@@ -1,0 +1,62 @@
+"""What a demo leaves behind: summary.json, timeline.png, annotated.mp4, and some lines of text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mien.cli.results import FaceResult, summary_document, write_summary
+
+if TYPE_CHECKING:
+    from mien.cli.annotate import Picture
+
+
+def write_outputs(
+    out: Path,
+    summary: Mapping[str, Any],
+    faces: Sequence[FaceResult],
+    pictures: Iterable[Picture] | None,
+) -> str:
+    """Write the files into `out`; returns what they hold in words.
+
+    pictures: the source once more, None for one that cannot be read twice: then there is no
+    annotated.mp4. Raises SourceError and VideoError.
+    """
+    from mien.cli.annotate import annotate
+    from mien.cli.timeline import draw_timeline
+
+    document = summary_document(summary, faces)
+    write_summary(out / "summary.json", document)
+    written = ["summary.json", "timeline.png"]
+    draw_timeline(out / "timeline.png", faces, _headline(document))
+    if pictures is not None:
+        annotate(pictures, out / "annotated.mp4", faces)
+        written.append("annotated.mp4")
+    return f"{in_words(document)}\n{'written':<9} {', '.join(str(out / name) for name in written)}"
+
+
+def in_words(document: Mapping[str, Any]) -> str:
+    """The figures of summary.json as a person reads them, each with what it counts."""
+    return "\n".join(
+        [
+            _headline(document),
+            f"payload   {_figure(document['payload_bytes_per_face'], 'bytes')} a face: whole coded "
+            "chunks, with header, checksum, time, track and box",
+            f"wire      {_figure(document['wire_bytes_per_face'], 'bytes')} a face: sent through "
+            "the TCP socket, HTTP/2 framing and Hello included, TCP and IP headers not",
+            f"edge      {_figure(document['edge_ms_per_face'], 'ms')} a face: detection, tracking, "
+            "alignment, analysis and coding",
+        ]
+    )
+
+
+def _headline(document: Mapping[str, Any]) -> str:
+    return (
+        f"{document['clip']}: {document['faces_recognised']} of {document['faces_sent']} faces "
+        f"recognised in {document['frames']} frames"
+    )
+
+
+def _figure(value: float | None, unit: str) -> str:
+    return "not measured" if value is None else f"{value:.1f} {unit}"

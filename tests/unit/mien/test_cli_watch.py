@@ -1,0 +1,107 @@
+"""`mien watch` against a real server that says what it is told to."""
+
+import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import grpc
+import pytest
+
+from mien.cli.main import main
+from mien.v1 import recognition_pb2 as pb
+from mien.v1 import recognition_pb2_grpc
+
+NAMES = ("neutral", "happiness", "surprise")
+
+
+class Recognizer(recognition_pb2_grpc.RecognitionServiceServicer):
+    """Answers a watcher with `count` recognitions, and then ends the call with `code`."""
+
+    def __init__(self, count: int, code: grpc.StatusCode) -> None:
+        self.requests: list[pb.WatchRecognitionsRequest] = []
+        self._count = count
+        self._code = code
+
+    def WatchRecognitions(  # noqa: N802 -- gRPC's name
+        self, request: pb.WatchRecognitionsRequest, context: grpc.ServicerContext
+    ) -> Iterator[pb.WatchRecognitionsResponse]:
+        self.requests.append(request)
+        for number in range(self._count):
+            yield pb.WatchRecognitionsResponse(
+                device_id="door",
+                epoch_start_unix_ms=1_700_000_000_000,
+                expressions=NAMES,
+                dropped=number,
+                recognition=pb.Recognition(
+                    time_ms=250 * number,
+                    track_id=7,
+                    box=pb.Box(x=-1, y=2, width=30, height=40),
+                    expression="surprise",
+                    probability=0.75,
+                    probabilities=[0.125, 0.125, 0.75],
+                ),
+            )
+        if self._code is not grpc.StatusCode.OK:
+            context.abort(self._code, "because of the test")
+
+
+@contextmanager
+def running(recognizer: Recognizer) -> Iterator[str]:
+    server = grpc.server(ThreadPoolExecutor(2))
+    recognition_pb2_grpc.add_RecognitionServiceServicer_to_server(recognizer, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        yield f"127.0.0.1:{port}"
+    finally:
+        server.stop(None).wait()
+
+
+def test_each_recognition_is_one_json_object(capsys: pytest.CaptureFixture[str]) -> None:
+    recognizer = Recognizer(2, grpc.StatusCode.OK)
+    with running(recognizer) as address:
+        assert main(["watch", "--server", address, "--json", "--device", "door"]) == 0
+    first, second = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+    assert first["expression"] == "surprise"
+    assert first["probabilities"] == {"neutral": 0.125, "happiness": 0.125, "surprise": 0.75}
+    assert first["box"] == [-1, 2, 30, 40]
+    assert first["time"] == "2023-11-14T22:13:20.000+00:00"
+    assert second["time"] == "2023-11-14T22:13:20.250+00:00"
+    assert list(recognizer.requests[0].device_ids) == ["door"]
+
+
+def test_a_line_for_people_says_who_what_and_how_sure(capsys: pytest.CaptureFixture[str]) -> None:
+    with running(Recognizer(2, grpc.StatusCode.OK)) as address:
+        main(["watch", "--server", address, "--track", "7"])
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.split() == ["22:13:20.000", "door", "face", "7", "surprise", "75%", "███████▌"]
+    assert "1 lost" in second
+
+
+def test_the_limit_ends_it(capsys: pytest.CaptureFixture[str]) -> None:
+    with running(Recognizer(1000, grpc.StatusCode.OK)) as address:
+        assert main(["watch", "--server", address, "--limit", "3"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 3
+
+
+def test_a_server_that_goes_away_is_exit_code_4(capsys: pytest.CaptureFixture[str]) -> None:
+    with running(Recognizer(1, grpc.StatusCode.UNAVAILABLE)) as address:
+        assert main(["watch", "--server", address]) == 4
+    assert "went away: because of the test" in capsys.readouterr().err
+
+
+def test_a_refusal_is_said_in_the_servers_words(capsys: pytest.CaptureFixture[str]) -> None:
+    with running(Recognizer(0, grpc.StatusCode.RESOURCE_EXHAUSTED)) as address:
+        assert main(["watch", "--server", address]) == 1
+    assert "RESOURCE_EXHAUSTED): because of the test" in capsys.readouterr().err
+
+
+def test_no_server_at_all_is_exit_code_4(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mien.cli.server._CONNECT_S", 0.2)
+    with running(Recognizer(0, grpc.StatusCode.OK)) as address:
+        pass
+    assert main(["watch", "--server", address]) == 4
+    assert address in capsys.readouterr().err
