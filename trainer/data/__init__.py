@@ -1,0 +1,1 @@
+"""Faces with labels, from the layouts in which datasets are published."""

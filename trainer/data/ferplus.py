@@ -1,0 +1,112 @@
+"""FER+: vote counts for FER2013's faces (Barsoum et al., 2016, arXiv:1608.01041).
+
+Two layouts: the official one, a folder of PNG files for each split with label.csv beside them,
+and Kaggle's fer2013.csv (pixels) with Microsoft's fer2013new.csv (votes), row for row.
+"""
+
+import csv
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainer.data.faces import EXPRESSIONS, FACE_SIZE, FaceSet
+from trainer.data.images import read_grey
+
+VOTE_COLUMNS = (*EXPRESSIONS, "unknown", "not-a-face")
+OFFICIAL_SPLITS = {"train": "FER2013Train", "valid": "FER2013Valid", "test": "FER2013Test"}
+KAGGLE_USAGE = {"train": "Training", "valid": "PublicTest", "test": "PrivateTest"}
+
+
+class DatasetError(Exception):
+    """The data is not in the layout that was expected; the message says where."""
+
+
+class NoSplitError(DatasetError):
+    """The folder has no such split."""
+
+
+def distributions(
+    counts: NDArray[np.int64],
+) -> tuple[NDArray[np.float32], NDArray[np.bool_], Counter[str]]:
+    """Vote distributions after FER+'s rules.
+
+    counts: int64 (N, 10) in the order of VOTE_COLUMNS. Single votes are outliers and dropped;
+    faces whose majority is unknown or not-a-face, or that keep no vote, are left out.
+    Returns votes float32 (M, 8), the mask (N,) of the M faces kept, and the reasons.
+    """
+    kept_votes = np.where(counts > 1, counts, 0)
+    winner = kept_votes.argmax(axis=1)
+    empty = kept_votes[:, :8].sum(axis=1) == 0
+    unlabelled = (winner >= 8) | empty
+    reasons = Counter(
+        {
+            "unknown": int(((winner == 8) & ~empty).sum()),
+            "not-a-face": int(((winner == 9) & ~empty).sum()),
+            "no agreed vote": int(empty.sum()),
+        }
+    )
+    votes = kept_votes[~unlabelled, :8].astype(np.float32)
+    return votes / votes.sum(axis=1, keepdims=True), ~unlabelled, reasons
+
+
+def face_set(pixels: NDArray[np.uint8], counts: NDArray[np.int64]) -> FaceSet:
+    """A FaceSet from pixels uint8 (N, 1, 48, 48) and vote counts int64 (N, 10)."""
+    votes, keep, reasons = distributions(counts)
+    return FaceSet(pixels[keep], votes, reasons)
+
+
+def read_official(folder: Path) -> FaceSet:
+    """One split in the official layout: PNG files and label.csv in the same folder.
+
+    Raises DatasetError when a row is not `name, box, ten counts` or a picture is missing.
+    """
+    names: list[str] = []
+    counts: list[list[int]] = []
+    with (folder / "label.csv").open(newline="") as rows:
+        for number, row in enumerate(csv.reader(rows), start=1):
+            if number == 1 and len(row) == 12 and not row[2].strip().isdigit():
+                continue  # some copies have a header
+            if len(row) != 12:
+                raise DatasetError(
+                    f"{folder / 'label.csv'} line {number}: expected 12 columns "
+                    f"(name, box, ten vote counts), got {len(row)}"
+                )
+            names.append(row[0])
+            counts.append([int(float(cell)) for cell in row[2:]])
+    if not names:
+        raise DatasetError(f"{folder / 'label.csv'} names no picture")
+    pixels = np.stack([read_grey(folder / name, FACE_SIZE) for name in names])[:, None]
+    return face_set(pixels, np.array(counts, dtype=np.int64))
+
+
+def read_kaggle(folder: Path, split: str) -> FaceSet:
+    """One split of fer2013.csv, labelled by the same rows of fer2013new.csv."""
+    pixels: list[NDArray[np.uint8]] = []
+    counts: list[list[int]] = []
+    for number, (face, votes) in enumerate(_kaggle_rows(folder), start=2):
+        if face["Usage"] != votes["Usage"]:
+            raise DatasetError(
+                f"row {number}: fer2013.csv says {face['Usage']}, "
+                f"fer2013new.csv says {votes['Usage']}; the files are not row for row"
+            )
+        if face["Usage"] != KAGGLE_USAGE[split]:
+            continue
+        values = np.array(face["pixels"].split(), dtype=np.uint8)
+        if values.size != FACE_SIZE * FACE_SIZE:
+            raise DatasetError(f"row {number}: expected 2304 pixels, got {values.size}")
+        pixels.append(values.reshape(1, FACE_SIZE, FACE_SIZE))
+        counts.append([int(cell) for cell in list(votes.values())[2:12]])
+    if not pixels:
+        raise NoSplitError(f"{folder / 'fer2013.csv'} has no row of {KAGGLE_USAGE[split]}")
+    return face_set(np.stack(pixels), np.array(counts, dtype=np.int64))
+
+
+def _kaggle_rows(folder: Path) -> Iterator[tuple[dict[str, str], dict[str, str]]]:
+    with (
+        (folder / "fer2013.csv").open(newline="") as faces,
+        (folder / "fer2013new.csv").open(newline="") as votes,
+    ):
+        yield from zip(csv.DictReader(faces), csv.DictReader(votes), strict=True)

@@ -1,0 +1,83 @@
+"""One run from data to trained networks: the pixel classifier, then codec and classifier."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from trainer.config import FitConfig
+from trainer.data.faces import FaceSet
+from trainer.data.layout import read_train_and_valid
+from trainer.loop import Loop
+from trainer.models.networks import PixelClassifier
+from trainer.stages import ClassifierStage, Figures, JointModel, JointStage
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """What a run leaves: averaged networks in eval mode."""
+
+    config: FitConfig
+    pixel: PixelClassifier
+    joint: JointModel
+
+
+def fit(config: FitConfig) -> dict[str, Figures]:
+    """Train both stages, going on from the checkpoints in config.out.
+
+    Returns each stage's figures on the validation split.
+    """
+    config.out.mkdir(parents=True, exist_ok=True)
+    (config.out / "config.json").write_text(json.dumps(_plain(config), indent=2) + "\n")
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    train, valid = read_train_and_valid(config.data)
+    train, valid = _limited(train, config.max_faces), _limited(valid, config.max_faces)
+    print(f"{len(train)} faces to train on, left out: {dict(train.left_out)}")
+    torch.manual_seed(config.seed)
+    classifier = ClassifierStage(config.classifier, config.model)
+    figures = {"classifier": Loop(classifier, config, train, valid).fit()}
+    torch.manual_seed(config.seed + 1)
+    teacher = load_pixel_classifier(config)
+    stage = JointStage(config.joint, config.model, teacher)
+    figures["joint"] = Loop(stage, config, train, valid).fit()
+    (config.out / "figures.json").write_text(json.dumps(figures, indent=2) + "\n")
+    return figures
+
+
+def load_trained(config: FitConfig) -> Trained:
+    """The averaged networks of a finished run in config.out."""
+    pixel = load_pixel_classifier(config)
+    joint = JointModel(config.model)
+    states = _averaged(config.out / "joint.pt")
+    joint.load_state_dict(
+        {name.removeprefix("joint."): s for name, s in states.items() if name.startswith("joint.")}
+    )
+    return Trained(config, pixel, joint.eval())
+
+
+def load_pixel_classifier(config: FitConfig) -> PixelClassifier:
+    """The averaged pixel classifier of config.out, in eval mode."""
+    pixel = ClassifierStage(config.classifier, config.model).classifier
+    pixel.load_state_dict(_averaged(config.out / "classifier.pt"))
+    return pixel.eval()
+
+
+def _averaged(checkpoint: Path) -> dict[str, torch.Tensor]:
+    state = torch.load(checkpoint, weights_only=True)["averaged"]
+    prefix = "module."
+    return {name.removeprefix(prefix): s for name, s in state.items() if name.startswith(prefix)}
+
+
+def _limited(faces: FaceSet, most: int | None) -> FaceSet:
+    if most is None or most >= len(faces):
+        return faces
+    return dataclasses.replace(faces, pixels=faces.pixels[:most], votes=faces.votes[:most])
+
+
+def _plain(config: FitConfig) -> dict[str, Any]:
+    """The config as JSON can hold it, without the folders: they are the machine's."""
+    plain = dataclasses.asdict(config)
+    return {name: value for name, value in plain.items() if name not in ("data", "out")}

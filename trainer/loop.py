@@ -1,0 +1,180 @@
+"""Takes a stage through its steps: schedule, averaging, log, checkpoints.
+
+Everything random in a step comes from (seed, step) and everything else from the checkpoint, so
+a killed run that goes on ends where it would have ended.
+"""
+
+import copy
+import json
+import math
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+from tqdm import tqdm
+
+from trainer.config import FitConfig, StageConfig
+from trainer.data.faces import FaceSet
+from trainer.stages import Figures, Stage
+
+LOG_STEPS = 50
+
+
+def as_float(pixels: np.ndarray[Any, np.dtype[np.uint8]]) -> Tensor:
+    """uint8 (N, 1, H, W) as float32 in 0..1, channels last."""
+    faces = torch.from_numpy(pixels).float() / 255
+    return faces.contiguous(memory_format=torch.channels_last)
+
+
+def has_bf16() -> bool:
+    """Whether this processor multiplies bfloat16 itself; emulated it is ten times slower."""
+    if torch.cuda.is_available():
+        return bool(torch.cuda.is_bf16_supported())
+    flags = Path("/proc/cpuinfo")
+    return flags.is_file() and any(
+        word in flags.read_text() for word in ("avx512_bf16", "amx_bf16", " bf16")
+    )
+
+
+def one_cycle(step: int, steps: int, config: StageConfig) -> float:
+    """Learning rate: a cosine up to the peak over warmup_share, and a cosine down to none."""
+    warmup = max(1, round(steps * config.warmup_share))
+    if step < warmup:
+        share = 0.04 + 0.96 * (1 - math.cos(math.pi * step / warmup)) / 2
+    else:
+        share = (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup))) / 2
+    return config.learning_rate * share
+
+
+def moving_average(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:
+    """An exponential moving average that forgets faster at first, as the start is no good."""
+
+    def average(mean: Tensor, value: Tensor, taken: Tensor | int) -> Tensor:
+        n = int(taken)
+        return mean + (value - mean) * (1 - min(decay, (1 + n) / (10 + n)))
+
+    return average
+
+
+def _optimizer(model: nn.Module, config: StageConfig) -> torch.optim.Optimizer:
+    # Norms, biases and the prior's scalars are not weights of a sum: decay would only bias them.
+    decayed = [p for p in model.parameters() if p.dim() == 4 or p.dim() == 2]
+    rest = [p for p in model.parameters() if not (p.dim() == 4 or p.dim() == 2)]
+    groups = [
+        {"params": decayed, "weight_decay": config.weight_decay},
+        {"params": rest, "weight_decay": 0.0},
+    ]
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=config.learning_rate, momentum=0.9, nesterov=True)
+    return torch.optim.AdamW(groups, lr=config.learning_rate)
+
+
+class Loop:
+    """One stage's training, from its checkpoint when there is one."""
+
+    def __init__(self, stage: Stage, config: FitConfig, train: FaceSet, valid: FaceSet) -> None:
+        self.stage, self.run = stage, config
+        self.train, self.valid = train, valid
+        stage.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.averaged = AveragedModel(
+            stage.model, avg_fn=moving_average(stage.config.ema_decay), use_buffers=True
+        )
+        self.optimizer = _optimizer(stage.model, stage.config)
+        self.epoch_steps = len(train) // stage.config.batch_faces
+        self.steps = self.epoch_steps * stage.config.epochs
+        if not self.steps:
+            raise ValueError(f"{len(train)} faces do not fill a batch or there are no epochs")
+        self.step = 0
+        self.bf16 = has_bf16()
+
+    @property
+    def checkpoint(self) -> Path:
+        """Where this stage's state is kept."""
+        return self.run.out / f"{self.stage.name}.pt"
+
+    def fit(self) -> Figures:
+        """Take the remaining steps. Returns the averaged networks' figures on held-out faces."""
+        self._resume()
+        figures: Figures = {}
+        with tqdm(total=self.steps, initial=self.step, desc=self.stage.name, unit="step") as bar:
+            while self.step < self.steps:
+                shown = self._one_step()
+                self.step += 1
+                bar.update()
+                if self.step % LOG_STEPS == 0:
+                    self._log("step", shown)
+                    bar.set_postfix({k: f"{v:.3g}" for k, v in shown.items()})
+                if self.step % self.epoch_steps == 0:
+                    figures = self.evaluate()
+                    self._log("epoch", figures)
+                    bar.write(f"epoch {self.step // self.epoch_steps}: {_words(figures)}")
+                if self.step % self.run.checkpoint_steps == 0 or self.step == self.steps:
+                    self._save()
+        return figures or self.evaluate()
+
+    @torch.no_grad()
+    def evaluate(self) -> Figures:
+        """The averaged networks on the held-out faces."""
+        model = copy.deepcopy(self.averaged.module).eval()
+        majority = torch.from_numpy(self.valid.majority)
+        return self.stage.evaluate(model, as_float(self.valid.pixels), majority)
+
+    def _one_step(self) -> Figures:
+        faces, votes = self._batch()
+        seed = (self.run.seed << 32) + self.step
+        torch.manual_seed(seed)
+        generator = torch.Generator().manual_seed(seed + (1 << 24))
+        for group in self.optimizer.param_groups:
+            group["lr"] = one_cycle(self.step, self.steps, self.stage.config)
+        self.stage.model.train()
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.bf16):
+            loss, shown = self.stage.loss(faces, votes, self.step / self.steps, generator)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self.stage.model.parameters(), 5.0)
+        self.optimizer.step()
+        self.averaged.update_parameters(self.stage.model)
+        return {"loss": loss.item(), **shown}
+
+    def _batch(self) -> tuple[Tensor, Tensor]:
+        epoch, index = divmod(self.step, self.epoch_steps)
+        order = np.random.default_rng((self.run.seed, epoch)).permutation(len(self.train))
+        size = self.stage.config.batch_faces
+        chosen = order[index * size : (index + 1) * size]
+        return as_float(self.train.pixels[chosen]), torch.from_numpy(self.train.votes[chosen])
+
+    def _log(self, event: str, figures: Figures) -> None:
+        line = {"time": round(time.time(), 1), "stage": self.stage.name, "event": event}
+        with (self.run.out / "log.jsonl").open("a") as log:
+            log.write(json.dumps({**line, "step": self.step, **figures}) + "\n")
+
+    def _save(self) -> None:
+        state = {
+            "step": self.step,
+            "model": self.stage.model.state_dict(),
+            "averaged": self.averaged.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+        }
+        # Written beside and moved over: a run killed while writing keeps the checkpoint before.
+        unfinished = self.checkpoint.with_suffix(".tmp")
+        torch.save(state, unfinished)
+        os.replace(unfinished, self.checkpoint)  # noqa: PTH105 — one atomic call
+
+    def _resume(self) -> None:
+        if not self.checkpoint.exists():
+            return
+        state = torch.load(self.checkpoint, weights_only=True)
+        self.step = state["step"]
+        self.stage.model.load_state_dict(state["model"])
+        self.averaged.load_state_dict(state["averaged"])
+        self.optimizer.load_state_dict(state["optimizer"])
+
+
+def _words(figures: Figures) -> str:
+    return ", ".join(f"{name} {value:.4f}" for name, value in figures.items())

@@ -1,0 +1,1 @@
+"""The networks: pixel classifier, analysis and synthesis transform, prior, latent classifier."""
