@@ -1,0 +1,38 @@
+"""The analysis transform g_a: aligned faces to the integers that are entropy-coded."""
+
+import numpy as np
+import numpy.typing as npt
+
+from edge_encoder.alignment import Crop
+from edge_encoder.inference import open_session
+from mien.bundle import Bundle
+from mien.errors import ManifestError
+
+
+class Analysis:
+    """y = g_a(x) by the bundle's analysis.onnx, and y_hat = round(y).
+
+    Raises ManifestError when the file's output is not of the latent's shape.
+    """
+
+    def __init__(self, bundle: Bundle) -> None:
+        self._session = open_session(bundle.read("analysis.onnx"))
+        image, latent = bundle.manifest.image, bundle.manifest.latent
+        blank = np.zeros((1, image.channels, image.height, image.width), np.uint8)
+        # The first call also plans memory: better now than in the first frame.
+        y = self._run(blank)
+        if y.shape != (1, *latent.shape):
+            raise ManifestError(
+                f"analysis.onnx of bundle {bundle.bundle_id[:12]} answers {y.shape[1:]}, "
+                f"the manifest says {latent.shape}"
+            )
+        self._shape = latent.shape
+
+    def symbols(self, crops: list[Crop]) -> npt.NDArray[np.int32]:
+        """Crops, N of uint8 (channels, height, width) → y_hat, int32 (N, C, h, w)."""
+        if not crops:
+            return np.zeros((0, *self._shape), np.int32)
+        return np.rint(self._run(np.stack(crops))).astype(np.int32)
+
+    def _run(self, faces: Crop) -> npt.NDArray[np.float32]:
+        return np.asarray(self._session.run(["y"], {"face": faces})[0], np.float32)
