@@ -1,10 +1,12 @@
 """Reading arrays out of .npz bytes that may be hostile, and writing them reproducibly.
 
-`numpy.load` allocates what a header declares before it reads; here the declared sizes are held
-against the bytes that are there, and against a limit, first. No pickle in either direction.
+`numpy.load` evaluates headers and allocates what they declare before it reads; here the form is
+fixed, and the declared sizes are held against a limit and the bytes that are there, first.
+No pickle in either direction.
 """
 
 import io
+import re
 import struct
 import zipfile
 import zlib
@@ -18,6 +20,14 @@ from mien.errors import ManifestError
 
 _MAX_BYTES = 64 << 20
 _EPOCH = (1980, 1, 1, 0, 0, 0)
+_PREFIX_BYTES = 10
+# As numpy writes it; its own reader evaluates the header as Python.
+_HEADER = re.compile(
+    rb"\x93NUMPY\x01\x00(?P<size>..)"
+    rb"\{'descr': '(?P<descr>[<|][a-z]\d{1,2})', 'fortran_order': False, "
+    rb"'shape': \((?P<shape>(\d{1,9}, ?)*(\d{1,9})?)\), \} *\n",
+    re.DOTALL,
+)
 
 
 def read_npz(
@@ -45,12 +55,10 @@ def read_npz(
             }
     except (
         ValueError,
-        KeyError,
         EOFError,
         OSError,
-        RuntimeError,
-        NotImplementedError,
-        SyntaxError,
+        RuntimeError,  # an encrypted member
+        NotImplementedError,  # another compression
         struct.error,
         zipfile.BadZipFile,
         zlib.error,
@@ -76,16 +84,17 @@ def write_npz(arrays: Mapping[str, NDArray[np.generic]]) -> bytes:
 def _read_array(
     name: str, data: bytes, dtype: np.dtype[np.generic], dimensions: int
 ) -> NDArray[np.generic]:
-    stream = io.BytesIO(data)
-    if np.lib.format.read_magic(stream) != (1, 0):
-        raise ManifestError(f"array {name!r} is in another .npy version than 1.0")
-    shape, fortran_order, found = np.lib.format.read_array_header_1_0(stream)
-    if found != dtype or len(shape) != dimensions or fortran_order or min(shape, default=0) < 0:
+    header = _HEADER.match(data)
+    if header is None:
+        raise ManifestError(f"array {name!r} is not an .npy array of version 1.0 in C order")
+    shape = tuple(int(size) for size in header["shape"].decode().split(",") if size)
+    found = header["descr"].decode()
+    if found != dtype.str or len(shape) != dimensions:
         raise ManifestError(
-            f"array {name!r} must be {dtype} with {dimensions} dimensions in C order, "
+            f"array {name!r} must be {dtype.str} with {dimensions} dimensions, "
             f"not {found} of shape {shape}"
         )
-    body = data[stream.tell() :]
+    body = data[_PREFIX_BYTES + int.from_bytes(header["size"], "little") :]
     if len(body) != prod(shape) * dtype.itemsize:
         raise ManifestError(f"array {name!r} declares {shape} and holds {len(body)} bytes")
     return np.frombuffer(body, dtype).reshape(shape)

@@ -1,0 +1,246 @@
+"""Bytes from outside: each damage has its name, and none crashes, hangs or allocates much."""
+
+import tracemalloc
+
+import numpy as np
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from mien.bitstream import HEADER_BYTES, Box, EncodedFace, Envelope, Limits
+from mien.codec import ChunkCodec
+from mien.errors import (
+    BitstreamError,
+    ChecksumError,
+    LimitError,
+    MalformedError,
+    TruncatedError,
+    VersionError,
+    WrongBundleError,
+)
+from mien.range_coder import MAX_SYMBOL, TOTAL, RangeEncoder
+from mien.side_information import _STEP, SideInformationWriter
+from mien.tables import CdfTables
+from tests.support.chunks import chunks
+from tests.support.tiny_bundle import SHAPE, tiny_symbols, tiny_tables
+
+BUNDLE_ID = "3a" * 32
+TABLES = tiny_tables()
+LIMITS = Limits(max_chunk_bytes=4096, max_faces=16)
+CODEC = ChunkCodec(TABLES, BUNDLE_ID, LIMITS)
+BOX = Box(10, 20, 30, 40)
+FACES = tuple(EncodedFace(33 * i, 1, BOX, s) for i, s in enumerate(tiny_symbols(4)))
+PAYLOAD = CODEC.encode(FACES)
+
+
+def sealed(body: bytes) -> bytes:
+    """A payload whose header and checksum are right, whatever its body."""
+    return Envelope(BUNDLE_ID, 1 << 20).seal(body)
+
+
+def check_outcome(payload: bytes) -> None:
+    """Decode: either an error of the bitstream, or faces of which this is the one payload."""
+    try:
+        faces = CODEC.decode(payload)
+    except BitstreamError:
+        return
+    assert 1 <= len(faces) <= LIMITS.max_faces
+    for face in faces:
+        assert face.symbols.shape == SHAPE
+        assert face.symbols.dtype == np.int32
+        assert np.abs(face.symbols).max() <= MAX_SYMBOL
+        assert 0 <= face.time_ms <= LIMITS.max_time_ms
+        assert 0 <= face.track_id <= LIMITS.max_track_id
+        assert face.box.width >= 1
+        assert face.box.height >= 1
+    assert CODEC.encode(faces) == payload
+
+
+@given(chunks(SHAPE))
+def test_a_truncated_chunk_is_rejected_at_every_byte(faces):
+    payload = CODEC.encode(faces)
+    for size in range(len(payload)):
+        expected = TruncatedError if size < HEADER_BYTES else ChecksumError
+        with pytest.raises(expected):
+            CODEC.decode(payload[:size])
+
+
+@given(chunks(SHAPE, max_faces=2))
+def test_every_flipped_bit_is_detected_and_named(faces):
+    payload = CODEC.encode(faces)
+    for position in range(8 * len(payload)):
+        damaged = bytearray(payload)
+        damaged[position // 8] ^= 0x80 >> position % 8
+        if position < 4:
+            expected: type[BitstreamError] = VersionError
+        else:
+            expected = WrongBundleError if position < 16 else ChecksumError
+        with pytest.raises(expected):
+            CODEC.decode(bytes(damaged))
+
+
+@given(chunks(SHAPE), st.binary(min_size=32, max_size=32).map(bytes.hex))
+@example(FACES, "3a3" + "0" * 61)
+def test_a_chunk_of_another_bundle_is_rejected(faces, other_id):
+    same_tag = other_id[:3] == BUNDLE_ID[:3]
+    payload = ChunkCodec(TABLES, other_id).encode(faces)
+    if other_id != BUNDLE_ID:
+        with pytest.raises(ChecksumError if same_tag else WrongBundleError):
+            CODEC.decode(payload)
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_rejected(payload):
+    with pytest.raises(BitstreamError):
+        CODEC.decode(payload)
+
+
+def test_a_chunk_over_the_limit_is_rejected_unread():
+    with pytest.raises(LimitError, match="4097 bytes"):
+        CODEC.decode(PAYLOAD.ljust(4097, b"\0"))
+
+
+@given(st.binary(max_size=300))
+def test_any_body_with_a_right_checksum_is_rejected_or_has_one_meaning(body):
+    check_outcome(sealed(body))
+
+
+@given(chunks(SHAPE), st.data())
+def test_a_changed_body_with_a_right_checksum_is_rejected_or_has_one_meaning(faces, data):
+    body = bytearray(CODEC.encode(faces)[HEADER_BYTES:])
+    for _ in range(data.draw(st.integers(1, 3))):
+        position = data.draw(st.integers(0, len(body) - 1))
+        body[position] = data.draw(st.integers(0, 255))
+    cut = data.draw(st.integers(0, len(body)))
+    check_outcome(sealed(bytes(body[:cut])))
+    check_outcome(sealed(bytes(body)))
+
+
+@given(chunks(SHAPE), st.binary(min_size=1, max_size=20))
+def test_bytes_behind_the_end_are_rejected(faces, more):
+    body = CODEC.encode(faces)[HEADER_BYTES:]
+    with pytest.raises(MalformedError):
+        CODEC.decode(sealed(body + more))
+
+
+def body_that_declares(count: int) -> bytes:
+    coder = RangeEncoder()
+    SideInformationWriter(coder, Limits()).write_count(count)
+    return coder.finish()
+
+
+@given(st.integers(17, (1 << 15) - 1))
+def test_more_faces_than_allowed_are_rejected_when_declared(count):
+    with pytest.raises(LimitError, match=f"declares {count} faces"):
+        CODEC.decode(sealed(body_that_declares(count)))
+
+
+def test_no_face_at_all_is_rejected():
+    with pytest.raises(MalformedError, match="no face"):
+        CODEC.decode(sealed(body_that_declares(0)))
+
+
+def peak_bytes(codec: ChunkCodec, payload: bytes) -> int:
+    tracemalloc.start()
+    try:
+        codec.decode(payload)
+    except BitstreamError:
+        pass
+    finally:
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    return peak
+
+
+def test_an_absurd_declared_size_allocates_next_to_nothing():
+    payload = sealed(body_that_declares((1 << 15) - 1))
+    assert peak_bytes(CODEC, payload) < 20_000
+
+
+def escaping_tables(positions: int) -> CdfTables:
+    """Tables by which nearly any bytes are escapes: the dearest latent to decode."""
+    cdf = np.tile(np.array([0, 1, TOTAL], np.uint32), (positions, 1))
+    sizes, offsets = np.full(positions, 2, np.int32), np.zeros(positions, np.int32)
+    return CdfTables(cdf, sizes, offsets, (positions, 1, 1))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_dearest_hostile_chunk_stays_within_the_declared_memory(seed):
+    positions = 300
+    codec = ChunkCodec(escaping_tables(positions), BUNDLE_ID)
+    limits = Limits()
+    coder = RangeEncoder()
+    writer = SideInformationWriter(coder, limits)
+    writer.write_count(limits.max_faces)
+    random = np.random.default_rng(seed)
+    for index in range(limits.max_faces):
+        writer.write(index, 1, BOX)
+        for _ in range(positions):
+            coder.encode(1, TOTAL)
+            coder.encode_bits(1 << 5 | int(random.integers(0, 16)), 6)
+    body = coder.finish()[: limits.max_chunk_bytes - HEADER_BYTES].rstrip(b"\0")
+    # Per symbol a Python int and its place in a list, then four bytes of an array.
+    allowed = limits.max_faces * positions * 64 + 20 * limits.max_chunk_bytes
+    assert peak_bytes(codec, sealed(body)) < allowed
+
+
+def test_an_empty_body_is_zeros_without_end_and_has_one_meaning():
+    check_outcome(sealed(b""))
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [
+        Limits(max_time_ms=98),
+        Limits(max_track_id=0),
+        Limits(max_box_px=39),
+    ],
+)
+def test_values_beyond_the_readers_limits_are_rejected(limits):
+    narrow = ChunkCodec(TABLES, BUNDLE_ID, limits)
+    with pytest.raises(MalformedError, match="limit"):
+        narrow.decode(PAYLOAD)
+
+
+class Forger(SideInformationWriter):
+    """Writes fields in forms that the honest writer never chooses."""
+
+    def known_track_as_new(self, track_id: int) -> None:
+        self._choice(2, (0, 60000, 62768, TOTAL))
+        self._number(track_id, 6)
+
+    def expected_track_as_known(self) -> None:
+        self._choice(1, (0, 60000, 62768, TOTAL))
+
+
+def forged_second_face(how: str) -> bytes:
+    coder = RangeEncoder()
+    forger = Forger(coder, Limits())
+    forger.write_count(2)
+    forger.write(0, 1, BOX)
+    coder.encode_symbols([0] * TABLES.sizes.size, TABLES.rows())
+    if how == "known as new":
+        forger.known_track_as_new(1)
+    else:
+        forger.expected_track_as_known()
+    coder.encode_bits(0, 40)
+    return coder.finish()
+
+
+@pytest.mark.parametrize("how", ["known as new", "expected as known"])
+def test_a_track_told_in_another_form_is_rejected(how):
+    with pytest.raises(MalformedError, match="one form"):
+        CODEC.decode(sealed(forged_second_face(how)))
+
+
+def test_time_that_goes_back_is_rejected():
+    coder = RangeEncoder()
+    writer = SideInformationWriter(coder, Limits())
+    writer.write_count(2)
+    writer.write(50, 1, BOX)
+    coder.encode_symbols([0] * TABLES.sizes.size, TABLES.rows())
+    writer._track(1)
+    coder.encode(512, TOTAL)  # time goes on, for a track that was just seen
+    writer._difference(-10 - 33, _STEP)
+    with pytest.raises(MalformedError, match="forward"):
+        CODEC.decode(sealed(coder.finish()))
