@@ -46,7 +46,7 @@ def _missing(command: str, error: ModuleNotFoundError) -> str:
     )
     return (
         f"mien {command} needs the package {error.name}, which is not installed: "
-        f"pip install 'mien[{extras}]'"
+        f"in mien's checkout, run pip install '.[{extras}]'"
     )
 
 
@@ -148,13 +148,16 @@ def _watch(options: argparse.Namespace) -> ExitCode:
 def _add_inspect(parser: argparse.ArgumentParser) -> None:
     parser.description = "Say in words what is in a coded chunk or in a bundle folder."
     parser.add_argument("path", type=Path, metavar="FILE|BUNDLE")
+    parser.add_argument(
+        "--bundle", type=Path, help="decode a chunk with it; by default a released one that fits"
+    )
     parser.set_defaults(run=_inspect)
 
 
 def _inspect(options: argparse.Namespace) -> ExitCode:
-    from mien.inspect import describe
+    from mien.cli.inspect import inspect
 
-    print(describe(options.path))
+    print(inspect(options.path, options.bundle))
     return ExitCode.OK
 
 

@@ -1,0 +1,71 @@
+"""A recognizer that is killed in the middle of a stream."""
+
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mien.bundle import Bundle
+from mien.cli.child import Child
+from tests.support.services import PATIENCE_S, edge, serving
+
+# Small chunks and the clip's own speed: there is a middle to be killed in.
+MANY_CHUNKS = ("--pace", "true", "--chunk_faces", "2")
+
+
+def follow(running: Child) -> tuple[list[Mapping[str, Any]], Mapping[str, Any]]:
+    """Every recognition and the summary, until the edge has ended."""
+    recognitions: list[Mapping[str, Any]] = []
+    summary: Mapping[str, Any] = {}
+    while (event := running.next_event(PATIENCE_S)) is not None:
+        match event["event"]:
+            case "recognition":
+                recognitions.append(event)
+            case "summary":
+                summary = event
+    return recognitions, summary
+
+
+def first_recognition(running: Child) -> Mapping[str, Any]:
+    while (event := running.next_event(PATIENCE_S)) is not None:
+        if event["event"] == "recognition":
+            return event
+    pytest.fail(f"mien-edge ended without any recognition:\n{running.log_tail()}")
+
+
+def test_after_a_restart_every_face_is_recognised_once(
+    clip: Path, bundle: Bundle, tmp_path: Path
+) -> None:
+    with serving(bundle.folder, tmp_path / "first.log") as first:
+        running = edge(clip, first.address, bundle.folder, tmp_path / "edge.log", *MANY_CHUNKS)
+        with running:
+            recognitions = [first_recognition(running)]
+            first.process.process.kill()
+            first.process.wait(PATIENCE_S)
+            with serving(bundle.folder, tmp_path / "second.log", port=first.port):
+                more, summary = follow(running)
+            exit_code = running.wait(PATIENCE_S)
+    recognitions += more
+    assert exit_code == 0, running.log_tail()
+    seen = Counter((item["frame"], item["track_id"]) for item in recognitions)
+    assert set(seen.values()) == {1}
+    assert len(recognitions) == summary["faces_sent"] == summary["faces_recognised"]
+    assert len({item["frame"] for item in recognitions}) >= 115
+
+
+def test_a_recognizer_that_never_comes_back_is_exit_code_4_and_a_message(
+    clip: Path, bundle: Bundle, tmp_path: Path
+) -> None:
+    with serving(bundle.folder, tmp_path / "cloud.log") as cloud:
+        more = (*MANY_CHUNKS, "--give_up_s", "1")
+        running = edge(clip, cloud.address, bundle.folder, tmp_path / "edge.log", *more)
+        with running:
+            first_recognition(running)
+            cloud.process.process.kill()
+            follow(running)
+            exit_code = running.wait(PATIENCE_S)
+    assert exit_code == 4, running.log_tail()
+    assert cloud.address in running.log_tail()
+    assert "Traceback" not in (tmp_path / "edge.log").read_text(encoding="utf-8")
