@@ -19,6 +19,8 @@ from prometheus_client import (
     start_http_server,
 )
 
+from mien.errors import ConfigError
+
 # Why something was dropped: one for each rule of a queue.
 QUEUE_FULL: Final = "queue_full"  # batcher: the newest chunk is refused
 STREAM_GONE: Final = "stream_gone"  # batcher: withdrawn with its stream; the device sends it again
@@ -96,12 +98,15 @@ class Metrics:
 def metrics_endpoint(metrics: Metrics, host: str, port: int | None) -> Iterator[int | None]:
     """Serve /metrics on a thread of its own; yields the port bound, or None where `port` is None.
 
-    Raises OSError where the port cannot be bound.
+    Raises ConfigError where the port cannot be bound.
     """
     if port is None:
         yield None
         return
-    server, thread = start_http_server(port, addr=host, registry=metrics.registry)
+    try:
+        server, thread = start_http_server(port, addr=host, registry=metrics.registry)
+    except OSError as error:
+        raise ConfigError(f"metrics_port {port} of {host} cannot be bound: {error}") from error
     try:
         yield server.server_port
     finally:

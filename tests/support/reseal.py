@@ -1,0 +1,24 @@
+"""Bundles that were tampered with, and whose manifest says so."""
+
+import shutil
+from pathlib import Path
+
+from mien.bundle import Bundle, load_bundle, write_manifest
+
+
+def reseal(folder: Path, bundle: Bundle, **files: bytes) -> Bundle:
+    """Copy a bundle, replace files (`classifier_onnx=…` is classifier.onnx), hash it anew."""
+    shutil.copytree(bundle.folder, folder)
+    for name, data in files.items():
+        (folder / name.replace("_", ".")).write_bytes(data)
+    manifest = bundle.manifest
+    write_manifest(
+        folder,
+        name=manifest.name,
+        created=manifest.created,
+        expressions=manifest.expressions,
+        image=manifest.image,
+        latent=manifest.latent,
+        figures=manifest.figures,
+    )
+    return load_bundle(folder)

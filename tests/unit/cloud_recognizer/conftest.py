@@ -1,0 +1,28 @@
+"""The tiny bundle, in a folder as an operator would have it."""
+
+from pathlib import Path
+
+import pytest
+
+from mien.bundle import Bundle
+from tests.support.tiny_bundle import make_tiny_bundle
+
+
+@pytest.fixture(scope="session")
+def bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("bundles")
+    make_tiny_bundle(folder / "tiny", created="2026-01-02")
+    make_tiny_bundle(folder / "older", name="older", created="2026-01-01")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def bundle(bundles: Path) -> Bundle:
+    """The bundle that the server prefers."""
+    return make_tiny_bundle(bundles / "tiny", created="2026-01-02")
+
+
+@pytest.fixture(scope="session")
+def older(bundles: Path) -> Bundle:
+    """Another bundle that is served, which also fits."""
+    return make_tiny_bundle(bundles / "older", name="older", created="2026-01-01")

@@ -1,0 +1,176 @@
+"""The unary RPC, with good payloads and with what an attacker or a bad link would send."""
+
+import asyncio
+import gc
+import tracemalloc
+from pathlib import Path
+
+import grpc
+import numpy as np
+import pytest
+
+from mien.bundle import Bundle
+from mien.messages import ChunkResult, ItemStatus
+from mien.v1 import recognition_pb2 as pb
+from tests.support.recognizer import (
+    RPC_TIMEOUT_S,
+    Running,
+    eventually,
+    payload,
+    running_recognizer,
+)
+
+CODES = {
+    "truncated",
+    "checksum_mismatch",
+    "unsupported_version",
+    "wrong_bundle",
+    "limit_exceeded",
+    "malformed",
+}
+
+
+async def recognize(running: Running, payloads: list[bytes]) -> list[ChunkResult]:
+    response = await running.stub.Recognize(
+        pb.RecognizeRequest(payloads=payloads), timeout=RPC_TIMEOUT_S
+    )
+    return [ChunkResult.from_proto(result) for result in response.results]
+
+
+async def test_each_payload_gets_a_result_in_its_place(
+    bundles: Path, bundle: Bundle, older: Bundle
+) -> None:
+    good = payload(bundle, faces=2)
+    sent = [good, good[:-2], payload(older, faces=3), b"", b"\x10\x00" * 9000, b"\x2f" * 40, good]
+    async with running_recognizer(bundles) as running:
+        results = await recognize(running, sent)
+    assert [result.seq for result in results] == [1, 2, 3, 4, 5, 6, 7]
+    assert [len(result.recognitions) for result in results] == [2, 0, 3, 0, 0, 0, 2]
+    assert [result.error.code if result.error else "" for result in results] == [
+        "",
+        "checksum_mismatch",
+        "",
+        "truncated",
+        "limit_exceeded",
+        "unsupported_version",
+        "",
+    ]
+    # The payload's own tag chose the bundle.
+    assert [results[0].bundle_id, results[2].bundle_id] == [bundle.bundle_id, older.bundle_id]
+
+
+async def test_the_response_names_the_order_of_the_probabilities(
+    bundles: Path, bundle: Bundle
+) -> None:
+    async with running_recognizer(bundles) as running:
+        for payloads in ([], [payload(bundle)], [b"damaged"]):
+            response = await running.stub.Recognize(pb.RecognizeRequest(payloads=payloads))
+            assert tuple(response.expressions) == bundle.manifest.expressions
+
+
+async def test_a_payload_of_a_bundle_that_is_not_served_is_rejected(
+    bundles: Path, older: Bundle
+) -> None:
+    async with running_recognizer(bundles / "tiny") as running:
+        (result,) = await recognize(running, [payload(older)])
+    assert result.error is not None
+    assert result.error.code == "wrong_bundle"
+    assert "ListBundles" in result.error.message
+
+
+async def test_more_than_256_payloads_are_refused(bundles: Path, bundle: Bundle) -> None:
+    chunk = payload(bundle, faces=1)
+    async with running_recognizer(bundles) as running:
+        assert len(await recognize(running, [chunk] * 256)) == 256
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await recognize(running, [chunk] * 257)
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert "256" in (caught.value.details() or "")
+
+
+async def test_calls_beyond_what_may_wait_are_refused_and_streams_keep_their_places(
+    bundles: Path, bundle: Bundle
+) -> None:
+    chunk = payload(bundle, faces=1)
+    async with running_recognizer(
+        bundles, max_recognize_chunks=256, max_batch_chunks=4096, max_batch_wait_s=1.0
+    ) as running:
+        waiting = asyncio.ensure_future(recognize(running, [chunk] * 200))
+        await eventually(lambda: running.sample("queue_chunks") == 200)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await recognize(running, [chunk] * 100)
+        assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert running.sample("dropped_total", reason="queue_full") == 100
+        assert len(await waiting) == 200
+        assert len(await recognize(running, [chunk] * 256)) == 256
+
+
+async def test_a_cancelled_call_withdraws_its_chunks(bundles: Path, bundle: Bundle) -> None:
+    async with running_recognizer(bundles, max_batch_wait_s=1.0, max_batch_chunks=64) as running:
+        call = running.stub.Recognize(
+            pb.RecognizeRequest(payloads=[payload(bundle)] * 8), timeout=RPC_TIMEOUT_S
+        )
+        waiting = asyncio.ensure_future(call.code())
+        await eventually(lambda: running.sample("queue_chunks") == 8)
+        call.cancel()
+        await eventually(lambda: running.sample("queue_chunks") == 0)
+        assert await waiting is grpc.StatusCode.CANCELLED
+        assert running.sample("faces_total", rpc="Recognize") == 0
+        assert running.sample("dropped_total", reason="stream_gone") == 8
+
+
+def damaged(random: np.random.Generator, chunk: bytes) -> bytes:
+    """The chunk with flipped bits, a lost or foreign end, or nothing of it left."""
+    data = bytearray(chunk)
+    match random.integers(6):
+        case 0:
+            for position in random.integers(0, 8 * len(data), random.integers(1, 9)):
+                data[position // 8] ^= 1 << (position % 8)
+        case 1:
+            del data[random.integers(0, len(data)) :]
+        case 2:
+            data += random.bytes(random.integers(1, 200))
+        case 3:
+            start = random.integers(0, len(data))
+            data[start : start + 8] = random.bytes(random.integers(0, 16))
+        case 4:
+            data = bytearray(random.bytes(random.integers(0, 400)))
+        case _:
+            data[6:] = random.bytes(random.integers(0, 17_000))
+    return bytes(data)
+
+
+async def test_thousands_of_damaged_payloads_give_named_errors_and_leave_no_memory(
+    bundles: Path, bundle: Bundle
+) -> None:
+    chunk = payload(bundle, faces=4)
+    random = np.random.default_rng(2)
+
+    async def send_damaged() -> None:
+        sent = [damaged(random, chunk) for _ in range(250)]
+        results = await recognize(running, [*sent, chunk])
+        for data, result in zip(sent, results, strict=False):
+            if data == chunk:
+                continue
+            assert result.status is ItemStatus.REJECTED
+            assert result.error is not None
+            assert result.error.code in CODES
+            assert result.recognitions == ()
+        assert len(results[-1].recognitions) == 4
+
+    async with running_recognizer(bundles) as running:
+        for _ in range(4):
+            await send_damaged()
+        gc.collect()
+        tracemalloc.start()
+        try:
+            await send_damaged()
+            gc.collect()
+            before, _ = tracemalloc.get_traced_memory()
+            for _ in range(12):
+                await send_damaged()
+            gc.collect()
+            after, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert after - before < 64_000  # 21 bytes for each of 3,000 payloads
