@@ -1,0 +1,87 @@
+"""Settings: where they come from, which wins, and what a wrong one is told."""
+
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from cloud_recognizer.config import CloudConfig, parse_config
+from mien.errors import ConfigError
+
+
+def test_defaults_need_only_the_bundles(tmp_path: Path) -> None:
+    assert parse_config(["--bundles", str(tmp_path)]) == CloudConfig(tmp_path)
+
+
+def test_flags_win_over_environment_and_environment_over_yaml(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = tmp_path / "cloud.yaml"
+    settings.write_text("bundles: /srv/bundles\nport: 1\ncredits: 2\nmetrics_port: null\n")
+    monkeypatch.setenv("MIEN_CLOUD_CONFIG", str(settings))
+    monkeypatch.setenv("MIEN_CLOUD_CREDITS", "3")
+    monkeypatch.setenv("MIEN_CLOUD_MAX_STREAMS", "5")
+    config = parse_config(["--max_streams", "6"])
+    assert (config.bundles, config.port, config.metrics_port) == (Path("/srv/bundles"), 1, None)
+    assert (config.credits, config.max_streams) == (3, 6)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("port", -1),
+        ("port", 65536),
+        ("metrics_port", 70_000),
+        ("threads", 0),
+        ("workers", 0),
+        ("max_batch_chunks", 0),
+        ("max_batch_wait_s", -0.1),
+        ("max_streams", 0),
+        ("credits", 0),
+        ("max_recognize_chunks", 255),
+        ("max_sessions", 511),
+        ("max_watchers", -1),
+        ("watcher_queue", 0),
+        ("target_face_bytes", -1),
+        ("hello_timeout_s", 0),
+        ("drain_grace_s", -1),
+    ],
+)
+def test_a_value_out_of_range_is_refused_by_name(name: str, value: float) -> None:
+    with pytest.raises(ConfigError, match=f"^{name} must be from .* got {value}"):
+        parse_config(["--bundles", "/b", f"--{name}={value}"])
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["--bundles", "/b", "--port", "many"],
+        ["--bundles", "/b", "--provider", "tpu"],
+        ["--bundles", "/b", "--prot", "1"],
+        ["--bundles", "/b", "--config", "/missing.yaml"],
+    ],
+)
+def test_a_wrong_flag_ends_with_status_2_and_names_it(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        parse_config(arguments)
+    assert caught.value.code == 2
+    wrong = (arguments[2:] or ["bundles"])[0].lstrip("-")
+    assert wrong in capsys.readouterr().err
+
+
+def test_help_explains_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse_config(["--help"])
+    text = capsys.readouterr().out
+    for field in fields(CloudConfig):
+        _, _, after = text.partition(f"--{field.name} ")
+        explanation = after.split("(", 1)[0].split("MIEN_CLOUD_" + field.name.upper())[-1]
+        assert len(explanation.split()) >= 4, f"--{field.name} is not explained"
+
+
+def test_the_queue_has_a_place_for_every_credit() -> None:
+    config = CloudConfig(Path("/b"), max_streams=10, credits=3, max_recognize_chunks=300)
+    assert config.queue_chunks == 330
