@@ -19,7 +19,7 @@ class ModelConfig:
 
     analysis_widths: tuple[int, int, int, int] = (32, 64, 128, 256)
     latent_channels: int = 24
-    synthesis_widths: tuple[int, int, int, int] = (192, 128, 64, 24)
+    synthesis_widths: tuple[int, int, int, int] = (160, 112, 56, 32)
     latent_classifier_width: int = 192
     prior_components: int = 2
     dropout: float = 0.2
@@ -57,13 +57,13 @@ class JointConfig(StageConfig):
     straight-through gradient after that.
     """
 
-    epochs: int = 30
+    epochs: int = 25
     optimizer: Literal["sgd", "adamw"] = "adamw"
     learning_rate: float = 1.5e-3
     weight_decay: float = 1e-2
     mixup_share: float = 0.2
     augmentation: Augmentation = field(default_factory=lambda: Augmentation(erase_share=0.0))
-    lmbda: float = 1e-3
+    lmbda: float = 2e-3
     beta: float = 1.0
     gamma: float = 1.0
     teacher_share: float = 0.5

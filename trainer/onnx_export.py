@@ -1,5 +1,7 @@
 """Networks as ONNX files: uint8 faces or int32 symbols in, nothing left for the caller to scale."""
 
+import logging
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -67,23 +69,31 @@ class SynthesisGraph(nn.Module):
 
 def write_onnx(graph: nn.Module, example: Tensor, source: str, target: str, path: Path) -> None:
     """Export with a dynamic batch; input and output are named source and target."""
-    program = torch.onnx.export(
-        graph.eval(),
-        (example,),
-        input_names=[source],
-        output_names=[target],
-        dynamic_shapes=({0: torch.export.Dim("n", min=1, max=65536)},),
-        dynamo=True,
-        external_data=False,
-        verbose=False,
-    )
-    if program is None:  # only with dynamo=False
-        raise RuntimeError("the exporter returned no program")
-    model = program.model_proto
+    model = _program(graph.eval(), example, source, target).model_proto
     _strip(model)
     _halve(model)
     onnx.checker.check_model(model)
     path.write_bytes(model.SerializeToString(deterministic=True))
+
+
+def _program(graph: nn.Module, example: Tensor, source: str, target: str) -> torch.onnx.ONNXProgram:
+    # It warns of torchvision, which is not needed, and of its own deprecations.
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        program = torch.onnx.export(
+            graph,
+            (example,),
+            input_names=[source],
+            output_names=[target],
+            dynamic_shapes=({0: torch.export.Dim("n", min=1, max=65536)},),
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+        )
+    if program is None:  # only with dynamo=False
+        raise RuntimeError("the exporter returned no program")
+    return program
 
 
 def _strip(model: onnx.ModelProto) -> None:

@@ -126,7 +126,9 @@ class JointStage:
         faces, votes = _batch(faces, votes, self.config, generator)
         share = self.config.teacher_share
         with torch.no_grad():
-            taught = torch.softmax(self.teacher(faces), dim=1)
+            # A face and its mirror image show the same expression; their mean teaches better.
+            both = self.teacher(faces) + self.teacher(faces.flip(3))
+            taught = torch.softmax(both / 2, dim=1)
         quantise = with_noise if progress < self.config.noise_share else straight_through
         y_hat = quantise(self.joint.analysis(faces).float())
         bits = self.joint.prior.bits(y_hat).sum(dim=(1, 2, 3)).mean()
@@ -139,7 +141,7 @@ class JointStage:
             + float(self.multipliers.beta) * 100 * mse
             + self.config.gamma * cross_entropy
         )
-        self.multipliers.update(bits.item() / 8, mse.item())
+        self.multipliers.update(bits.item() / 8, mse.item(), progress)
         return loss, {
             "bytes": bits.item() / 8,
             "psnr_db": -10 * torch.log10(mse).item(),

@@ -9,8 +9,10 @@ from trainer.config import JointConfig
 
 # Steps over which a batch's figures are averaged, and how fast the weights follow.
 MEMORY_STEPS = 30
-RATE_GAIN = 0.01
-PSNR_GAIN_PER_DB = 0.01
+RATE_GAIN = 0.003
+PSNR_GAIN_PER_DB = 0.003
+# Untrained transforms miss every target; weights that followed would wind up.
+SETTLING_SHARE = 0.15
 WEIGHT_RANGE = (1e-5, 1e2)
 
 
@@ -36,10 +38,12 @@ class Multipliers(nn.Module):
         self.register_buffer("mean_bytes", torch.tensor(math.nan))
         self.register_buffer("mean_mse", torch.tensor(math.nan))
 
-    def update(self, face_bytes: float, mse: float) -> None:
-        """Take in a batch's mean bytes a face and MSE (0..1 scale)."""
+    def update(self, face_bytes: float, mse: float, progress: float) -> None:
+        """Take in a batch's mean bytes a face and MSE (0..1 scale), at this share of the steps."""
         self._average(self.mean_bytes, face_bytes)
         self._average(self.mean_mse, mse)
+        if progress < SETTLING_SHARE:
+            return
         if self.target_bytes is not None:
             miss = math.log(float(self.mean_bytes) / self.target_bytes)
             self._move(self.lmbda, RATE_GAIN * max(-1.0, min(1.0, miss)))

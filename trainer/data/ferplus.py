@@ -43,9 +43,9 @@ def distributions(
     unlabelled = (winner >= 8) | empty
     reasons = Counter(
         {
-            "unknown": int(((winner == 8) & ~empty).sum()),
-            "not-a-face": int(((winner == 9) & ~empty).sum()),
-            "no agreed vote": int(empty.sum()),
+            "unknown": int((winner == 8).sum()),
+            "not-a-face": int((winner == 9).sum()),
+            "no agreed vote": int((empty & (winner < 8)).sum()),
         }
     )
     votes = kept_votes[~unlabelled, :8].astype(np.float32)

@@ -78,11 +78,13 @@ class Synthesis(nn.Module):
             Upsample(w1, w2),
             ResidualBlock(w2, w2),
             Upsample(w2, w3),
-            ResidualBlock(w3, w3),
+            nn.ReLU(),
             nn.Conv2d(w3, 4, 3, 1, 1),
             nn.PixelShuffle(2),
         )
         self.apply(initialise)
+        # Start from a flat grey: a loud first picture would drown the other losses.
+        nn.init.normal_(self.layers[-2].weight, std=1e-3)  # type: ignore[arg-type]
 
     def forward(self, y_hat: Tensor) -> Tensor:
         """The reconstruction."""

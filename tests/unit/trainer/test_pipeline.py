@@ -1,0 +1,163 @@
+"""A whole run in miniature: fit, stop and go on, export, evaluate."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from mien.bundle import ALL_FILES, BundleRepository, load_bundle
+from mien.probe import check_payloads, load_probe
+from tests.unit.trainer.datasets import write_fer
+from trainer.cli import main, read_config
+from trainer.config import FitConfig, JointConfig, ModelConfig, StageConfig
+from trainer.data.faces import EXPRESSIONS
+from trainer.export import tables_from_pmf
+from trainer.fit import fit, load_trained
+from trainer.loop import Loop
+from trainer.runtime import Network
+
+MODEL = ModelConfig((8, 8, 8, 8), 4, (8, 8, 8, 8), 8)
+STAGE = StageConfig(epochs=2, batch_faces=16, learning_rate=0.02)
+JOINT = JointConfig(epochs=2, batch_faces=16, target_bytes=5, target_psnr_db=15)
+
+
+def config(data: Path, out: Path) -> FitConfig:
+    return FitConfig(
+        data, out, threads=1, checkpoint_steps=3, model=MODEL, classifier=STAGE, joint=JOINT
+    )
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_fer(tmp_path_factory.mktemp("fer"))
+
+
+@pytest.fixture(scope="module")
+def run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("run")
+    fit(config(data, out))
+    return out
+
+
+@pytest.fixture(scope="module")
+def bundle(data: Path, run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("bundles") / "tiny"
+    arguments = ["export", "--run", str(run), "--data", str(data), "--bundle", str(folder)]
+    assert main(arguments) == 0
+    return folder
+
+
+class KilledError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("stop_after", [4, 12, 17])
+def test_a_killed_run_ends_where_it_would_have_ended(
+    data: Path, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_after: int
+) -> None:
+    taken = 0
+    one_step = Loop._one_step
+
+    def step_or_die(loop: Loop) -> dict[str, float]:
+        nonlocal taken
+        if taken == stop_after:
+            raise KilledError
+        taken += 1
+        return one_step(loop)
+
+    monkeypatch.setattr(Loop, "_one_step", step_or_die)
+    with pytest.raises(KilledError):
+        fit(config(data, tmp_path))
+    monkeypatch.setattr(Loop, "_one_step", one_step)
+    fit(config(data, tmp_path))
+    for stage in ("classifier", "joint"):
+        straight, resumed = (
+            torch.load(out / f"{stage}.pt", weights_only=True) for out in (run, tmp_path)
+        )
+        for part in ("model", "averaged"):
+            for name, value in straight[part].items():
+                assert torch.equal(value, resumed[part][name]), f"{stage} {part} {name}"
+
+
+def test_a_run_learns(data: Path, run: Path) -> None:
+    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    assert {line["stage"] for line in lines} == {"classifier", "joint"}
+    rates = [line["psnr_db"] for line in lines if line["event"] == "epoch" and "psnr_db" in line]
+    assert rates[-1] > rates[0]
+
+
+def test_the_configuration_comes_back_from_a_run(data: Path, run: Path) -> None:
+    assert read_config(run, data) == dataclasses.replace(config(data, run))
+
+
+def test_an_exported_bundle_is_whole(bundle: Path) -> None:
+    loaded = load_bundle(bundle, ALL_FILES)
+    probe = load_probe(loaded)
+    check_payloads(loaded, probe)
+    said = Network(loaded.path("classifier.onnx"))(probe.symbols)
+    assert np.allclose(said, probe.probabilities, atol=1e-5)
+    assert np.allclose(said.sum(axis=1), 1, atol=1e-5)
+    assert loaded.manifest.expressions == EXPRESSIONS
+    assert BundleRepository(bundle.parent).preferred.bundle_id == loaded.bundle_id
+
+
+def test_exported_networks_compute_what_was_trained(data: Path, run: Path, bundle: Path) -> None:
+    trained = load_trained(config(data, run))
+    faces = np.random.default_rng(0).integers(0, 256, (5, 1, 48, 48)).astype(np.uint8)
+    with torch.no_grad():
+        y = trained.joint.analysis(torch.from_numpy(faces).float() / 255)
+        picture = trained.joint.synthesis(torch.round(y)).clamp(0, 1) * 255
+    assert np.allclose(Network(bundle / "analysis.onnx")(faces), y.numpy(), atol=0.05)
+    symbols = torch.round(y).int().numpy()
+    made = Network(bundle / "synthesis.onnx")(symbols)
+    assert made.dtype == np.uint8
+    assert np.abs(made.astype(float) - picture.numpy()).max() <= 2
+
+
+def test_no_path_of_the_machine_is_in_a_bundle(bundle: Path, run: Path) -> None:
+    for file in bundle.iterdir():
+        content = file.read_bytes()
+        for path in (bundle.parent, run, Path(__file__).parents[3], Path.home()):
+            assert str(path).encode() not in content, file.name
+
+
+def test_evaluate_writes_what_it_prints(
+    bundle: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = tmp_path / "deep" / "figures.json"
+    arguments = ["evaluate", "--bundle", str(bundle), "--data", str(data), "--json", str(target)]
+    assert main(arguments) == 0
+    figures = json.loads(target.read_text())
+    wanted = "faces accuracy macro_f1 payload_bytes_per_face psnr_db pixel_accuracy per_class"
+    assert set(wanted.split()) <= set(figures)
+    assert figures["faces"] == 40
+    assert figures["split"] == "valid"
+    assert set(figures["per_class"]) == set(EXPRESSIONS)
+    printed = capsys.readouterr().out
+    assert all(word in printed for word in wanted.split() if word != "per_class")
+    # What was coded is the tables' ideal plus header, time, track and box.
+    overhead = figures["payload_bytes_per_face"] - figures["latent_ideal_bytes_per_face"]
+    assert 0 < overhead < 6
+
+
+def test_a_missing_dataset_is_an_error_for_people(
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["evaluate", "--bundle", str(bundle), "--data", str(tmp_path / "none")]) == 2
+    assert "is not a folder" in capsys.readouterr().err
+
+
+def test_tables_keep_the_likely_symbols_and_escape_the_rest() -> None:
+    pmf = np.zeros((7, 1, 1, 2))
+    pmf[:, 0, 0, 0] = [0, 0, 0.25, 0.5, 0.25, 0, 0]
+    pmf[:, 0, 0, 1] = [0, 0, 0, 0.99, 0.01, 0, 0]
+    tables = tables_from_pmf(pmf, -3)
+    assert tables.offsets.tolist() == [-1, 0]
+    assert tables.sizes.tolist() == [4, 3]
+    symbols = np.array([[[0, 0]]], np.int32)
+    assert tables.ideal_bits(symbols) == pytest.approx(1.015, abs=0.01)
+    far = np.array([[[30, 0]]], np.int32)
+    assert tables.ideal_bits(far) > 16
