@@ -5,9 +5,10 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from cloud_recognizer.config import CloudConfig
 from cloud_recognizer.metrics import Metrics
@@ -30,6 +31,9 @@ from mien.v1 import recognition_pb2 as pb
 from mien.v1.recognition_pb2_grpc import RecognitionServiceStub
 from tests.support.tiny_bundle import tiny_symbols
 
+if TYPE_CHECKING:  # a type only, there is no such class at run time
+    from mien.v1.recognition_pb2_grpc import RecognitionServiceAsyncStub
+
 RPC_TIMEOUT_S = 60
 
 
@@ -42,7 +46,7 @@ class Running:
     channel: grpc.aio.Channel
 
     @property
-    def stub(self) -> RecognitionServiceStub:
+    def stub(self) -> "RecognitionServiceAsyncStub":
         return RecognitionServiceStub(self.channel)
 
     def sample(self, name: str, **labels: str) -> float:
@@ -68,7 +72,7 @@ async def running_recognizer(
 class Device:
     """The device's end of StreamFaces."""
 
-    def __init__(self, stub: RecognitionServiceStub) -> None:
+    def __init__(self, stub: "RecognitionServiceAsyncStub") -> None:
         self.call = stub.StreamFaces(timeout=RPC_TIMEOUT_S)
 
     async def open(self, hello: Hello) -> Welcome:
@@ -148,6 +152,17 @@ def payload(bundle: Bundle, faces: int = 3, *, track_id: int = 7, seed: int = 0)
             for index, symbols in enumerate(tiny_symbols(faces, seed))
         ]
     )
+
+
+async def health(
+    channel: grpc.aio.Channel, service: str = "", *, wait_for_ready: bool = False
+) -> int:
+    """The status that a health check gives, a HealthCheckResponse.ServingStatus."""
+    check = health_pb2_grpc.HealthStub(channel).Check  # type: ignore[attr-defined]  # has no types
+    response: health_pb2.HealthCheckResponse = await check(
+        health_pb2.HealthCheckRequest(service=service), timeout=30, wait_for_ready=wait_for_ready
+    )
+    return int(response.status)
 
 
 async def eventually(holds: Callable[[], bool]) -> None:

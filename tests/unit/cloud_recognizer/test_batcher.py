@@ -32,7 +32,7 @@ async def test_jobs_are_taken_in_order_in_batches_of_the_largest_size() -> None:
     batches: list[list[int]] = []
     async with doubles(batches, Metrics()) as batcher:
         answers = await asyncio.gather(*[batcher.offer(job) for job in range(10)])
-    assert answers == [2 * job for job in range(10)]
+    assert list(answers) == [2 * job for job in range(10)]
     assert batches == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
 
 
@@ -70,7 +70,8 @@ async def test_a_withdrawn_job_leaves_the_queue_at_once() -> None:
         assert len(batcher) == 0
         assert sample(metrics, "queue_chunks") == 0
         assert sample(metrics, "dropped_total", reason="stream_gone") == 1
-        assert await asyncio.gather(batcher.offer(2), batcher.offer(3)) == [4, 6]
+        offered = [batcher.offer(job) for job in (2, 3)]
+        assert [await future for future in offered] == [4, 6]
     assert batches == [[2, 3]]
 
 
@@ -94,7 +95,8 @@ async def test_workers_compute_at_the_same_time() -> None:
 
     batcher = Batcher(compute, Metrics(), capacity=10, max_batch=1, max_wait_s=0.0, workers=2)
     async with batcher:
-        assert await asyncio.gather(batcher.offer(1), batcher.offer(2)) == [1, 2]
+        offered = [batcher.offer(job) for job in (1, 2)]
+        assert [await future for future in offered] == [1, 2]
 
 
 async def test_leaving_cancels_what_still_waits() -> None:

@@ -1,6 +1,7 @@
 """How a device gets an encoder."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import grpc
 import pytest
@@ -12,8 +13,13 @@ from tests.support.recognizer import running_recognizer
 from tests.support.reseal import reseal
 from tests.support.tiny_bundle import EXPRESSIONS, make_tiny_bundle
 
+if TYPE_CHECKING:  # a type only, there is no such class at run time
+    from mien.v1.bundle_pb2_grpc import BundleServiceAsyncStub
 
-async def download(stub: BundleServiceStub, bundle_id: str, folder: Path) -> list[pb.FileHeader]:
+
+async def download(
+    stub: "BundleServiceAsyncStub", bundle_id: str, folder: Path
+) -> list[pb.FileHeader]:
     """Write what comes, as a device would; returns the headers."""
     headers: list[pb.FileHeader] = []
     call = stub.DownloadEncoder(pb.DownloadEncoderRequest(bundle_id=bundle_id), timeout=60)

@@ -12,12 +12,12 @@ from typing import Any
 
 import grpc
 import pytest
-from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2
 
 from mien.bundle import Bundle
 from mien.messages import Drain, Welcome
 from mien.v1.recognition_pb2_grpc import RecognitionServiceStub
-from tests.support.recognizer import Device, hello, payload
+from tests.support.recognizer import Device, health, hello, payload
 
 CLOUD = (sys.executable, "-m", "cloud_recognizer.cli")
 ON_FREE_PORTS = ("--port", "0", "--metrics_port", "0")
@@ -73,9 +73,7 @@ async def test_sigterm_drains_answers_what_was_received_and_exits_with_0(
                 await device.send(seq, payload(bundle))
             running.send_signal(signal.SIGTERM)
             assert await device.read() == Drain(grace_ms=10_000)
-            health = health_pb2_grpc.HealthStub(channel)
-            response = await health.Check(health_pb2.HealthCheckRequest(), timeout=30)
-            assert response.status == health_pb2.HealthCheckResponse.NOT_SERVING
+            assert await health(channel) == health_pb2.HealthCheckResponse.NOT_SERVING
             answers = await device.close()
             assert await device.call.code() is grpc.StatusCode.OK
         assert [result.seq for result in answers.results] == [1, 2, 3, 4]

@@ -122,21 +122,21 @@ async def test_a_cancelled_call_withdraws_its_chunks(bundles: Path, bundle: Bund
 def damaged(random: np.random.Generator, chunk: bytes) -> bytes:
     """The chunk with flipped bits, a lost or foreign end, or nothing of it left."""
     data = bytearray(chunk)
-    match random.integers(6):
+    match int(random.integers(6)):
         case 0:
             for position in random.integers(0, 8 * len(data), random.integers(1, 9)):
                 data[position // 8] ^= 1 << (position % 8)
         case 1:
             del data[random.integers(0, len(data)) :]
         case 2:
-            data += random.bytes(random.integers(1, 200))
+            data += random.bytes(int(random.integers(1, 200)))
         case 3:
             start = random.integers(0, len(data))
-            data[start : start + 8] = random.bytes(random.integers(0, 16))
+            data[start : start + 8] = random.bytes(int(random.integers(0, 16)))
         case 4:
-            data = bytearray(random.bytes(random.integers(0, 400)))
+            data = bytearray(random.bytes(int(random.integers(0, 400))))
         case _:
-            data[6:] = random.bytes(random.integers(0, 17_000))
+            data[6:] = random.bytes(int(random.integers(0, 17_000)))
     return bytes(data)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import grpc
 import numpy as np
 import pytest
-from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
     ProtoReflectionDescriptorDatabase,
 )
@@ -29,6 +29,7 @@ from mien.v1.recognition_pb2_grpc import RecognitionServiceStub
 from tests.support.recognizer import (
     Device,
     eventually,
+    health,
     hello,
     payload,
     running_recognizer,
@@ -51,13 +52,6 @@ def config(bundles: Path, **settings: object) -> CloudConfig:
     return CloudConfig(bundles, **(defaults | settings))  # type: ignore[arg-type]
 
 
-async def check(channel: grpc.aio.Channel, service: str = "") -> int:
-    response = await health_pb2_grpc.HealthStub(channel).Check(
-        health_pb2.HealthCheckRequest(service=service), timeout=30
-    )
-    return int(response.status)
-
-
 async def test_nothing_is_served_before_the_model_is_warm(bundles: Path) -> None:
     loading, may_go_on = threading.Event(), threading.Event()
 
@@ -76,15 +70,12 @@ async def test_nothing_is_served_before_the_model_is_warm(bundles: Path) -> None
         server = asyncio.create_task(serve())
         await asyncio.to_thread(loading.wait, 30)
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await check(channel)
+            await health(channel)
         assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
         may_go_on.set()
-        response = await health_pb2_grpc.HealthStub(channel).Check(
-            health_pb2.HealthCheckRequest(), timeout=30, wait_for_ready=True
-        )
-        assert response.status == SERVING
+        assert await health(channel, wait_for_ready=True) == SERVING
         for name in ("mien.v1.RecognitionService", "mien.v1.BundleService"):
-            assert await check(channel, name) == SERVING
+            assert await health(channel, name) == SERVING
         stop.set()
         await server
 
@@ -116,7 +107,7 @@ async def test_stopping_drains_answers_what_was_received_and_ends_watches(
         )
         stop.set()
         assert await device.read() == Drain(grace_ms=30_000)
-        assert await check(channel) == NOT_SERVING
+        assert await health(channel) == NOT_SERVING
         late = Device(stub)
         await late.call.write(pb.StreamFacesRequest(hello=hello(bundle, "late").to_proto()))
         assert (await late.status())[0] is grpc.StatusCode.UNAVAILABLE

@@ -14,9 +14,11 @@ def details(error: Exception) -> list[Message]:
     """The google.rpc messages that travel with the status of an error."""
     ((key, value),) = status_of(error).trailing_metadata
     assert key == "grpc-status-details-bin"
+    assert isinstance(value, bytes)
     unpacked: list[Message] = []
     for packed in Status.FromString(value).details:
-        message: Message = ErrorInfo() if packed.Is(ErrorInfo.DESCRIPTOR) else RetryInfo()
+        known: tuple[Message, ...] = (ErrorInfo(), RetryInfo())
+        (message,) = [kind for kind in known if packed.type_url.endswith(kind.DESCRIPTOR.full_name)]
         assert packed.Unpack(message)
         unpacked.append(message)
     return unpacked
