@@ -93,5 +93,5 @@ def test_training_faces_that_occur_elsewhere_are_dropped(tmp_path: Path) -> None
 
 
 def test_an_empty_folder_is_told_the_layouts(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match="expected FER2013Train/label.csv"):
+    with pytest.raises(DatasetError, match=r"expected FER2013Train/label\.csv"):
         read_split(tmp_path, "train")

@@ -1,0 +1,48 @@
+"""`python -m benchmarks NAME …`: each prints a table, and JSON with --json FILE."""
+
+import argparse
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from benchmarks import alignment, codec
+
+BENCHMARKS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
+    "alignment": alignment.run,
+    "codec": codec.run,
+}
+
+
+def main() -> None:
+    """Run one benchmark."""
+    parser = argparse.ArgumentParser("python -m benchmarks", description=__doc__)
+    parser.add_argument("benchmark", choices=sorted(BENCHMARKS))
+    parser.add_argument("--bundle", type=Path, required=True, help="folder of the bundle")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        default=os.environ.get("MIEN_DATA"),
+        help="a dataset that `mien-train evaluate` reads; MIEN_DATA by default",
+    )
+    parser.add_argument("--detector_model", type=Path, help="YuNet's file; MTCNN without it")
+    parser.add_argument("--faces", type=int, help="use so many faces only")
+    parser.add_argument("--json", type=Path, help="also write the figures here")
+    options = parser.parse_args()
+    if options.data is None:
+        parser.error("--data, or MIEN_DATA in the environment, must name a dataset")
+    figures = BENCHMARKS[options.benchmark](options)
+    width = max(map(len, figures))
+    for name, value in figures.items():
+        print(
+            f"{name:<{width}}  {value:.4f}"
+            if isinstance(value, float)
+            else f"{name:<{width}}  {value}"
+        )
+    if options.json:
+        options.json.write_text(json.dumps(figures, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
