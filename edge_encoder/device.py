@@ -1,0 +1,150 @@
+"""The encoder's wiring: what is made, in which order, and how it stops.
+
+Source → FaceEncoder (Detector, FaceTracker, FaceAligner, Analysis) → Chunker → Uplink ⇄ server
+                                                                          └→ ResultWriter
+"""
+
+import asyncio
+import signal
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Final
+
+import cv2
+
+from edge_encoder.camera import Source, open_source
+from edge_encoder.chunker import Chunker
+from edge_encoder.config import EdgeConfig
+from edge_encoder.detector import Detector, open_detector
+from edge_encoder.encoder_cache import fetch_encoder
+from edge_encoder.faces import FaceEncoder
+from edge_encoder.metrics import Metrics, metrics_endpoint
+from edge_encoder.pipeline import Pipeline
+from edge_encoder.results import ResultWriter, open_results
+from edge_encoder.uplink import Uplink, UplinkSettings
+from mien.bundle import Bundle, load_bundle
+from mien.exit_codes import ExitCode
+from mien.messages import Hello
+
+_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+
+
+async def run(config: EdgeConfig) -> ExitCode:
+    """Stream the source until it ends or a signal asks to stop; a second one ends at once.
+
+    The summary is written in any case once streaming has begun. Raises MienError.
+    """
+    # A second thread would only fight the uplink for the core of a small device.
+    cv2.setNumThreads(1)
+    metrics = Metrics()
+    with ExitStack() as stack:
+        results = stack.enter_context(open_results(config.results))
+        metrics_port = stack.enter_context(
+            metrics_endpoint(metrics, config.metrics_host, config.metrics_port)
+        )
+        detector = _detector(config)
+        source = stack.enter_context(_source(config))
+        bundle = await _bundle(config)
+        hello = _hello(config, bundle)
+        pipeline = _pipeline(config, source, detector, bundle, results, metrics)
+        results.write(
+            "started",
+            source=source.name,
+            device_id=hello.device_id,
+            epoch=hello.epoch,
+            bundle_id=bundle.bundle_id,
+            detector=detector.name,
+            metrics_port=metrics_port,
+        )
+        try:
+            async with Uplink(_settings(config), hello, pipeline.on_result, metrics) as uplink:
+                await uplink.welcomed()
+                received = _on_signals(pipeline.stop)
+                await pipeline.run(uplink)
+        finally:
+            figures = pipeline.figures
+            results.write("summary", **figures.summary(source.name, bundle.bundle_id, metrics))
+    return ExitCode.INTERRUPTED if signal.SIGINT in received else ExitCode.OK
+
+
+def _detector(config: EdgeConfig) -> Detector:
+    return open_detector(
+        config.detector_model,
+        config.detector_sha256,
+        min_face_px=config.min_face_px,
+        max_side_px=config.detect_max_side_px,
+    )
+
+
+def _source(config: EdgeConfig) -> Source:
+    return open_source(
+        config.source,
+        open_timeout_s=config.open_timeout_s,
+        read_timeout_s=config.read_timeout_s,
+        pace=config.pace,
+    )
+
+
+async def _bundle(config: EdgeConfig) -> Bundle:
+    if config.bundle is not None:
+        return load_bundle(config.bundle)
+    return await fetch_encoder(config.server, Path(config.cache).expanduser(), config.give_up_s)
+
+
+def _hello(config: EdgeConfig, bundle: Bundle) -> Hello:
+    now_ms = time.time_ns() // 1_000_000
+    return Hello(
+        device_id=config.device,
+        epoch=now_ms,  # grows with every start, as an epoch must
+        epoch_start_unix_ms=now_ms,
+        bundle_ids=(bundle.bundle_id,),
+        purpose=config.purpose,
+        notice=config.notice,
+    )
+
+
+def _pipeline(
+    config: EdgeConfig,
+    source: Source,
+    detector: Detector,
+    bundle: Bundle,
+    results: ResultWriter,
+    metrics: Metrics,
+) -> Pipeline:
+    encoder = FaceEncoder(
+        detector,
+        bundle,
+        detect_every=1 if source.stills else config.detect_every,
+        max_faces=config.max_faces,
+    )
+    chunker = Chunker(bundle.codec(), config.chunk_faces, config.chunk_seconds)
+    expressions = bundle.manifest.expressions
+    return Pipeline(source, encoder, chunker, results, expressions, metrics)
+
+
+def _settings(config: EdgeConfig) -> UplinkSettings:
+    return UplinkSettings(
+        config.server,
+        config.queue_chunks,
+        config.give_up_s,
+        config.welcome_timeout_s,
+        config.answer_timeout_s,
+    )
+
+
+def _on_signals(stop: Callable[[], None]) -> list[int]:
+    """Call `stop` at the first signal; returns the list that signals are noted in."""
+    loop = asyncio.get_running_loop()
+    received: list[int] = []
+
+    def on_signal(number: int) -> None:
+        received.append(number)
+        stop()
+        for other in _SIGNALS:
+            loop.remove_signal_handler(other)
+
+    for number in _SIGNALS:
+        loop.add_signal_handler(number, on_signal, number)
+    return received

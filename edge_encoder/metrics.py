@@ -1,0 +1,111 @@
+"""What the encoder counts, for Prometheus and for its own summary. Seconds and bytes.
+
+No label holds a device, a track or anything else of a person; their values are bounded: stages
+and reasons are the constants below, codes are those of `mien.errors`.
+"""
+
+from collections import Counter as Tally
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+    start_http_server,
+)
+
+from mien.errors import ConfigError
+
+# Why something was dropped. Frames:
+CAMERA_NEWER: Final = "camera_newer_frame"  # nobody asked for it before the next one came
+UNREADABLE: Final = "unreadable_image"
+# Faces:
+MAX_FACES: Final = "max_faces"  # the smallest of too many in a frame
+UPLINK_FULL: Final = "uplink_full"  # the oldest unsent chunk, when a camera outruns the network
+UNANSWERED: Final = "unanswered"  # recognised, but the connection broke before the result came
+REASONS: Final = (CAMERA_NEWER, UNREADABLE, MAX_FACES, UPLINK_FULL, UNANSWERED)
+
+_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1)
+
+
+class Metrics:
+    """The device's metrics, in a registry of their own so that tests may have several.
+
+    drops: reason → frames or faces. rejections: code → faces the server refused.
+    """
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        PlatformCollector(registry=self.registry)
+        self.drops: Tally[str] = Tally()
+        self.rejections: Tally[str] = Tally()
+        self.frames = self._counter("frames", "Frames looked at")
+        self.faces = self._counter("faces", "Faces encoded")
+        self.recognised = self._counter("recognised_faces", "Faces whose result came back")
+        self.payload_bytes = self._counter("payload_bytes", "Bytes of coded chunks")
+        self.reconnects = self._counter("reconnects", "Attempts to connect after the first")
+        self.tracks = self._gauge("faces_in_view", "Faces in the latest frame")
+        self.queue_chunks = self._gauge("queue_chunks", "Chunks that were never sent")
+        self.in_flight_chunks = self._gauge("in_flight_chunks", "Chunks sent and not settled")
+        self.wire_bytes = self._gauge("wire_bytes", "TCP payload sent to the server")
+        self._frame_seconds = Histogram(
+            "mien_edge_frame_cpu_seconds",
+            "Processor time of a frame: detection, tracking, alignment, analysis, coding",
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self._dropped = self._counter("dropped", "Frames or faces, by the rule's name", "reason")
+        self._rejected = self._counter("rejected_faces", "Refused by the server, by code", "code")
+        for reason in REASONS:
+            self._dropped.labels(reason)
+
+    def drop(self, reason: str, count: int) -> None:
+        """Count frames or faces that a rule has dropped."""
+        self.drops[reason] += count
+        self._dropped.labels(reason).inc(count)
+
+    def drop_until(self, reason: str, total: int) -> None:
+        """The same for a cause that keeps its own total."""
+        self.drop(reason, total - self.drops[reason])
+
+    def reject(self, code: str, faces: int) -> None:
+        """Count the faces of a chunk that the server refused."""
+        self.rejections[code] += faces
+        self._rejected.labels(code).inc(faces)
+
+    def observe_frame(self, cpu_s: float) -> None:
+        """Note the processor time of one frame."""
+        self._frame_seconds.observe(cpu_s)
+
+    def _gauge(self, name: str, text: str) -> Gauge:
+        return Gauge(f"mien_edge_{name}", text, registry=self.registry)
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(f"mien_edge_{name}", text, labels, registry=self.registry)
+
+
+@contextmanager
+def metrics_endpoint(metrics: Metrics, host: str, port: int | None) -> Iterator[int | None]:
+    """Serve /metrics on a thread of its own; yields the port bound, or None where `port` is None.
+
+    Raises ConfigError where the port cannot be bound.
+    """
+    if port is None:
+        yield None
+        return
+    try:
+        server, thread = start_http_server(port, addr=host, registry=metrics.registry)
+    except OSError as error:
+        raise ConfigError(f"metrics_port: {host}:{port} cannot be bound: {error}") from error
+    try:
+        yield server.server_port
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()

@@ -1,0 +1,168 @@
+"""The run of one source: frames to faces to chunks to the uplink, and the figures of it.
+
+    worker thread                                    event loop
+    Source → FaceEncoder → Chunker  ── chunks ──▶  Uplink ⇄ server
+                                                      └─▶ ResultWriter
+
+Only the worker touches the source and the models; only the loop touches the network. A source
+that can wait does (`put`), a camera does not (`offer`).
+"""
+
+import asyncio
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+from edge_encoder.camera import Frame, Source
+from edge_encoder.chunker import Chunk, Chunker, FrameTime
+from edge_encoder.faces import FaceEncoder
+from edge_encoder.metrics import CAMERA_NEWER, MAX_FACES, UNREADABLE, Metrics
+from edge_encoder.results import ResultWriter
+from edge_encoder.uplink import Uplink
+from edge_encoder.wire import MEASURED_BY
+from mien.messages import ChunkResult
+
+# How often the wire is looked at for the live display, at most.
+WIRE_EVENT_S = 0.25
+
+
+@dataclass
+class Figures:
+    """What a run adds up to."""
+
+    frames: int = 0
+    faces_sent: int = 0
+    faces_recognised: int = 0
+    payload_bytes: int = 0
+    cpu_s: float = 0.0
+    wall_s: float = 0.0
+    wire_bytes: int | None = None
+
+    def summary(self, clip: str, bundle_id: str, metrics: Metrics) -> dict[str, Any]:
+        """The fields of the summary event; None where there is nothing to divide by."""
+
+        def per_face(total: float | None) -> float | None:
+            if total is None or not self.faces_sent:
+                return None
+            return round(total / self.faces_sent, 3)
+
+        return {
+            "clip": clip,
+            "frames": self.frames,
+            "faces_sent": self.faces_sent,
+            "faces_recognised": self.faces_recognised,
+            "payload_bytes_per_face": per_face(self.payload_bytes),
+            "wire_bytes_per_face": per_face(self.wire_bytes),
+            "edge_ms_per_face": per_face(self.cpu_s * 1000),
+            "bundle_id": bundle_id,
+            "payload_bytes": self.payload_bytes,
+            "wire_bytes": self.wire_bytes,
+            "wire_measured_by": MEASURED_BY if self.wire_bytes is not None else "unavailable",
+            "edge_ms_measured_by": "processor time of the encoder's thread: detection, tracking, "
+            "alignment, analysis and coding of all frames; reading the source is not in it",
+            "wall_s": round(self.wall_s, 3),
+            "drops": {reason: count for reason, count in metrics.drops.items() if count},
+            "errors": dict(metrics.rejections),
+        }
+
+
+@dataclass
+class Pipeline:
+    """One run; `figures` are right also while it runs and when it has failed."""
+
+    source: Source
+    encoder: FaceEncoder
+    chunker: Chunker
+    results: ResultWriter
+    expressions: tuple[str, ...]
+    metrics: Metrics
+    figures: Figures = field(default_factory=Figures)
+    _stopping: bool = False
+    _wire_event_s: float = 0.0
+    _uplink: Uplink | None = None
+
+    def stop(self) -> None:
+        """Read no more frames; what was read is still sent and recognised."""
+        self._stopping = True
+        self.source.interrupt()
+
+    async def run(self, uplink: Uplink) -> None:
+        """Until the source ends and everything is settled. Raises SourceError and Uplink's."""
+        self._uplink = uplink
+        loop = asyncio.get_running_loop()
+        start_s = time.monotonic()
+        frames = iter(self.source)
+        with ThreadPoolExecutor(1, "encoder") as worker:
+            try:
+                while (
+                    chunks := await loop.run_in_executor(worker, self._step, frames)
+                ) is not None:
+                    await self._send(chunks)
+                await self._send(await loop.run_in_executor(worker, self._last))
+                await uplink.finish()
+            finally:
+                self.stop()
+                self.figures.wall_s = time.monotonic() - start_s
+                self._count_drops()
+                self._note_wire(uplink)
+
+    def on_result(self, chunk: Chunk, result: ChunkResult) -> None:
+        """What the uplink calls with each answer."""
+        recognised = self.results.write_recognitions(chunk, result, self.expressions)
+        self.figures.faces_recognised += recognised
+        self.metrics.recognised.inc(recognised)
+        now_s = time.monotonic()
+        if self._uplink is not None and now_s - self._wire_event_s >= WIRE_EVENT_S:
+            self._wire_event_s = now_s
+            self._note_wire(self._uplink)
+            self.results.write("wire", wire_bytes=self.figures.wire_bytes)
+
+    def _step(self, frames: Iterator[Frame]) -> list[Chunk] | None:
+        """Worker: the chunks that the next frame completes; None at the source's end."""
+        frame = None if self._stopping else next(frames, None)
+        if frame is None:
+            return None
+        start_s = time.thread_time()
+        faces = self.encoder.encode(frame.image, round(frame.t_s * 1000))
+        chunks = self.chunker.add(FrameTime(frame.index, frame.t_s), faces)
+        self._count_frame(len(faces), time.thread_time() - start_s)
+        return chunks
+
+    def _last(self) -> list[Chunk]:
+        start_s = time.thread_time()
+        chunks = self.chunker.flush()
+        self.figures.cpu_s += time.thread_time() - start_s
+        return chunks
+
+    async def _send(self, chunks: list[Chunk]) -> None:
+        assert self._uplink is not None  # noqa: S101  # set by run
+        for chunk in chunks:
+            self.figures.faces_sent += len(chunk.frames)
+            self.figures.payload_bytes += len(chunk.payload)
+            self.metrics.payload_bytes.inc(len(chunk.payload))
+            if self.source.live:
+                self._uplink.offer(chunk)
+            else:
+                await self._uplink.put(chunk)
+
+    def _count_frame(self, faces: int, cpu_s: float) -> None:
+        self.figures.frames += 1
+        self.figures.cpu_s += cpu_s
+        self.metrics.frames.inc()
+        self.metrics.faces.inc(faces)
+        self.metrics.tracks.set(faces)
+        self.metrics.observe_frame(cpu_s)
+        self._count_drops()
+
+    def _count_drops(self) -> None:
+        lost_frames = CAMERA_NEWER if self.source.live else UNREADABLE
+        self.metrics.drop_until(lost_frames, self.source.dropped)
+        self.metrics.drop_until(MAX_FACES, self.encoder.tracker.ignored)
+        for code, faces in self.chunker.dropped.items():
+            self.metrics.drop_until(code, faces)
+
+    def _note_wire(self, uplink: Uplink) -> None:
+        self.figures.wire_bytes = uplink.wire_bytes
+        self.metrics.wire_bytes.set(self.figures.wire_bytes or 0)
