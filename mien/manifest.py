@@ -9,6 +9,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import date
+from math import isfinite
+from reprlib import repr as shortened
 from types import MappingProxyType
 from typing import Any
 
@@ -19,6 +21,7 @@ MAX_MANIFEST_BYTES = 1 << 20
 MAX_FILE_BYTES = 64 << 20
 _MAX_FILES = 64
 _MAX_SIDE = 4096
+_MAX_DEPTH = 8
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*", re.ASCII)
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._ -]{0,63}", re.ASCII)
 _SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
@@ -64,7 +67,8 @@ class LatentSpec:
 class Manifest:
     """Everything that manifest.json says.
 
-    created: YYYY-MM-DD. figures: what was measured of the bundle, free in form.
+    created: YYYY-MM-DD.
+    figures: what was measured of the bundle: name -> number, list or further names.
     files: plain file name -> entry, for every file but the manifest itself.
     """
 
@@ -77,7 +81,10 @@ class Manifest:
     files: Mapping[str, FileEntry]
 
     def to_json(self) -> bytes:
-        """Return the canonical bytes, those that are hashed to the bundle id."""
+        """Return the canonical bytes, those that are hashed to the bundle id.
+
+        Raises ManifestError for figures that are not plain finite numbers.
+        """
         document = {
             "format": FORMAT,
             "name": self.name,
@@ -88,7 +95,10 @@ class Manifest:
             "figures": dict(self.figures),
             "files": {name: asdict(entry) for name, entry in self.files.items()},
         }
-        text = json.dumps(document, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False)
+        try:
+            text = json.dumps(document, sort_keys=True, indent=2, allow_nan=False)
+        except (ValueError, TypeError) as error:
+            raise ManifestError(f"manifest.figures cannot be written: {error}") from error
         return (text + "\n").encode()
 
     @classmethod
@@ -103,7 +113,7 @@ class Manifest:
         root = _Fields(document, "manifest")
         if root.take("format", int) != FORMAT:
             raise ManifestError(
-                f"the manifest's format is {document['format']!r}, format {FORMAT} is read here: "
+                f"manifest.format is {shortened(document['format'])}, {FORMAT} is read here: "
                 "use a release of mien that is as new as the bundle"
             )
         manifest = cls(
@@ -112,7 +122,7 @@ class Manifest:
             expressions=_expressions(root.take("expressions", list)),
             image=_image(root.nested("image")),
             latent=_latent(root.nested("latent")),
-            figures=MappingProxyType(root.take("figures", dict)),
+            figures=MappingProxyType(_figures(root.take("figures", dict), "manifest.figures")),
             files=_files(root.nested("files")),
         )
         root.end()
@@ -144,14 +154,16 @@ class _Fields:
     def word(self, name: str) -> str:
         value: str = self.take(name, str)
         if not _WORD.fullmatch(value):
-            raise ManifestError(f"{self._path}.{name} must be a short plain text, not {value!r}")
+            raise ManifestError(
+                f"{self._path}.{name} must be a short plain text, not {shortened(value)}"
+            )
         return value
 
     def size(self, name: str, largest: int, smallest: int = 1) -> int:
         value: int = self.take(name, int)
         if not smallest <= value <= largest:
             raise ManifestError(
-                f"{self._path}.{name} must be within {smallest}..{largest}, not {value}"
+                f"{self._path}.{name} must be within {smallest}..{largest}, not {shortened(value)}"
             )
         return value
 
@@ -160,23 +172,44 @@ class _Fields:
 
     def end(self) -> None:
         if self._left:
-            raise ManifestError(f"{self._path} has fields unknown here: {sorted(self._left)}")
+            raise ManifestError(
+                f"{self._path} has fields unknown here: {shortened(list(self._left))}"
+            )
 
 
 def _day(text: str) -> str:
     try:
-        if len(text) == 10:
-            return date.fromisoformat(text).isoformat()
+        if date.fromisoformat(text).isoformat() == text:
+            return text
     except ValueError:
         pass
-    raise ManifestError(f"manifest.created must be YYYY-MM-DD, not {text!r}")
+    raise ManifestError(f"manifest.created must be YYYY-MM-DD, not {shortened(text)}")
 
 
 def _expressions(names: list[Any]) -> tuple[str, ...]:
     words = all(isinstance(name, str) and _WORD.fullmatch(name) for name in names)
     if not words or not 2 <= len(names) <= 64 or len(set(names)) != len(names):
-        raise ManifestError(f"manifest.expressions must be 2 to 64 different words, not {names!r}")
+        raise ManifestError(
+            f"manifest.expressions must be 2 to 64 different words, not {shortened(names)}"
+        )
     return tuple(names)
+
+
+def _figures(value: Any, path: str, depth: int = 0) -> Any:
+    match value:
+        case _ if depth > _MAX_DEPTH or isinstance(value, bool):
+            pass
+        case float() if isfinite(value):
+            return value
+        case int() if abs(value) < 1 << 63:
+            return value
+        case list():
+            return [_figures(item, path, depth + 1) for item in value]
+        case dict() if all(_WORD.fullmatch(name) for name in value):
+            return {
+                name: _figures(item, f"{path}.{name}", depth + 1) for name, item in value.items()
+            }
+    raise ManifestError(f"{path} must hold names and finite numbers, not {shortened(value)}")
 
 
 def _image(fields: _Fields) -> ImageSpec:
@@ -193,7 +226,9 @@ def _point(point: object) -> tuple[float, float]:
     match point:
         case [int() | float() as x, int() | float() as y] if max(abs(x), abs(y)) <= _MAX_SIDE:
             return float(x), float(y)
-    raise ManifestError(f"manifest.image.landmarks must hold [x, y] in pixels, not {point!r}")
+    raise ManifestError(
+        f"manifest.image.landmarks must hold [x, y] in pixels, not {shortened(point)}"
+    )
 
 
 def _latent(fields: _Fields) -> LatentSpec:
@@ -215,7 +250,7 @@ def _files(fields: _Fields) -> Mapping[str, FileEntry]:
 
 def _file(fields: _Fields, name: str) -> FileEntry:
     if not is_plain_name(name) or name == "manifest.json":
-        raise ManifestError(f"manifest.files has {name!r}, which is not a plain file name")
+        raise ManifestError(f"manifest.files has {shortened(name)}, which is not a plain file name")
     entry = fields.nested(name)
     sha256 = entry.take("sha256", str)
     if not _SHA256.fullmatch(sha256):

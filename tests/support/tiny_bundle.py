@@ -57,7 +57,7 @@ def make_tiny_bundle(folder: Path, name: str = "tiny", created: str = "2026-01-0
         expressions=EXPRESSIONS,
         image=ImageSpec(1, 48, 48, LANDMARKS),
         latent=LatentSpec(*SHAPE),
-        figures={"accuracy": 0.125, "payload_bytes_per_face": 16.0},
+        figures={"accuracy": 0.125, "per_class": {"surprise": 0.5}},
     )
     return load_bundle(folder, ALL_FILES)
 
