@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -49,19 +49,25 @@ class Picture(Protocol):
         """uint8 (height, width, 3), blue, green, red."""
 
 
-def annotate(pictures: Iterable[Picture], target: Path, faces: Sequence[FaceResult]) -> int:
+def annotate(
+    pictures: Iterable[Picture],
+    target: Path,
+    faces: Sequence[FaceResult],
+    fps: float | None = None,
+) -> int:
     """Write the annotated video and return its number of frames.
 
+    fps: frames a second; by default as the pictures' times have it.
     Raises SourceError when there is no picture, VideoError when none can be written.
     """
     by_frame: dict[int, list[FaceResult]] = defaultdict(list)
     for face in faces:
         by_frame[face.frame].append(face)
     remaining = iter(pictures)
-    start = [picture for _, picture in zip(range(2), remaining, strict=False)]
+    start = list(islice(remaining, 2))
     if not start:
         raise SourceError("the source has no frame that can be read")
-    video = _Video(target, start[0].image, frame_rate(start))
+    video = _Video(target, start[0].image, fps or frame_rate(start))
     try:
         for picture in chain(start, remaining):
             video.write(picture.image, by_frame.get(picture.index, ()))

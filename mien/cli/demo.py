@@ -76,7 +76,7 @@ def demo(options: DemoOptions) -> ExitCode:
     except ServiceFailedError as error:
         exit_code = _report(error)
     if recording.summary is not None:
-        write_outputs(options.source, options.out, recording.summary, recording.faces)
+        print(write_outputs(options.source, options.out, recording.summary, recording.faces))
     return exit_code
 
 
@@ -135,6 +135,8 @@ def _follow(
             event = {}
         if event is None:
             if edge.wait(_EDGE_FLUSH_S) != ExitCode.OK:
+                if recording.summary is None:
+                    stop.raise_if_made()
                 raise _ended(edge)
             return
         _take(event, view, tally, recording)

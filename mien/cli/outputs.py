@@ -2,38 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mien.cli.results import FaceResult, summary_document, write_summary
 
-if TYPE_CHECKING:
-    from mien.cli.annotate import Picture
+# Photographs are looked at one by one, not as a film.
+_STILLS_PER_S = 1.0
 
 
 def write_outputs(
-    out: Path,
-    summary: Mapping[str, Any],
-    faces: Sequence[FaceResult],
-    pictures: Iterable[Picture] | None,
+    source: str, out: Path, summary: Mapping[str, Any], faces: Sequence[FaceResult]
 ) -> str:
-    """Write the files into `out`; returns what they hold in words.
+    """Write the files into `out`; returns in words what they hold.
 
-    pictures: the source once more, None for one that cannot be read twice: then there is no
-    annotated.mp4. Raises SourceError and VideoError.
+    Raises SourceError when the source cannot be read again, VideoError.
     """
-    from mien.cli.annotate import annotate
     from mien.cli.timeline import draw_timeline
 
     document = summary_document(summary, faces)
     write_summary(out / "summary.json", document)
-    written = ["summary.json", "timeline.png"]
     draw_timeline(out / "timeline.png", faces, _headline(document))
-    if pictures is not None:
-        annotate(pictures, out / "annotated.mp4", faces)
-        written.append("annotated.mp4")
-    return f"{in_words(document)}\n{'written':<9} {', '.join(str(out / name) for name in written)}"
+    written = [out / "summary.json", out / "timeline.png"]
+    if _annotate(source, out / "annotated.mp4", document["frames"], faces):
+        written.append(out / "annotated.mp4")
+    return f"{in_words(document)}\nwritten   {', '.join(map(str, written))}"
+
+
+def _annotate(source: str, target: Path, frames: int, faces: Sequence[FaceResult]) -> bool:
+    """Draw into the frames that the edge saw, read once more."""
+    from edge_encoder.camera import open_source
+    from mien.cli.annotate import annotate
+
+    if not frames or not Path(source).exists():
+        return False
+    with open_source(source) as pictures:
+        fps = _STILLS_PER_S if pictures.stills else None
+        annotate(islice(pictures, frames), target, faces, fps)
+    return True
 
 
 def in_words(document: Mapping[str, Any]) -> str:

@@ -68,6 +68,9 @@ RECOGNITION_FIELDS = (
 def summary_document(summary: Mapping[str, Any], faces: Sequence[FaceResult]) -> dict[str, Any]:
     """summary.json: exactly the keys above; a figure that nothing could be measured for is null."""
     document: dict[str, Any] = {key: summary.get(key) for key in SUMMARY_FIGURES}
+    if Path(str(document["clip"])).exists():
+        # Where a file lies says nothing about the run, and something about the machine.
+        document["clip"] = Path(document["clip"]).name
     document["recognitions"] = [
         {field: getattr(face, field) for field in RECOGNITION_FIELDS} for face in in_order(faces)
     ]
