@@ -8,19 +8,25 @@ import grpc
 from cloud_recognizer.metrics import Metrics
 from cloud_recognizer.model import ExpressionModel, Models
 from cloud_recognizer.status import aborting
-from mien.bundle import EDGE_FILES
+from cloud_recognizer.writing import write
+from mien.bundle import EDGE_FILES, Bundle
 from mien.v1 import bundle_pb2 as pb
 from mien.v1.bundle_pb2_grpc import BundleServiceServicer
 
 PIECE_BYTES: Final = 65536
+MAX_DOWNLOADS: Final = 32
+
+DownloadContext = grpc.aio.ServicerContext[pb.DownloadEncoderRequest, pb.DownloadEncoderResponse]
 
 
 class BundleServicer(BundleServiceServicer):
-    """Lists the bundles and streams their encoders."""
+    """Lists the bundles and streams their encoders, MAX_DOWNLOADS at a time."""
 
-    def __init__(self, models: Models, metrics: Metrics) -> None:
+    def __init__(self, models: Models, metrics: Metrics, write_timeout_s: float) -> None:
         self._models = models
         self._metrics = metrics
+        self._write_timeout_s = write_timeout_s
+        self._downloads = asyncio.Semaphore(MAX_DOWNLOADS)
 
     async def ListBundles(  # noqa: N802
         self,
@@ -34,22 +40,24 @@ class BundleServicer(BundleServiceServicer):
         )
 
     async def DownloadEncoder(  # type: ignore[override]  # noqa: N802  # a writer, no generator
-        self,
-        request: pb.DownloadEncoderRequest,
-        context: grpc.aio.ServicerContext[pb.DownloadEncoderRequest, pb.DownloadEncoderResponse],
+        self, request: pb.DownloadEncoderRequest, context: DownloadContext
     ) -> None:
         """See bundle.proto. NOT_FOUND for a bundle that is not served."""
         async with aborting(context, self._metrics):
             bundle = self._models.get(request.bundle_id).bundle
-            for name in EDGE_FILES:
-                # Verified again as it is read: a file that was changed since is not sent.
-                data = await asyncio.to_thread(bundle.read, name)
-                sha256 = bundle.entry(name).sha256
-                header = pb.FileHeader(name=name, size_bytes=len(data), sha256=sha256)
-                await context.write(pb.DownloadEncoderResponse(file=header))
-                for start in range(0, len(data), PIECE_BYTES):
-                    piece = data[start : start + PIECE_BYTES]
-                    await context.write(pb.DownloadEncoderResponse(piece=piece))
+            async with self._downloads:
+                for name in EDGE_FILES:
+                    await self._send(context, bundle, name)
+
+    async def _send(self, context: DownloadContext, bundle: Bundle, name: str) -> None:
+        # Verified again as it is read: a file that was changed since is not sent.
+        data = await asyncio.to_thread(bundle.read, name)
+        header = pb.FileHeader(name=name, size_bytes=len(data), sha256=bundle.entry(name).sha256)
+        timeout_s = self._write_timeout_s
+        await write(context, pb.DownloadEncoderResponse(file=header), timeout_s)
+        for start in range(0, len(data), PIECE_BYTES):
+            piece = data[start : start + PIECE_BYTES]
+            await write(context, pb.DownloadEncoderResponse(piece=piece), timeout_s)
 
 
 def _summary(model: ExpressionModel, *, preferred: bool) -> pb.BundleSummary:

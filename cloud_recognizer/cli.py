@@ -1,7 +1,8 @@
 """`mien-cloud serve`: run the recognizer until SIGTERM or SIGINT.
 
 Standard output gets one JSON line when it serves; everything else goes to standard error.
-Exit codes: 0 stopped as asked, 2 wrong usage or setting, 5 a bundle that cannot be used.
+Exit codes: 0 stopped as asked, 2 wrong usage or setting, 5 a bundle that cannot be used,
+130 interrupted while it stopped.
 """
 
 import asyncio
@@ -25,6 +26,7 @@ Recognise the expressions of faces that devices stream.
 
 EXIT_USAGE: Final = 2
 EXIT_BUNDLE: Final = 5
+EXIT_INTERRUPTED: Final = 130
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
 _log = logging.getLogger(__name__)
@@ -53,6 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BundleError as error:
         print(f"mien-cloud: {error}", file=sys.stderr)
         return EXIT_BUNDLE
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
     return 0
 
 

@@ -53,6 +53,8 @@ class CloudConfig:
     """Payload bytes a face that devices are asked to aim at; 0 leaves it to them."""
     hello_timeout_s: float = 10.0
     """Seconds a new stream has to say Hello."""
+    write_timeout_s: float = 30.0
+    """Seconds a message waits for its client to read, beyond which the call is ended."""
     drain_grace_s: float = 10.0
     """Seconds that devices get to flush and leave when the service stops."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -74,6 +76,7 @@ class CloudConfig:
         _within("watcher_queue", self.watcher_queue, 1, 1 << 20)
         _within("target_face_bytes", self.target_face_bytes, 0, 1 << 16)
         _within("hello_timeout_s", self.hello_timeout_s, 0.001, 3600)
+        _within("write_timeout_s", self.write_timeout_s, 0.001, 3600)
         _within("drain_grace_s", self.drain_grace_s, 0, 3600)
 
     @property

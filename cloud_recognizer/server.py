@@ -84,7 +84,9 @@ async def serving(
     checks = health.aio.HealthServicer()
     server = grpc.aio.server(options=OPTIONS)
     add_RecognitionServiceServicer_to_server(servicer, server)
-    add_BundleServiceServicer_to_server(BundleServicer(models, metrics), server)
+    add_BundleServiceServicer_to_server(
+        BundleServicer(models, metrics, config.write_timeout_s), server
+    )
     health_pb2_grpc.add_HealthServicer_to_server(checks, server)
     reflection.enable_server_reflection(
         (RECOGNITION, BUNDLES, health.SERVICE_NAME, reflection.SERVICE_NAME), server

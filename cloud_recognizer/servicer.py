@@ -20,6 +20,7 @@ from cloud_recognizer.recognizer import Job, Outcome, Recognizer
 from cloud_recognizer.sessions import Sessions
 from cloud_recognizer.status import aborting
 from cloud_recognizer.stream import DeviceStream, count, result_of
+from cloud_recognizer.writing import write
 from mien.errors import (
     OverloadedError,
     ProtocolError,
@@ -34,7 +35,6 @@ from mien.v1.recognition_pb2_grpc import RecognitionServiceServicer
 MAX_PAYLOADS = 256
 MAX_FILTERS = 1024
 MAX_RECONSTRUCTIONS = 4
-WRITE_TIMEOUT_S = 30.0
 
 StreamContext = grpc.aio.ServicerContext[pb.StreamFacesRequest, pb.StreamFacesResponse]
 
@@ -77,7 +77,7 @@ class RecognitionServicer(RecognitionServiceServicer):
             hello = await self._hello(context)
             with self._open(hello) as stream:
                 welcome = stream.welcome(self._models.limits, self._config.target_face_bytes)
-                await _write(context, welcome)
+                await self._write(context, welcome)
                 reader = asyncio.create_task(_read(context, stream))
                 reader.add_done_callback(lambda _: stream.wake.set())
                 try:
@@ -141,15 +141,19 @@ class RecognitionServicer(RecognitionServiceServicer):
         while True:
             stream.wake.clear()
             for answer in stream.settle():
-                await _write(context, answer)
+                await self._write(context, answer)
             if self._draining and not drain_said:
                 drain_said = True
-                await _write(context, Drain(round(self._config.drain_grace_s * 1000)))
+                grace_ms = round(self._config.drain_grace_s * 1000)
+                await self._write(context, Drain(grace_ms))
             if reader.done():
                 reader.result()
                 if stream.idle:
                     return
             await stream.wake.wait()
+
+    async def _write(self, context: StreamContext, message: Downward) -> None:
+        await write(context, downward_to_proto(message), self._config.write_timeout_s)
 
     def _submit(self, job: Job) -> "asyncio.Future[Outcome]":
         refused = self._recognizer.refuse_oversize(job)
@@ -264,13 +268,3 @@ async def _read(context: StreamContext, stream: DeviceStream) -> None:
         if not isinstance(message, EncodedChunk):
             raise ProtocolError("hello may come once, as the first request of a stream")
         stream.receive(message)
-
-
-async def _write(context: StreamContext, message: Downward) -> None:
-    try:
-        async with asyncio.timeout(WRITE_TIMEOUT_S):
-            await context.write(downward_to_proto(message))
-    except TimeoutError:
-        raise UnavailableError(
-            f"the device has read nothing for {WRITE_TIMEOUT_S:g} seconds"
-        ) from None

@@ -35,6 +35,8 @@ if TYPE_CHECKING:  # a type only, there is no such class at run time
     from mien.v1.recognition_pb2_grpc import RecognitionServiceAsyncStub
 
 RPC_TIMEOUT_S = 60
+# What a client leaves unread soon blocks the server's writes, instead of after megabytes.
+SMALL_WINDOW = (("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", 8192))
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ async def running_recognizer(
     metrics = Metrics()
     async with (
         serving(config, metrics, load) as server,
-        grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel,
+        grpc.aio.insecure_channel(f"127.0.0.1:{server.port}", SMALL_WINDOW) as channel,
     ):
         yield Running(server, metrics, channel)
 

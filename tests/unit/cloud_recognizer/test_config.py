@@ -44,6 +44,7 @@ def test_flags_win_over_environment_and_environment_over_yaml(
         ("watcher_queue", 0),
         ("target_face_bytes", -1),
         ("hello_timeout_s", 0),
+        ("write_timeout_s", 0),
         ("drain_grace_s", -1),
     ],
 )

@@ -293,6 +293,18 @@ async def test_a_cancelled_stream_leaves_no_task_and_no_queue_entry(
         assert running.sample("dropped_total", reason="stream_gone") > 0
 
 
+async def test_a_device_that_reads_nothing_is_cut_off(bundles: Path, bundle: Bundle) -> None:
+    chunk = payload(bundle, faces=64)  # whose results are some 5 kB
+    async with running_recognizer(bundles, credits=1024, write_timeout_s=0.2) as running:
+        device = Device(running.stub)
+        await device.open(hello(bundle))
+        for seq in range(1, 201):
+            await device.send(seq, chunk)
+        await eventually(lambda: running.sample("streams") == 0)
+        assert running.sample("rpc_errors_total", code="unavailable") == 1
+        assert running.sample("queue_chunks") == 0
+
+
 async def test_streams_share_batches(bundles: Path, bundle: Bundle) -> None:
     async with running_recognizer(bundles, max_batch_wait_s=1.0, max_batch_chunks=12) as running:
         devices = [Device(running.stub) for _ in range(4)]

@@ -93,9 +93,9 @@ async def test_filters_by_device_and_by_track(bundles: Path, bundle: Bundle) -> 
 async def test_a_slow_watcher_loses_the_oldest_and_is_told_how_many(
     bundles: Path, bundle: Bundle
 ) -> None:
-    chunks = [payload(bundle, faces=64) for _ in range(100)]
+    chunks = [payload(bundle, faces=64) for _ in range(30)]
     async with running_recognizer(bundles, watcher_queue=50, credits=100) as running:
-        slow = await watch(running)  # reads nothing while 6,400 recognitions come
+        slow = await watch(running)  # reads nothing while 1,920 recognitions come
         quick = await watch(running, "gate")
         await stream(running, bundle, "door", chunks)
         await stream(running, bundle, "gate", [payload(bundle, faces=1)])
@@ -108,7 +108,7 @@ async def test_a_slow_watcher_loses_the_oldest_and_is_told_how_many(
     positions = [(seen.seq, seen.recognition.index) for seen in watched[:-1]]
     assert positions == sorted(positions)
     assert watched[-1].dropped == dropped > 0
-    assert len(watched) + dropped == 6401
+    assert len(watched) + dropped == 1921
 
 
 async def test_watchers_beyond_the_limit_are_refused(bundles: Path) -> None:
