@@ -16,7 +16,7 @@ RUN ["/opt/mien/bin/python", "-c", \
 FROM python:3.11-slim-bookworm
 RUN useradd --system --uid 10001 --no-create-home mien
 COPY --from=build /opt/mien /opt/mien
-COPY deploy/grpc_health.py /opt/mien/grpc_health.py
+COPY deploy/check_health.py /opt/mien/check_health.py
 COPY bundles /bundles
 ENV PATH=/opt/mien/bin:$PATH \
     PYTHONUNBUFFERED=1 \
@@ -25,6 +25,6 @@ USER 10001
 EXPOSE 50051 9464
 # SERVING only once the model is warm, and no longer while draining.
 HEALTHCHECK --interval=5s --timeout=3s --start-period=30s \
-    CMD ["python", "/opt/mien/grpc_health.py", "127.0.0.1:50051"]
+    CMD ["python", "/opt/mien/check_health.py", "127.0.0.1:50051"]
 ENTRYPOINT ["mien-cloud"]
 CMD ["serve", "--bundles", "/bundles", "--host", "0.0.0.0"]

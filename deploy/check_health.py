@@ -1,6 +1,6 @@
 """Container health check: exit code 0 when the gRPC server says that it is SERVING.
 
-python grpc_health.py HOST:PORT
+python check_health.py HOST:PORT
 """
 
 import sys
