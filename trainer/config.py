@@ -57,7 +57,7 @@ class JointConfig(StageConfig):
     straight-through gradient after that.
     """
 
-    epochs: int = 25
+    epochs: int = 22
     optimizer: Literal["sgd", "adamw"] = "adamw"
     learning_rate: float = 1.5e-3
     weight_decay: float = 1e-2
