@@ -38,20 +38,19 @@ MAX_SYMBOL = 32767
 _MAX_ESCAPE_BITS = 17  # of distance + 1: a distance is at most 2 * (2 * MAX_SYMBOL) + 1
 
 
-class Row:
-    """One CDF in the form that the coding loops want.
+Row = tuple[list[int], int, int, int, int, int]
+"""One CDF as the coding loops want it, made by `coding_row`."""
+
+
+def coding_row(cdf: list[int], offset: int) -> Row:
+    """Return cdf, offset, the escape's bin, and start, end and symbol of the most probable bin.
 
     cdf: cumulative counts, from 0 to TOTAL. Bins 0, 1, … stand for the symbols offset,
     offset + 1, …; the last bin is the escape.
     """
-
-    __slots__ = ("decoding", "encoding")
-
-    def __init__(self, cdf: list[int], offset: int) -> None:
-        escape = len(cdf) - 2
-        mode = max(range(escape), key=lambda index: cdf[index + 1] - cdf[index])
-        self.encoding = (cdf, offset, escape)
-        self.decoding = (cdf[mode], cdf[mode + 1], offset + mode, cdf, offset, escape)
+    escape = len(cdf) - 2
+    mode = max(range(escape), key=lambda index: cdf[index + 1] - cdf[index])
+    return cdf, offset, escape, cdf[mode], cdf[mode + 1], offset + mode
 
 
 class SymbolCoder(Protocol):
@@ -93,8 +92,7 @@ class RangeEncoder:
     def encode_symbols(self, symbols: Sequence[int], rows: Sequence[Row]) -> None:
         """Code symbols, one by each row; every magnitude must be at most MAX_SYMBOL."""
         low, width = self._low, self._range
-        for symbol, row in zip(symbols, rows, strict=True):
-            cdf, offset, escape = row.encoding
+        for symbol, (cdf, offset, escape, _, _, _) in zip(symbols, rows, strict=True):
             index = symbol - offset
             escapes = not 0 <= index < escape
             if escapes:
@@ -192,25 +190,25 @@ class RangeDecoder:
         symbols: list[int] = []
         append = symbols.append
         code, width = self._code, self._range
-        for row in rows:
-            start, end, symbol, cdf, offset, escape = row.decoding
+        for cdf, offset, escape, start, end, symbol in rows:
             share = width >> 16
-            quotient = code // share
+            low, high = share * start, share * end
             # Nearly every symbol is its row's most probable one; the others are searched for.
-            if not start <= quotient < end:
+            if not low <= code < high:
+                quotient = code // share
                 if quotient >= TOTAL:
                     raise _outside()
                 index = bisect_right(cdf, quotient) - 1
-                start, end = cdf[index], cdf[index + 1]
+                low, high = share * cdf[index], share * cdf[index + 1]
                 symbol = offset + index
                 if index == escape:
-                    self._code, self._range = code - share * start, share * (end - start)
+                    self._code, self._range = code - low, high - low
                     append(self._decode_escape(offset, escape))
                     code, width = self._code, self._range
                     continue
             append(symbol)
-            code -= share * start
-            width = share * (end - start)
+            code -= low
+            width = high - low
             if width < _NARROW:
                 self._code, self._range = code, width
                 self._shift()

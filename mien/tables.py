@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from mien.errors import ManifestError, TablesError
 from mien.npz import read_npz, write_npz
-from mien.range_coder import MAX_SYMBOL, PRECISION, TOTAL, Row
+from mien.range_coder import MAX_SYMBOL, PRECISION, TOTAL, Row, coding_row
 
 _MAX_POSITIONS = 1 << 14
 _MAX_BINS = 1 << 12
@@ -93,7 +93,7 @@ class CdfTables:
     def rows(self) -> list[Row]:
         """Return the CDFs in the form that the range coder wants."""
         return [
-            Row(cdf[: size + 1], offset)
+            coding_row(cdf[: size + 1], offset)
             for cdf, size, offset in zip(
                 self.cdf.tolist(), self.sizes.tolist(), self.offsets.tolist(), strict=True
             )

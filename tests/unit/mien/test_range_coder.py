@@ -7,7 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mien.errors import MalformedError
-from mien.range_coder import MAX_SYMBOL, TOTAL, BitCounter, RangeDecoder, RangeEncoder, Row
+from mien.range_coder import MAX_SYMBOL, TOTAL, BitCounter, RangeDecoder, RangeEncoder, coding_row
 
 UNEVEN = (0, 1, 2, 1000, 65000, 65535, TOTAL)
 HALVES = (0, TOTAL // 2, TOTAL)
@@ -71,14 +71,14 @@ def test_a_carry_really_runs_through_several_bytes():
 
 
 rows = st.tuples(cdfs, st.integers(-MAX_SYMBOL, MAX_SYMBOL - 40)).map(
-    lambda row: Row(list(row[0]), row[1])
+    lambda row: coding_row(list(row[0]), row[1])
 )
 
 
 @given(st.lists(st.tuples(rows, st.integers(-40, 40) | st.integers(-MAX_SYMBOL, MAX_SYMBOL))))
 def test_symbols_come_back_by_rows_with_and_without_escapes(pairs):
     models = [row for row, _ in pairs]
-    symbols = [max(-MAX_SYMBOL, min(MAX_SYMBOL, row.encoding[1] + symbol)) for row, symbol in pairs]
+    symbols = [max(-MAX_SYMBOL, min(MAX_SYMBOL, row[1] + symbol)) for row, symbol in pairs]
     encoder = RangeEncoder()
     encoder.encode_symbols(symbols, models)
     decoder = RangeDecoder(encoder.finish())
@@ -139,7 +139,7 @@ def test_an_escape_that_never_ends_is_refused():
     encoder.encode_bits(0, 60)
     encoder.encode_bits(1, 1)
     with pytest.raises(MalformedError, match="escape"):
-        RangeDecoder(encoder.finish()).decode_symbols([Row(list(HALVES), 0)])
+        RangeDecoder(encoder.finish()).decode_symbols([coding_row(list(HALVES), 0)])
 
 
 def test_an_escape_beyond_the_range_of_symbols_is_refused():
@@ -147,4 +147,4 @@ def test_an_escape_beyond_the_range_of_symbols_is_refused():
     encoder.encode(HALVES[1], HALVES[2])
     encoder._encode_escape(2 * MAX_SYMBOL + 2)
     with pytest.raises(MalformedError, match="beyond"):
-        RangeDecoder(encoder.finish()).decode_symbols([Row(list(HALVES), 0)])
+        RangeDecoder(encoder.finish()).decode_symbols([coding_row(list(HALVES), 0)])
