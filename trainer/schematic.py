@@ -1,4 +1,4 @@
-"""Drawn faces: what tests need of a face, without anybody's picture."""
+"""Drawn faces: for the probes of bundles and for tests, without anybody's picture."""
 
 import numpy as np
 from numpy.typing import NDArray

@@ -17,7 +17,7 @@ from mien.bundle import ALL_FILES, Bundle, load_bundle, write_manifest
 from mien.manifest import ImageSpec, LatentSpec
 from mien.probe import Probe, golden_payloads
 from mien.tables import CdfTables, integer_cdf
-from tests.support.schematic import schematic_faces
+from trainer.schematic import schematic_faces
 
 EXPRESSIONS = (
     "neutral",
