@@ -40,8 +40,7 @@ lint: $(VENV)/.everything
 	$(BIN)/buf lint proto
 
 proto: $(VENV)/.everything
-	$(BIN)/python -m grpc_tools.protoc --proto_path=proto \
-		--python_out=. --pyi_out=. --grpc_python_out=. proto/mien/v1/*.proto
+	$(BIN)/python proto/generate.py
 
 clean:
 	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis demo-out build *.egg-info
