@@ -72,9 +72,9 @@ class RecognitionServicer(RecognitionServiceServicer):
     ) -> None:
         """See recognition.proto."""
         async with aborting(context, self._metrics):
+            hello = await self._hello(context)
             if self._draining:
                 raise UnavailableError("the server is stopping; connect to another one")
-            hello = await self._hello(context)
             with self._open(hello) as stream:
                 welcome = stream.welcome(self._models.limits, self._config.target_face_bytes)
                 await self._write(context, welcome)
