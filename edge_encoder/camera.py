@@ -88,7 +88,7 @@ def open_source(
     path = Path(source)
     scheme, separator, _ = source.partition("://")
     if separator and scheme.lower() in URL_SCHEMES:
-        return open_url(source, open_timeout_s, read_timeout_s)
+        return open_url(source, open_timeout_s, read_timeout_s, pace=pace)
     if path.is_dir():
         return ImageFolder(path, _images_in(path))
     if path.is_file():
@@ -109,8 +109,8 @@ class _FileSource:
     live = False
     stills = False
 
-    def __init__(self, path: Path) -> None:
-        self.name = str(path)
+    def __init__(self, name: str) -> None:
+        self.name = name
         self.dropped = 0
 
     def interrupt(self) -> None:
@@ -129,19 +129,25 @@ class _FileSource:
 
 
 class VideoFile(_FileSource):
-    """The frames of a clip. Raises SourceError when it cannot be opened."""
+    """The frames of a clip. Raises SourceError when it cannot be opened.
+
+    capture: the clip where it is open already, behind a URL for instance.
+    """
 
     def __init__(
         self,
-        path: Path,
+        path: Path | str,
         *,
+        capture: cv2.VideoCapture | None = None,
         pace: bool = False,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        super().__init__(path)
-        # One decoder thread: each further one keeps frames of its own in memory.
-        self._capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
+        super().__init__(str(path))
+        if capture is None:
+            # One decoder thread: each further one keeps frames of its own in memory.
+            capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
+        self._capture = capture
         if not self._capture.isOpened():
             raise SourceError(f"{path} cannot be read as a video; is it complete, and a video?")
         fps = self._capture.get(cv2.CAP_PROP_FPS)
@@ -181,7 +187,7 @@ class ImageFolder(_FileSource):
     stills = True
 
     def __init__(self, path: Path, images: list[Path]) -> None:
-        super().__init__(path)
+        super().__init__(str(path))
         self._images = images
 
     def __iter__(self) -> Iterator[Frame]:

