@@ -102,12 +102,15 @@ class Child:
             self.process.kill()
             return self.process.wait()
 
-    def log_tail(self) -> str:
-        """The last lines of its log, indented, for a message."""
+    def last_words(self) -> str:
+        """What it said last for people, "NAME: …"; failing that, the end of its log, indented."""
         with self.log.open("rb") as log:
             log.seek(max(log.seek(0, os.SEEK_END) - _LOG_TAIL_BYTES, 0))
             lines = log.read().decode("utf-8", "replace").splitlines()
-        return "\n".join(f"    {line}" for line in lines[-_LOG_TAIL_LINES:])
+        if lines and lines[-1].startswith(f"{self.name}: "):
+            return lines[-1]
+        tail = "\n".join(f"    {line}" for line in lines[-_LOG_TAIL_LINES:])
+        return f"{self.log} ends with:\n{tail}"
 
     def _read(self) -> None:
         stdout = self.process.stdout

@@ -17,6 +17,7 @@ from typing import Any
 from mien.cli.child import Child
 from mien.cli.live import View, make_view
 from mien.cli.outputs import write_outputs
+from mien.cli.pictures import pictures_of
 from mien.cli.released import chosen_bundle
 from mien.cli.results import FaceResult
 from mien.cli.stop import StopRequest, stop_on_signals
@@ -66,18 +67,24 @@ def demo(options: DemoOptions) -> ExitCode:
     bundle = chosen_bundle(options.bundle)
     _make_folder(options.out)
     recording = Recording()
+    with pictures_of(options.source, options.out) as pictures:
+        exit_code = _run(options, bundle, pictures.record, recording)
+        if recording.summary is not None:
+            print(write_outputs(options.out, recording.summary, recording.faces, pictures))
+    return exit_code
+
+
+def _run(options: DemoOptions, bundle: Path, record: Path | None, recording: Recording) -> ExitCode:
+    """Fill the recording; what went wrong is said, and returned as an exit code."""
     try:
         with stop_on_signals() as stop, _cloud(options, bundle) as cloud:
             address = _serving_address(cloud, stop)
-            edge = _edge(options, bundle, address)
+            edge = _edge(options, bundle, address, record)
             with edge, make_view(f"mien demo · {options.source}") as view:
                 _follow(edge, cloud, view, recording, stop, options.seconds)
-        exit_code = ExitCode.OK
     except ServiceFailedError as error:
-        exit_code = _report(error)
-    if recording.summary is not None:
-        print(write_outputs(options.source, options.out, recording.summary, recording.faces))
-    return exit_code
+        return _report(error)
+    return ExitCode.OK
 
 
 def _make_folder(out: Path) -> None:
@@ -93,9 +100,11 @@ def _cloud(options: DemoOptions, bundle: Path) -> Child:
     return Child("mien-cloud", "cloud_recognizer.cli", arguments, options.out / "cloud.log")
 
 
-def _edge(options: DemoOptions, bundle: Path, address: str) -> Child:
+def _edge(options: DemoOptions, bundle: Path, address: str, record: Path | None) -> Child:
     arguments = ["run", "--source", options.source, "--server", address, "--bundle", str(bundle)]
     arguments += ["--results", "-", "--pace", str(options.at_clip_speed).lower()]
+    if record is not None:
+        arguments += ["--record", str(record)]
     return Child("mien-edge", "edge_encoder.cli", arguments, options.out / "edge.log")
 
 
@@ -168,8 +177,7 @@ def _ended(service: Child) -> ServiceFailedError:
 def _report(error: ServiceFailedError) -> ExitCode:
     """Say what the service said last, and hand on its exit code where that means something."""
     service = error.service
-    tail = service.log_tail()
-    print(f"mien demo: {error}; {service.log} ends with:\n{tail}", file=sys.stderr)
+    print(f"mien demo: {error}\n{service.last_words()}", file=sys.stderr)
     known = (ExitCode.USAGE, ExitCode.SOURCE, ExitCode.SERVER, ExitCode.BUNDLE)
     code = service.process.returncode
     return ExitCode(code) if code in known else ExitCode.FAILURE

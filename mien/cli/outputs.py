@@ -7,41 +7,30 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from mien.cli.pictures import Pictures
 from mien.cli.results import FaceResult, summary_document, write_summary
-
-# Photographs are looked at one by one, not as a film.
-_STILLS_PER_S = 1.0
 
 
 def write_outputs(
-    source: str, out: Path, summary: Mapping[str, Any], faces: Sequence[FaceResult]
+    out: Path, summary: Mapping[str, Any], faces: Sequence[FaceResult], pictures: Pictures
 ) -> str:
     """Write the files into `out`; returns in words what they hold.
 
     Raises SourceError when the source cannot be read again, VideoError.
     """
+    from mien.cli.annotate import annotate
     from mien.cli.timeline import draw_timeline
 
     document = summary_document(summary, faces)
+    written = [out / "summary.json", out / "timeline.png"]
     write_summary(out / "summary.json", document)
     draw_timeline(out / "timeline.png", faces, _headline(document))
-    written = [out / "summary.json", out / "timeline.png"]
-    if _annotate(source, out / "annotated.mp4", document["frames"], faces):
+    if document["frames"]:
+        with pictures.read() as frames:
+            seen = islice(frames, document["frames"])
+            annotate(seen, out / "annotated.mp4", faces, pictures.fps)
         written.append(out / "annotated.mp4")
     return f"{in_words(document)}\nwritten   {', '.join(map(str, written))}"
-
-
-def _annotate(source: str, target: Path, frames: int, faces: Sequence[FaceResult]) -> bool:
-    """Draw into the frames that the edge saw, read once more."""
-    from edge_encoder.camera import open_source
-    from mien.cli.annotate import annotate
-
-    if not frames or not Path(source).exists():
-        return False
-    with open_source(source) as pictures:
-        fps = _STILLS_PER_S if pictures.stills else None
-        annotate(islice(pictures, frames), target, faces, fps)
-    return True
 
 
 def in_words(document: Mapping[str, Any]) -> str:

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from mien.bundle import Bundle
+from tests.support.web import web
 
 KEYS = [
     "clip",
@@ -173,6 +174,19 @@ def test_a_folder_of_photographs_is_a_source(clip: Path, bundle: Bundle, tmp_pat
     named = {item["frame"]: item["expression"] for item in summary["recognitions"]}
     assert set(named) == set(range(6))
     assert named[3] == "surprise"
+
+
+def test_a_clip_behind_a_url_is_drawn_into_and_its_frames_are_not_kept(
+    clip: Path, bundle: Bundle, tmp_path: Path
+) -> None:
+    (tmp_path / "web").mkdir()
+    write_video(tmp_path / "web" / "clip.avi", frames_of(clip)[:12])
+    with web(tmp_path / "web") as address:
+        demo = run_demo(f"{address}/clip.avi", bundle, tmp_path / "out")
+    assert demo.exit_code == 0, demo.stderr
+    assert {item["frame"] for item in demo.summary["recognitions"]} == set(range(12))
+    assert len(frames_of(demo.out / "annotated.mp4")) == 12
+    assert not (demo.out / "frames").exists()
 
 
 def test_a_source_that_is_not_there_is_exit_code_3(bundle: Bundle, tmp_path: Path) -> None:

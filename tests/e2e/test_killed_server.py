@@ -32,7 +32,7 @@ def first_recognition(running: Child) -> Mapping[str, Any]:
     while (event := running.next_event(PATIENCE_S)) is not None:
         if event["event"] == "recognition":
             return event
-    pytest.fail(f"mien-edge ended without any recognition:\n{running.log_tail()}")
+    pytest.fail(f"mien-edge ended without any recognition:\n{running.last_words()}")
 
 
 def test_after_a_restart_every_face_is_recognised_once(
@@ -48,7 +48,7 @@ def test_after_a_restart_every_face_is_recognised_once(
                 more, summary = follow(running)
             exit_code = running.wait(PATIENCE_S)
     recognitions += more
-    assert exit_code == 0, running.log_tail()
+    assert exit_code == 0, running.last_words()
     seen = Counter((item["frame"], item["track_id"]) for item in recognitions)
     assert set(seen.values()) == {1}
     assert len(recognitions) == summary["faces_sent"] == summary["faces_recognised"]
@@ -66,6 +66,6 @@ def test_a_recognizer_that_never_comes_back_is_exit_code_4_and_a_message(
             cloud.process.process.kill()
             follow(running)
             exit_code = running.wait(PATIENCE_S)
-    assert exit_code == 4, running.log_tail()
-    assert cloud.address in running.log_tail()
+    assert exit_code == 4, running.last_words()
+    assert cloud.address in running.last_words()
     assert "Traceback" not in (tmp_path / "edge.log").read_text(encoding="utf-8")

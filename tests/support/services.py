@@ -30,7 +30,7 @@ def serving(bundle: Path, log: Path, port: int = 0) -> Iterator[Cloud]:
     arguments = ["serve", "--bundles", str(bundle), "--port", str(port), "--metrics_port", "0"]
     with Child("mien-cloud", "cloud_recognizer.cli", arguments, log) as process:
         event = process.next_event(PATIENCE_S)
-        assert event is not None, f"mien-cloud ended:\n{process.log_tail()}"
+        assert event is not None, f"mien-cloud ended:\n{process.last_words()}"
         assert event["event"] == "serving"
         yield Cloud(process, event["port"], event["metrics_port"])
 

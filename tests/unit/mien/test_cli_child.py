@@ -5,7 +5,6 @@ import select
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,6 +22,11 @@ PROGRAMS = {
         print("[1, 2]")
         print("for the log", file=sys.stderr)
         sys.exit(4)
+    """,
+    "complainer": """
+        import sys
+        print("some noise", file=sys.stderr)
+        sys.exit("mien-x: there is no camera 7")
     """,
     "stubborn": """
         import json, signal, time
@@ -54,14 +58,13 @@ PROGRAMS = {
 
 
 @pytest.fixture(autouse=True)
-def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "programs"
     folder.mkdir()
     for name, text in PROGRAMS.items():
         lines = [line.removeprefix(" " * 8) for line in text.strip("\n").splitlines()]
         (folder / f"{name}.py").write_text("\n".join(lines))
     monkeypatch.setenv("PYTHONPATH", str(folder))
-    yield
 
 
 def test_a_child_gets_its_arguments_and_its_objects_are_read(tmp_path: Path) -> None:
@@ -70,7 +73,13 @@ def test_a_child_gets_its_arguments_and_its_objects_are_read(tmp_path: Path) -> 
         assert child.next_event(WAIT_S) is None
         assert child.next_event(WAIT_S) is None
         assert child.wait(WAIT_S) == 4
-    assert child.log_tail() == "    for the log"
+    assert child.last_words() == f"{child.log} ends with:\n    for the log"
+
+
+def test_the_message_of_a_child_is_found_in_its_log(tmp_path: Path) -> None:
+    with Child("mien-x", "complainer", [], tmp_path / "log") as child:
+        child.wait(WAIT_S)
+    assert child.last_words() == "mien-x: there is no camera 7"
 
 
 def test_waiting_for_a_silent_child_has_a_limit(tmp_path: Path) -> None:
@@ -101,7 +110,7 @@ def test_a_child_that_says_more_than_is_read_can_be_stopped(tmp_path: Path) -> N
 def test_a_child_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
     with Child("parent", "parent", [str(tmp_path / "inner")], tmp_path / "log") as parent:
         started = parent.next_event(WAIT_S)
-        assert started is not None, parent.log_tail()
+        assert started is not None, parent.last_words()
         handle = os.pidfd_open(started["pid"])
         parent.process.kill()
         readable, _, _ = select.select([handle], [], [], WAIT_S)  # when the process has ended
