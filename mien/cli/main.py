@@ -25,7 +25,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one subcommand and return its exit code; argparse itself exits with 2."""
     options = _parser().parse_args(arguments)
     try:
-        return int(options.run(options))
+        ended = int(options.run(options))
+        # Not left to the interpreter's end: there a reader that has gone would be a traceback.
+        sys.stdout.flush()
     except MienError as error:
         print(f"mien {options.command}: {error}", file=sys.stderr)
         return int(exit_code(error))
@@ -38,6 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader of our output, `head` for instance, has seen enough.
         sys.stdout = None
         return int(ExitCode.OK)
+    return ended
 
 
 def _missing(command: str, error: ModuleNotFoundError) -> str:
