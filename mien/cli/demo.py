@@ -103,6 +103,7 @@ def _cloud(options: DemoOptions, bundle: Path) -> Child:
 def _edge(options: DemoOptions, bundle: Path, address: str, record: Path | None) -> Child:
     arguments = ["run", "--source", options.source, "--server", address, "--bundle", str(bundle)]
     arguments += ["--results", "-", "--pace", str(options.at_clip_speed).lower()]
+    arguments += ["--purpose", "demonstration on one machine"]
     if record is not None:
         arguments += ["--record", str(record)]
     return Child("mien-edge", "edge_encoder.cli", arguments, options.out / "edge.log")

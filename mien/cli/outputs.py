@@ -42,8 +42,8 @@ def in_words(document: Mapping[str, Any]) -> str:
             "chunks, with header, checksum, time, track and box",
             f"wire      {_figure(document['wire_bytes_per_face'], 'bytes')} a face: sent through "
             "the TCP socket, HTTP/2 framing and Hello included, TCP and IP headers not",
-            f"edge      {_figure(document['edge_ms_per_face'], 'ms')} a face: detection, tracking, "
-            "alignment, analysis and coding",
+            f"edge      {_figure(document['edge_ms_per_face'], 'ms')} a face: processor time of "
+            "detection, tracking, alignment, analysis and coding",
         ]
     )
 
