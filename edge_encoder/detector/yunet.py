@@ -42,7 +42,10 @@ class YunetDetector:
         """Every face of the image, best score first."""
         height, width = image.shape[:2]
         scale = min(1.0, self._max_side_px / max(height, width))
-        size = max(round(width * scale), 1), max(round(height * scale), 1)
+        size = round(width * scale), round(height * scale)
+        if min(size) < self._min_face_px:
+            # No room for a face, and OpenCV reads memory that is not the image's.
+            return []
         if scale < 1.0:
             image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
         self._whole.setInputSize(size)
