@@ -124,21 +124,31 @@ class _Video:
 
 
 def draw_face(canvas: Image, face: FaceResult, scale: float) -> None:
-    """Draw box, track id, expression and a bar as long as the probability, in place."""
+    """Draw box, track id, expression and a bar as long as the probability, in place.
+
+    scale: canvas pixels for one of the frame that the box is in.
+    """
     import cv2
 
     red, green, blue = rgb(face.expression)
     ink = (blue, green, red)
     x, y, width, height = (round(value * scale) for value in face.box)
-    cv2.rectangle(canvas, (x, y), (x + width, y + height), ink, 2, cv2.LINE_AA)
+    unit = max(1.0, canvas.shape[1] / 1000)  # letters grow with the picture
+    line = round(2 * unit)
+    cv2.rectangle(canvas, (x, y), (x + width, y + height), ink, line, cv2.LINE_AA)
     text = f"{face.track_id}  {face.expression} {face.probability:.0%}"
-    (text_width, text_height), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, 0.6, 1)
-    plate_width, plate_height = max(text_width + 12, 180), text_height + 20
+    font, size, weight = cv2.FONT_HERSHEY_SIMPLEX, 0.6 * unit, round(unit)
+    (text_width, text_height), _ = cv2.getTextSize(text, font, size, weight)
+    margin = round(6 * unit)
+    plate_width = max(text_width + 2 * margin, round(180 * unit))
+    plate_height = text_height + 3 * margin
     left = min(max(x, 0), max(canvas.shape[1] - plate_width, 0))
     # Above the box, or inside it where the box touches the upper edge.
-    top = y - plate_height - 4 if y - plate_height - 4 >= 0 else max(y, 0)
-    cv2.rectangle(canvas, (left, top), (left + plate_width, top + plate_height), _DARK, -1)
-    baseline = (left + 6, top + text_height + 6)
-    cv2.putText(canvas, text, baseline, cv2.FONT_HERSHEY_SIMPLEX, 0.6, _WHITE, 1, cv2.LINE_AA)
+    above = y - plate_height - 2 * line
+    top = above if above >= 0 else max(y, 0)
+    bottom = top + plate_height
+    cv2.rectangle(canvas, (left, top), (left + plate_width, bottom), _DARK, -1)
+    baseline = (left + margin, top + text_height + margin)
+    cv2.putText(canvas, text, baseline, font, size, _WHITE, weight, cv2.LINE_AA)
     bar_end = left + round(plate_width * face.probability)
-    cv2.rectangle(canvas, (left, top + plate_height - 6), (bar_end, top + plate_height), ink, -1)
+    cv2.rectangle(canvas, (left, bottom - margin), (bar_end, bottom), ink, -1)

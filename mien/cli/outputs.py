@@ -35,17 +35,27 @@ def write_outputs(
 
 def in_words(document: Mapping[str, Any]) -> str:
     """The figures of summary.json as a person reads them, each with what it counts."""
-    return "\n".join(
-        [
-            _headline(document),
-            f"payload   {_figure(document['payload_bytes_per_face'], 'bytes')} a face: whole coded "
-            "chunks, with header, checksum, time, track and box",
-            f"wire      {_figure(document['wire_bytes_per_face'], 'bytes')} a face: sent through "
-            "the TCP socket, HTTP/2 framing and Hello included, TCP and IP headers not",
-            f"edge      {_figure(document['edge_ms_per_face'], 'ms')} a face: processor time of "
-            "detection, tracking, alignment, analysis and coding",
-        ]
+    if not document["faces_sent"]:
+        return f"{document['clip']}: no face was found in {document['frames']} frames"
+    rows = (
+        (
+            "payload",
+            _figure(document["payload_bytes_per_face"], "bytes a face"),
+            "whole coded chunks, with header, checksum, time, track and box",
+        ),
+        (
+            "wire",
+            _figure(document["wire_bytes_per_face"], "bytes a face"),
+            "up through the TCP socket, HTTP/2 framing and Hello included, TCP and IP headers not",
+        ),
+        (
+            "edge",
+            _figure(document["edge_ms_per_face"], "ms a face"),
+            "processor time of detection, tracking, alignment, analysis and coding",
+        ),
     )
+    lines = [f"{name:<9} {figure}: {counted}" for name, figure, counted in rows]
+    return "\n".join([_headline(document), *lines])
 
 
 def _headline(document: Mapping[str, Any]) -> str:

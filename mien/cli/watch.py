@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -13,7 +13,8 @@ from mien.cli.tally import bar
 from mien.exit_codes import ExitCode
 
 if TYPE_CHECKING:
-    from mien.messages import WatchedRecognition
+    from mien.messages import Recognition, WatchedChunk
+    from mien.v1.recognition_pb2 import WatchRecognitionsResponse
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,6 @@ def watch(options: WatchOptions) -> ExitCode:
     Raises UnavailableError and RefusedError.
     """
     from mien.cli.server import connected
-    from mien.messages import WatchedRecognition
     from mien.v1 import recognition_pb2, recognition_pb2_grpc
 
     request = recognition_pb2.WatchRecognitionsRequest(
@@ -43,21 +43,30 @@ def watch(options: WatchOptions) -> ExitCode:
         stub = recognition_pb2_grpc.RecognitionServiceStub(channel)
         responses = stub.WatchRecognitions(request)
         print(f"watching {options.server}; Ctrl-C ends it", file=sys.stderr, flush=True)
-        for count, response in enumerate(responses, start=1):
-            seen = WatchedRecognition.from_proto(response)
-            print(json_line(seen) if options.as_json else text_line(seen), flush=True)
+        for count, (seen, face) in enumerate(_faces(responses), start=1):
+            print(json_line(seen, face) if options.as_json else text_line(seen, face), flush=True)
             if count == options.limit:
                 responses.cancel()
                 break
     return ExitCode.OK
 
 
-def json_line(seen: WatchedRecognition) -> str:
+def _faces(
+    responses: Iterable[WatchRecognitionsResponse],
+) -> Iterator[tuple[WatchedChunk, Recognition]]:
+    from mien.messages import WatchedChunk
+
+    for response in responses:
+        seen = WatchedChunk.from_proto(response)
+        for face in seen.recognitions:
+            yield seen, face
+
+
+def json_line(seen: WatchedChunk, face: Recognition) -> str:
     """One JSON object with everything that the recognizer said of the face."""
-    face = seen.recognition
     document = {
         "device_id": seen.device_id,
-        "time": _when(seen).isoformat(timespec="milliseconds"),
+        "time": _when(seen, face).isoformat(timespec="milliseconds"),
         "track_id": face.track_id,
         "box": [face.box.x, face.box.y, face.box.width, face.box.height],
         "expression": face.expression,
@@ -69,17 +78,17 @@ def json_line(seen: WatchedRecognition) -> str:
     return json.dumps(document)
 
 
-def text_line(seen: WatchedRecognition) -> str:
+def text_line(seen: WatchedChunk, face: Recognition) -> str:
     """One line for people."""
-    face = seen.recognition
+    when = _when(seen, face)
     lost = f"  ({seen.dropped} lost: this terminal is too slow)" if seen.dropped else ""
     return (
-        f"{_when(seen):%H:%M:%S}.{_when(seen).microsecond // 1000:03d}  {seen.device_id}"
+        f"{when:%H:%M:%S}.{when.microsecond // 1000:03d}  {seen.device_id}"
         f"  face {face.track_id:<3} {face.expression:<10} {face.probability:4.0%}"
         f" {bar(face.probability, 10)}{lost}".rstrip()
     )
 
 
-def _when(seen: WatchedRecognition) -> datetime:
-    unix_ms = seen.epoch_start_unix_ms + seen.recognition.time_ms
+def _when(seen: WatchedChunk, face: Recognition) -> datetime:
+    unix_ms = seen.epoch_start_unix_ms + face.time_ms
     return datetime.fromtimestamp(unix_ms / 1000, UTC)
