@@ -135,6 +135,7 @@ def parse_config(arguments: Sequence[str]) -> EdgeConfig:
     parser = ArgumentParser(
         prog="mien-edge run",
         description="Find faces, encode them in tens of bytes, and stream them to a recognizer.",
+        allow_abbrev=False,
         env_prefix="MIEN_EDGE",
         default_env=True,
     )

@@ -87,6 +87,8 @@ class Uplink:
         self._backoff = backoff or Backoff()
         self._clock = clock
         self._backlog = Backlog(settings.queue_chunks, MAX_IN_FLIGHT)
+        metrics.queue_chunks.set_function(lambda: self._backlog.waiting)
+        metrics.in_flight_chunks.set_function(lambda: self._backlog.in_flight)
         self._wire = WireMeter(settings.server)
         self._stream: FaceStream | None = None
         self._welcome: Welcome | None = None
@@ -149,7 +151,6 @@ class Uplink:
             raise self._failure
 
     def _changed(self) -> None:
-        self._metrics.queue_chunks.set(self._backlog.waiting)
         self._progress.set()
         if self._stream is not None:
             self._stream.changed(finishing=self._finishing)
@@ -237,7 +238,6 @@ class Uplink:
             _log.warning("chunk %d was rejected: %s", result.seq, result.error)
             self._metrics.reject(code, len(chunk.frames))
         self._on_result(chunk, result)
-        self._metrics.in_flight_chunks.set(self._backlog.in_flight)
         self._progress.set()
 
     def _lose(self, chunks: list[Chunk]) -> None:

@@ -1,0 +1,150 @@
+"""Chunks are kept until they are settled, and no more of them than allowed."""
+
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from edge_encoder.backlog import Backlog
+from edge_encoder.backoff import Backoff
+from edge_encoder.chunker import Chunk
+
+CAPACITY, WINDOW = 5, 4
+
+
+def chunk(number: int) -> Chunk:
+    return Chunk(str(number).encode(), ())
+
+
+def test_when_full_the_oldest_waiting_chunk_goes() -> None:
+    backlog = Backlog(2, WINDOW)
+    assert backlog.offer(chunk(1)) is None
+    assert backlog.offer(chunk(2)) is None
+    assert backlog.is_full
+    assert backlog.offer(chunk(3)) == chunk(1)
+    assert backlog.next_to_send() == (1, chunk(2))  # dropping left no gap in seq
+
+
+def test_what_was_sent_is_never_dropped() -> None:
+    backlog = Backlog(1, WINDOW)
+    backlog.offer(chunk(1))
+    seq, _ = backlog.next_to_send()
+    backlog.offer(chunk(2))
+    assert backlog.offer(chunk(3)) == chunk(2)
+    assert backlog.answer(seq) == chunk(1)
+
+
+def test_a_new_stream_sends_again_what_is_not_acknowledged_and_in_order() -> None:
+    backlog = Backlog(CAPACITY, WINDOW)
+    for number in range(1, 5):
+        backlog.offer(chunk(number))
+    sent = [backlog.next_to_send() for _ in range(3)]
+    backlog.answer(2)
+    assert backlog.resume(acknowledged_seq=0) == []
+    assert [backlog.next_to_send() for _ in range(3)] == [sent[0], sent[2], (4, chunk(4))]
+
+
+def test_what_was_settled_without_an_answer_is_given_up_and_named() -> None:
+    backlog = Backlog(CAPACITY, WINDOW)
+    for number in range(1, 4):
+        backlog.offer(chunk(number))
+        backlog.next_to_send()
+    backlog.acknowledge(1)
+    assert backlog.resume(acknowledged_seq=2) == [chunk(1), chunk(2)]
+    assert backlog.next_to_send() == (3, chunk(3))
+    assert not backlog.can_send
+
+
+def test_an_answer_that_comes_twice_is_news_once() -> None:
+    backlog = Backlog(CAPACITY, WINDOW)
+    backlog.offer(chunk(1))
+    backlog.next_to_send()
+    assert backlog.answer(1) == chunk(1)
+    assert backlog.answer(1) is None
+    assert backlog.answer(77) is None
+    assert backlog.is_empty
+
+
+def test_no_more_is_in_flight_than_the_window() -> None:
+    backlog = Backlog(10, 2)
+    for number in range(5):
+        backlog.offer(chunk(number))
+    backlog.next_to_send()
+    backlog.next_to_send()
+    assert not backlog.can_send
+    backlog.answer(1)
+    assert backlog.can_send
+
+
+class BacklogMachine(RuleBasedStateMachine):
+    """Any order of events: every chunk is answered, dropped or given up, and exactly once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.backlog = Backlog(CAPACITY, WINDOW)
+        self.offered = 0
+        self.gone: list[bytes] = []
+        self.sent_now: list[int] = []  # on the current stream
+        self.seqs: set[int] = set()
+
+    @rule()
+    def offer(self) -> None:
+        self.offered += 1
+        dropped = self.backlog.offer(chunk(self.offered))
+        self.gone += [dropped.payload] if dropped else []
+
+    @precondition(lambda self: self.backlog.can_send)
+    @rule()
+    def send(self) -> None:
+        seq, _ = self.backlog.next_to_send()
+        assert not self.sent_now or seq > self.sent_now[-1]
+        self.sent_now.append(seq)
+        self.seqs.add(seq)
+
+    @rule(seq=st.integers(0, 30))
+    def answer(self, seq: int) -> None:
+        answered = self.backlog.answer(seq)
+        self.gone += [answered.payload] if answered else []
+
+    @rule(seq=st.integers(0, 30))
+    def acknowledge(self, seq: int) -> None:
+        self.backlog.acknowledge(seq)
+
+    @rule(seq=st.integers(0, 30))
+    def resume(self, seq: int) -> None:
+        self.gone += [item.payload for item in self.backlog.resume(seq)]
+        self.sent_now = []
+
+    @invariant()
+    def nothing_is_lost_or_doubled(self) -> None:
+        assert len(self.gone) == len(set(self.gone))
+        assert len(self.gone) + self.backlog.waiting + self.backlog.in_flight == self.offered
+
+    @invariant()
+    def bounds_hold(self) -> None:
+        assert self.backlog.waiting <= CAPACITY
+        assert self.backlog.in_flight <= WINDOW
+
+    @invariant()
+    def seqs_have_no_gap(self) -> None:
+        assert self.seqs == set(range(1, len(self.seqs) + 1))
+
+
+TestBacklogMachine = BacklogMachine.TestCase
+
+
+def test_waits_grow_to_a_bound_and_start_anew_after_a_success() -> None:
+    backoff = Backoff(first_s=0.2, longest_s=1.0, factor=2.0, uniform=lambda low, high: high)
+    assert [backoff.next_s() for _ in range(5)] == [0.2, 0.4, 0.8, 1.0, 1.0]
+    backoff.reset()
+    assert backoff.next_s() == 0.2
+
+
+def test_waits_are_spread_and_never_nothing() -> None:
+    asked: list[tuple[float, float]] = []
+
+    def uniform(low: float, high: float) -> float:
+        asked.append((low, high))
+        return low
+
+    backoff = Backoff(first_s=0.2, longest_s=1.0, uniform=uniform)
+    assert backoff.next_s() > 0
+    assert asked == [(0.02, 0.2)]

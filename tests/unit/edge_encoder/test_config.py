@@ -1,0 +1,87 @@
+"""Settings: where they come from, and what is said of wrong ones."""
+
+from pathlib import Path
+
+import pytest
+
+from edge_encoder.config import EdgeConfig, parse_config
+from mien.errors import ConfigError
+
+
+def test_flags_come_before_the_environment_and_that_before_yaml(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    settings = tmp_path / "edge.yaml"
+    settings.write_text("source: clip.mp4\nchunk_faces: 2\nmax_faces: 2\ndetect_every: 2\n")
+    monkeypatch.setenv("MIEN_EDGE_MAX_FACES", "3")
+    monkeypatch.setenv("MIEN_EDGE_DETECT_EVERY", "3")
+    config = parse_config(["--config", str(settings), "--detect_every", "4"])
+    assert config.source == "clip.mp4"
+    assert (config.chunk_faces, config.max_faces, config.detect_every) == (2, 2, 4)
+
+
+def test_the_environment_alone_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MIEN_EDGE_SOURCE", "0")
+    monkeypatch.setenv("MIEN_EDGE_SERVER", "cloud:50051")
+    config = parse_config([])
+    assert (config.source, config.server) == ("0", "cloud:50051")
+
+
+def test_paths_and_switches_are_what_they_look_like() -> None:
+    config = parse_config(["--source", "x", "--bundle", "b", "--pace", "true"])
+    assert config.bundle == Path("b")
+    assert config.pace is True
+    assert config.metrics_port is None
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("source", ""),
+        ("server", "no-port"),
+        ("server", "host:port"),
+        ("device_id", "a/b"),
+        ("device_id", "x" * 65),
+        ("detector_sha256", "abc"),
+        ("detect_every", 0),
+        ("detect_max_side_px", 10),
+        ("min_face_px", 0),
+        ("max_faces", 0),
+        ("chunk_faces", 65),
+        ("chunk_seconds", -0.1),
+        ("queue_chunks", 0),
+        ("give_up_s", -1),
+        ("read_timeout_s", 0),
+        ("metrics_port", 65536),
+        ("purpose", "x" * 501),
+    ],
+)
+def test_a_wrong_setting_is_named(field: str, value: object) -> None:
+    settings = {"source": "clip.mp4", field: value}
+    with pytest.raises(ConfigError, match=field):
+        EdgeConfig(**settings)  # type: ignore[arg-type]
+
+
+def test_an_unknown_flag_ends_with_status_2(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        parse_config(["--source", "x", "--chunk_face", "3"])
+    assert ended.value.code == 2
+    assert "chunk_face" in capsys.readouterr().err
+
+
+def test_a_device_without_a_name_is_called_after_its_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("socket.gethostname", lambda: "door camera, 2nd floor")
+    assert EdgeConfig("x").device == "door-camera--2nd-floor"
+    assert EdgeConfig("x", device_id="door").device == "door"
+
+
+@pytest.mark.parametrize(
+    ("source", "shown"),
+    [
+        ("rtsp://admin:secret@camera/live?token=abc", "rtsp://camera/live"),
+        ("clip.mp4", "clip.mp4"),
+        ("mail@home.mp4", "mail@home.mp4"),
+    ],
+)
+def test_a_source_is_logged_without_its_secrets(source: str, shown: str) -> None:
+    assert EdgeConfig(source).shown_source == shown

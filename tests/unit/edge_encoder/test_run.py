@@ -1,0 +1,272 @@
+"""`mien-edge run` as a process and in this one: exit codes, results, memory, imports."""
+
+import asyncio
+import json
+import signal
+import subprocess
+import sys
+import urllib.request
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import pytest
+
+from edge_encoder.cli import main
+from edge_encoder.config import EdgeConfig
+from edge_encoder.device import run
+from mien.bundle import Bundle
+from mien.exit_codes import ExitCode
+from tests.support.moving_face import Scene, film
+from tests.support.recognizer import Running, running_recognizer
+from tests.unit.edge_encoder.conftest import CLIP_FRAMES
+
+ROOT = Path(__file__).parents[3]
+DEMO_CLIP = ROOT / ".cache/demo/carphone_pristine.mp4"
+MEASURE = """
+import json, sys
+from edge_encoder.cli import main
+code = main(sys.argv[1:])
+status = open("/proc/self/status").read()
+peak_kb = int(status.partition("VmHWM:")[2].split()[0])
+print(json.dumps({"event": "measured", "code": code, "peak_mb": peak_kb / 1024,
+                  "torch": any(name.partition(".")[0] == "torch" for name in sys.modules)}))
+"""
+
+
+@pytest.fixture
+async def recognizer(bundle: Bundle) -> AsyncIterator[Running]:
+    async with running_recognizer(bundle.folder) as running:
+        yield running
+
+
+def config(recognizer: Running, source: Path | str, results: Path, **more: Any) -> EdgeConfig:
+    server = f"127.0.0.1:{recognizer.serving.port}"
+    return EdgeConfig(str(source), server, results=str(results), **more)
+
+
+def events(results: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in results.read_text().splitlines()]
+
+
+def named(found: list[dict[str, Any]], name: str) -> list[dict[str, Any]]:
+    return [event for event in found if event["event"] == name]
+
+
+async def finished(*arguments: str) -> tuple[int, list[dict[str, Any]], str]:
+    """Run the command as a process; its exit code, events and log."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, *arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT
+    )
+    out, log = await process.communicate()
+    assert process.returncode is not None
+    return process.returncode, [json.loads(line) for line in out.splitlines()], log.decode()
+
+
+async def test_every_frame_of_a_clip_is_recognised_and_added_up(
+    recognizer: Running, bundle: Bundle, clip: Path, tmp_path: Path
+) -> None:
+    results = tmp_path / "results.jsonl"
+    code = await run(config(recognizer, clip, results, bundle=bundle.folder, device_id="door"))
+    assert code == ExitCode.OK
+    found = events(results)
+    assert (found[0]["event"], found[-1]["event"]) == ("started", "summary")
+    assert found[0]["device_id"] == "door"
+    faces = named(found, "recognition")
+    assert [face["frame"] for face in faces] == list(range(CLIP_FRAMES))
+    assert {face["track_id"] for face in faces} == {0}
+    for face in faces:
+        assert tuple(face["probabilities"]) == bundle.manifest.expressions
+        assert face["probabilities"][face["expression"]] == face["probability"]
+        assert face["t_s"] == pytest.approx(face["frame"] / 25)
+        x, y, width, height = face["box"]
+        # About the face that was drawn there, 120 px wide.
+        assert abs(x + width / 2 - (90 + 2 * face["frame"])) < 12
+        assert abs(y + height / 2 - 111) < 12
+    summary = found[-1]
+    assert summary["frames"] == summary["faces_sent"] == summary["faces_recognised"] == CLIP_FRAMES
+    assert summary["clip"] == str(clip)
+    assert summary["bundle_id"] == bundle.bundle_id
+    shares = [face["chunk_bytes"] / face["chunk_faces"] for face in faces]
+    assert summary["payload_bytes_per_face"] == pytest.approx(sum(shares) / CLIP_FRAMES, abs=1e-3)
+    assert summary["edge_ms_per_face"] > 0
+    assert summary["drops"] == summary["errors"] == {}
+    if sys.platform.startswith("linux"):
+        assert summary["wire_bytes_per_face"] > summary["payload_bytes_per_face"]
+        assert "TCP_INFO" in summary["wire_measured_by"]
+
+
+async def test_without_a_bundle_the_server_s_is_fetched(
+    recognizer: Running, bundle: Bundle, clip: Path, tmp_path: Path
+) -> None:
+    results = tmp_path / "results.jsonl"
+    assert await run(config(recognizer, clip, results, cache=tmp_path / "cache")) == ExitCode.OK
+    assert events(results)[-1]["bundle_id"] == bundle.bundle_id
+
+
+async def test_each_photograph_of_a_folder_is_searched(
+    recognizer: Running, bundle: Bundle, tmp_path: Path
+) -> None:
+    folder = tmp_path / "photographs"
+    folder.mkdir()
+    two = Scene(640, 240).picture(60, 60, (400, 50))
+    for index, picture in enumerate((Scene().picture(90, 60), Scene(shade=180).empty(), two, two)):
+        cv2.imwrite(str(folder / f"{index}.png"), picture)
+    (folder / "9.png").write_bytes(b"no picture")
+    results = tmp_path / "results.jsonl"
+    await run(config(recognizer, folder, results, bundle=bundle.folder))
+    found = events(results)
+    assert [face["frame"] for face in named(found, "recognition")] == [0, 2, 2, 3, 3]
+    assert found[-1]["drops"] == {"unreadable_image": 1}
+
+
+async def test_a_clip_without_a_face_ends_well_with_nothing_to_divide(
+    recognizer: Running, bundle: Bundle, tmp_path: Path
+) -> None:
+    empty = film(tmp_path / "empty.mp4", [Scene().empty()] * 12)
+    results = tmp_path / "results.jsonl"
+    code = await run(config(recognizer, empty, results, bundle=bundle.folder))
+    assert code == ExitCode.OK
+    summary = events(results)[-1]
+    assert summary["frames"] == 12
+    assert summary["faces_sent"] == 0
+    assert summary["payload_bytes_per_face"] is None
+    assert summary["edge_ms_per_face"] is None
+
+
+async def test_metrics_are_served_while_it_runs(
+    recognizer: Running, bundle: Bundle, clip: Path, tmp_path: Path
+) -> None:
+    results = tmp_path / "results.jsonl"
+    task = asyncio.create_task(
+        run(config(recognizer, clip, results, bundle=bundle.folder, metrics_port=0, pace=True))
+    )
+    async with asyncio.timeout(60):
+        while not (results.is_file() and named(events(results), "recognition")):
+            await asyncio.sleep(0.01)
+        port = events(results)[0]["metrics_port"]
+        url = f"http://127.0.0.1:{port}/metrics"
+        page = await asyncio.to_thread(lambda: urllib.request.urlopen(url).read().decode())
+        await task
+    lines = dict(line.rsplit(" ", 1) for line in page.splitlines() if not line.startswith("#"))
+    assert float(lines["mien_edge_frames_total"]) >= 8
+    assert float(lines["mien_edge_recognised_faces_total"]) >= 8
+    assert 'mien_edge_dropped_total{reason="uplink_full"}' in lines
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        ([], ExitCode.USAGE, "usage: mien-edge run"),
+        (["walk"], ExitCode.USAGE, "usage: mien-edge run"),
+        (["run", "--source", "x", "--chunk_faces", "0"], ExitCode.USAGE, "chunk_faces must be"),
+        (["run", "--source", "/nowhere.mp4"], ExitCode.SOURCE, "/nowhere.mp4"),
+        (["run", "--source", "{clip}", "--bundle", "/nowhere"], ExitCode.BUNDLE, "/nowhere"),
+        (["run", "--source", "{clip}", "--results", "/no/where"], ExitCode.USAGE, "/no/where"),
+        (["run", "--source", "{clip}", "--detector_model", "{clip}"], ExitCode.USAGE, "SHA-256"),
+        (
+            ["run", "--source", "{clip}", "--server", "127.0.0.1:1", "--give_up_s", "0.1"],
+            ExitCode.SERVER,
+            "no recognizer at 127.0.0.1:1",
+        ),
+        (
+            [
+                "run",
+                "--source",
+                "{clip}",
+                "--bundle",
+                "{bundle}",
+                "--server",
+                "127.0.0.1:1",
+                "--give_up_s",
+                "0.1",
+            ],
+            ExitCode.SERVER,
+            "no recognizer at 127.0.0.1:1",
+        ),
+    ],
+)
+def test_failures_have_an_exit_code_and_one_line_that_says_why(
+    arguments: list[str],
+    code: ExitCode,
+    message: str,
+    clip: Path,
+    bundle: Bundle,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    filled = [item.format(clip=clip, bundle=bundle.folder) for item in arguments]
+    assert main(filled) == code
+    assert message in capsys.readouterr().err
+
+
+def test_help_is_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == ExitCode.OK
+    assert "mien-edge run --source" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="VmHWM of Linux")
+async def test_the_demo_clip_fits_150_mb_and_torch_is_never_imported(
+    recognizer: Running, bundle: Bundle
+) -> None:
+    assert DEMO_CLIP.is_file(), "the demo clip is not there; `make test` fetches it"
+    server = f"127.0.0.1:{recognizer.serving.port}"
+    arguments = ("run", "--source", str(DEMO_CLIP), "--server", server, "--bundle")
+    code, found, log = await finished("-c", MEASURE, *arguments, str(bundle.folder))
+    assert code == 0, log
+    (measured,) = named(found, "measured")
+    assert measured["code"] == ExitCode.OK, log
+    assert not measured["torch"]
+    assert measured["peak_mb"] <= 150
+    faces = named(found, "recognition")
+    assert len({face["frame"] for face in faces}) >= 115
+    assert len({face["track_id"] for face in faces}) <= 2
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, ExitCode.OK), (signal.SIGINT, ExitCode.INTERRUPTED)]
+)
+async def test_asked_to_stop_it_sends_what_it_has_and_sums_up(
+    recognizer: Running, bundle: Bundle, tmp_path: Path, number: signal.Signals, code: ExitCode
+) -> None:
+    pictures = [Scene().picture(60, 60), Scene().picture(62, 60)] * 400
+    long = film(tmp_path / "long.mp4", pictures)
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "edge_encoder.cli", "run", "--pace", "true"),
+        *("--source", str(long), "--bundle", str(bundle.folder)),
+        *("--server", f"127.0.0.1:{recognizer.serving.port}"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=ROOT,
+    )
+    assert process.stdout is not None
+    found = []
+    async for line in process.stdout:
+        found.append(json.loads(line))
+        if len(named(found, "recognition")) == 8:
+            process.send_signal(number)
+    assert await process.wait() == code
+    summary = found[-1]
+    assert summary["event"] == "summary"
+    assert 8 <= summary["frames"] < len(pictures)
+    assert summary["faces_recognised"] == summary["faces_sent"] == summary["frames"]
+
+
+async def test_nobody_reading_the_results_is_no_error(
+    recognizer: Running, bundle: Bundle, clip: Path
+) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "edge_encoder.cli", "run", "--log_level", "error"),
+        *("--source", str(clip), "--bundle", str(bundle.folder)),
+        *("--server", f"127.0.0.1:{recognizer.serving.port}"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=ROOT,
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    await process.stdout.readline()
+    process._transport.get_pipe_transport(1).close()  # type: ignore[attr-defined]
+    log = (await process.stderr.read()).decode()
+    assert await process.wait() == ExitCode.OK, log
+    assert "Traceback" not in log
