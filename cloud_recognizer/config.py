@@ -8,6 +8,7 @@ from typing import Literal
 
 from jsonargparse import ArgumentParser, set_parsing_settings
 
+from mien.bitstream import Limits
 from mien.errors import ConfigError
 
 Provider = Literal["auto", "cpu", "cuda"]
@@ -48,7 +49,7 @@ class CloudConfig:
     max_watchers: int = 64
     """WatchRecognitions calls that may be open."""
     watcher_queue: int = 1024
-    """Recognitions that wait for one watcher, beyond which the oldest are dropped."""
+    """Recognitions that wait for one watcher, beyond which the oldest chunks are dropped."""
     target_face_bytes: int = 0
     """Payload bytes a face that devices are asked to aim at; 0 leaves it to them."""
     hello_timeout_s: float = 10.0
@@ -73,7 +74,7 @@ class CloudConfig:
         _within("max_recognize_chunks", self.max_recognize_chunks, 256, 1 << 20)
         _within("max_sessions", self.max_sessions, self.max_streams, 1 << 24)
         _within("max_watchers", self.max_watchers, 0, 10_000)
-        _within("watcher_queue", self.watcher_queue, 1, 1 << 20)
+        _within("watcher_queue", self.watcher_queue, Limits().max_faces, 1 << 20)
         _within("target_face_bytes", self.target_face_bytes, 0, 1 << 16)
         _within("hello_timeout_s", self.hello_timeout_s, 0.001, 3600)
         _within("write_timeout_s", self.write_timeout_s, 0.001, 3600)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from cloud_recognizer.metrics import WATCHER_SLOW, Metrics
 from mien.errors import OverloadedError
-from mien.messages import ChunkResult, Recognition, WatchedRecognition
+from mien.messages import ChunkResult, Recognition, WatchedChunk
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +22,19 @@ class Origin:
     expressions: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    origin: Origin
+    seq: int
+    recognitions: tuple[Recognition, ...]
+
+
 class Subscription:
-    """One watcher's queue, an async iterator that ends when the hub closes and all is read."""
+    """One watcher's queue, an async iterator that ends when the hub closes and all is read.
+
+    It holds chunks and is bounded by the recognitions in them: `capacity`, or one chunk where
+    that has more.
+    """
 
     def __init__(
         self,
@@ -35,24 +46,37 @@ class Subscription:
         self._device_ids = frozenset(device_ids)
         self._track_ids = frozenset(track_ids)
         self._metrics = metrics
-        self._queue: deque[tuple[Origin, int, Recognition]] = deque(maxlen=capacity)
-        self._dropped = 0
+        self._capacity = capacity
+        self._queue: deque[_Waiting] = deque()
+        self._waiting = 0  # recognitions in the queue
+        self._dropped = 0  # recognitions too
         self._closed = False
         self._wake = asyncio.Event()
 
     def offer(self, origin: Origin, result: ChunkResult) -> None:
-        """Queue what this watcher asked for; when full, the oldest goes, for it is stalest."""
-        if self._device_ids and origin.device_id not in self._device_ids:
+        """Queue what this watcher asked for; when full, the oldest chunks go, they are stalest."""
+        recognitions = self._asked_for(origin, result)
+        if not recognitions:
             return
-        for recognition in result.recognitions:
-            if self._track_ids and recognition.track_id not in self._track_ids:
-                continue
-            if len(self._queue) == self._queue.maxlen:
-                self._dropped += 1
-                self._metrics.dropped.labels(WATCHER_SLOW).inc()
-            self._queue.append((origin, result.seq, recognition))
-        if self._queue:
-            self._wake.set()
+        while self._queue and self._waiting + len(recognitions) > self._capacity:
+            lost = len(self._take().recognitions)
+            self._dropped += lost
+            self._metrics.dropped.labels(WATCHER_SLOW).inc(lost)
+        self._queue.append(_Waiting(origin, result.seq, recognitions))
+        self._waiting += len(recognitions)
+        self._wake.set()
+
+    def _asked_for(self, origin: Origin, result: ChunkResult) -> tuple[Recognition, ...]:
+        if self._device_ids and origin.device_id not in self._device_ids:
+            return ()
+        if not self._track_ids:
+            return result.recognitions
+        return tuple(item for item in result.recognitions if item.track_id in self._track_ids)
+
+    def _take(self) -> _Waiting:
+        oldest = self._queue.popleft()
+        self._waiting -= len(oldest.recognitions)
+        return oldest
 
     def close(self) -> None:
         """End the iteration once the queue is empty."""
@@ -62,20 +86,21 @@ class Subscription:
     def __aiter__(self) -> "Subscription":
         return self
 
-    async def __anext__(self) -> WatchedRecognition:
+    async def __anext__(self) -> WatchedChunk:
         while not self._queue:
             if self._closed:
                 raise StopAsyncIteration
             self._wake.clear()
             await self._wake.wait()
-        origin, seq, recognition = self._queue.popleft()
-        return WatchedRecognition(
+        chunk = self._take()
+        origin = chunk.origin
+        return WatchedChunk(
             device_id=origin.device_id,
             epoch=origin.epoch,
-            seq=seq,
+            seq=chunk.seq,
             epoch_start_unix_ms=origin.epoch_start_unix_ms,
             bundle_id=origin.bundle_id,
-            recognition=recognition,
+            recognitions=chunk.recognitions,
             expressions=origin.expressions,
             dropped=self._dropped,
         )

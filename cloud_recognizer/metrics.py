@@ -25,7 +25,7 @@ from mien.errors import ConfigError
 QUEUE_FULL: Final = "queue_full"  # batcher: the newest chunk is refused
 STREAM_GONE: Final = "stream_gone"  # batcher: withdrawn with its stream; the device sends it again
 DUPLICATE: Final = "duplicate"  # stream: received before, acknowledged again
-WATCHER_SLOW: Final = "watcher_slow"  # subscriber: the oldest recognition goes
+WATCHER_SLOW: Final = "watcher_slow"  # subscriber: the oldest recognitions go, by chunk
 SESSION_FORGOTTEN: Final = "session_forgotten"  # the device longest silent starts from seq 0
 REASONS: Final = (QUEUE_FULL, STREAM_GONE, DUPLICATE, WATCHER_SLOW, SESSION_FORGOTTEN)
 

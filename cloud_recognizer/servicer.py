@@ -210,8 +210,8 @@ class RecognitionServicer(RecognitionServiceServicer):
                 raise ProtocolError(f"a filter may name {MAX_FILTERS} devices or tracks")
             with self._hub.subscription(request.device_ids, request.track_ids) as subscription:
                 await context.send_initial_metadata(())
-                async for recognition in subscription:
-                    await context.write(recognition.to_proto())
+                async for chunk in subscription:
+                    await context.write(chunk.to_proto())
             raise UnavailableError("the server is stopping; watch another one")
 
     async def Reconstruct(  # noqa: N802

@@ -245,15 +245,18 @@ class Drain:
 
 
 @dataclass(frozen=True, slots=True)
-class WatchedRecognition:
-    """A recognition as those who watch see it, with where it came from."""
+class WatchedChunk:
+    """The recognitions of one chunk as those who watch see them, with where they came from.
+
+    `dropped` counts the recognitions, not the chunks, that this watcher has lost so far.
+    """
 
     device_id: str
     epoch: int
     seq: int
     epoch_start_unix_ms: int
     bundle_id: str
-    recognition: Recognition
+    recognitions: tuple[Recognition, ...]
     expressions: tuple[str, ...]
     dropped: int
 
@@ -265,7 +268,7 @@ class WatchedRecognition:
             seq=self.seq,
             epoch_start_unix_ms=self.epoch_start_unix_ms,
             bundle_id=self.bundle_id,
-            recognition=self.recognition.to_proto(),
+            recognitions=[recognition.to_proto() for recognition in self.recognitions],
             expressions=self.expressions,
             dropped=self.dropped,
         )
@@ -279,7 +282,7 @@ class WatchedRecognition:
             seq=message.seq,
             epoch_start_unix_ms=message.epoch_start_unix_ms,
             bundle_id=message.bundle_id,
-            recognition=Recognition.from_proto(message.recognition),
+            recognitions=tuple(Recognition.from_proto(item) for item in message.recognitions),
             expressions=tuple(message.expressions),
             dropped=message.dropped,
         )

@@ -507,6 +507,8 @@ Global___WatchRecognitionsRequest: _TypeAlias = WatchRecognitionsRequest  # noqa
 
 @_typing.final
 class WatchRecognitionsResponse(_message.Message):
+    """The faces of one chunk that the request asked for; a chunk without any is not sent."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     DEVICE_ID_FIELD_NUMBER: _builtins.int
@@ -514,7 +516,7 @@ class WatchRecognitionsResponse(_message.Message):
     SEQ_FIELD_NUMBER: _builtins.int
     EPOCH_START_UNIX_MS_FIELD_NUMBER: _builtins.int
     BUNDLE_ID_FIELD_NUMBER: _builtins.int
-    RECOGNITION_FIELD_NUMBER: _builtins.int
+    RECOGNITIONS_FIELD_NUMBER: _builtins.int
     EXPRESSIONS_FIELD_NUMBER: _builtins.int
     DROPPED_FIELD_NUMBER: _builtins.int
     device_id: _builtins.str
@@ -523,9 +525,13 @@ class WatchRecognitionsResponse(_message.Message):
     epoch_start_unix_ms: _builtins.int
     bundle_id: _builtins.str
     dropped: _builtins.int
-    """Results this watcher has lost so far because it read too slowly."""
+    """Recognitions this watcher has lost so far because it read too slowly: those of whole
+    messages, the oldest first, each counted.
+    """
     @_builtins.property
-    def recognition(self) -> Global___Recognition: ...
+    def recognitions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Recognition]:
+        """At least one, in the order of the chunk."""
+
     @_builtins.property
     def expressions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The order of Recognition.probabilities."""
@@ -538,13 +544,13 @@ class WatchRecognitionsResponse(_message.Message):
         seq: _builtins.int = ...,
         epoch_start_unix_ms: _builtins.int = ...,
         bundle_id: _builtins.str = ...,
-        recognition: Global___Recognition | None = ...,
+        recognitions: _abc.Iterable[Global___Recognition] | None = ...,
         expressions: _abc.Iterable[_builtins.str] | None = ...,
         dropped: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["recognition", b"recognition"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_id", b"bundle_id", "device_id", b"device_id", "dropped", b"dropped", "epoch", b"epoch", "epoch_start_unix_ms", b"epoch_start_unix_ms", "expressions", b"expressions", "recognition", b"recognition", "seq", b"seq"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_id", b"bundle_id", "device_id", b"device_id", "dropped", b"dropped", "epoch", b"epoch", "epoch_start_unix_ms", b"epoch_start_unix_ms", "expressions", b"expressions", "recognitions", b"recognitions", "seq", b"seq"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

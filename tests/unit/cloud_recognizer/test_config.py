@@ -41,7 +41,7 @@ def test_flags_win_over_environment_and_environment_over_yaml(
         ("max_recognize_chunks", 255),
         ("max_sessions", 511),
         ("max_watchers", -1),
-        ("watcher_queue", 0),
+        ("watcher_queue", 63),  # a chunk of 64 faces would not fit
         ("target_face_bytes", -1),
         ("hello_timeout_s", 0),
         ("write_timeout_s", 0),

@@ -16,12 +16,13 @@ NAMES = ("neutral", "happiness", "surprise")
 
 
 class Recognizer(recognition_pb2_grpc.RecognitionServiceServicer):
-    """Answers a watcher with `count` recognitions, and then ends the call with `code`."""
+    """Answers a watcher with `count` chunks of `faces` each, and then ends the call with `code`."""
 
-    def __init__(self, count: int, code: grpc.StatusCode) -> None:
+    def __init__(self, count: int, code: grpc.StatusCode, faces: int = 1) -> None:
         self.requests: list[pb.WatchRecognitionsRequest] = []
         self._count = count
         self._code = code
+        self._faces = faces
 
     def WatchRecognitions(  # noqa: N802 -- gRPC's name
         self, request: pb.WatchRecognitionsRequest, context: grpc.ServicerContext
@@ -33,14 +34,18 @@ class Recognizer(recognition_pb2_grpc.RecognitionServiceServicer):
                 epoch_start_unix_ms=1_700_000_000_000,
                 expressions=NAMES,
                 dropped=number,
-                recognition=pb.Recognition(
-                    time_ms=250 * number,
-                    track_id=7,
-                    box=pb.Box(x=-1, y=2, width=30, height=40),
-                    expression="surprise",
-                    probability=0.75,
-                    probabilities=[0.125, 0.125, 0.75],
-                ),
+                recognitions=[
+                    pb.Recognition(
+                        index=face,
+                        time_ms=250 * number,
+                        track_id=7 + face,
+                        box=pb.Box(x=-1, y=2, width=30, height=40),
+                        expression="surprise",
+                        probability=0.75,
+                        probabilities=[0.125, 0.125, 0.75],
+                    )
+                    for face in range(self._faces)
+                ],
             )
         if self._code is not grpc.StatusCode.OK:
             context.abort(self._code, "because of the test")
@@ -77,6 +82,15 @@ def test_a_line_for_people_says_who_what_and_how_sure(capsys: pytest.CaptureFixt
     first, second = capsys.readouterr().out.splitlines()
     assert first.split() == ["22:13:20.000", "door", "face", "7", "surprise", "75%", "███████▌"]
     assert "1 lost" in second
+
+
+def test_every_face_of_a_chunk_has_its_line_and_the_limit_counts_them(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with running(Recognizer(1000, grpc.StatusCode.OK, faces=2)) as address:
+        assert main(["watch", "--server", address, "--json", "--limit", "3"]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(line["track_id"], line["dropped"]) for line in lines] == [(7, 0), (8, 0), (7, 1)]
 
 
 def test_the_limit_ends_it(capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,7 +16,7 @@ from mien.messages import (
     ItemError,
     ItemStatus,
     Recognition,
-    WatchedRecognition,
+    WatchedChunk,
     Welcome,
     downward_from_proto,
     downward_to_proto,
@@ -81,20 +81,20 @@ def test_what_the_server_sends_arrives_as_it_was(
 
 @given(
     st.builds(
-        WatchedRecognition,
+        WatchedChunk,
         words,
         u64,
         u64,
         i64,
         bundle_ids,
-        recognitions,
+        st.lists(recognitions, max_size=3).map(tuple),
         st.lists(words, max_size=8).map(tuple),
         u64,
     )
 )
-def test_a_watched_recognition_arrives_as_it_was(message: WatchedRecognition) -> None:
+def test_a_watched_chunk_arrives_as_it_was(message: WatchedChunk) -> None:
     wire = message.to_proto().SerializeToString()
-    assert WatchedRecognition.from_proto(pb.WatchRecognitionsResponse.FromString(wire)) == message
+    assert WatchedChunk.from_proto(pb.WatchRecognitionsResponse.FromString(wire)) == message
 
 
 @pytest.mark.parametrize(
