@@ -4,7 +4,7 @@ Covers what the dataset's own crops do not show and cameras do: framing, roll, l
 low resolution, noise, occlusion.
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import torch
 import torch.nn.functional as F
@@ -29,6 +29,10 @@ class Augmentation:
     blur_share: float = 0.25
     erase_share: float = 0.3
     noise_share: float = 0.2
+
+    def scaled(self, factor: float) -> "Augmentation":
+        """The same changes, all of them smaller or rarer by this factor."""
+        return Augmentation(**{name: float(value) * factor for name, value in asdict(self).items()})
 
 
 def augment(faces: Tensor, ranges: Augmentation, generator: torch.Generator) -> Tensor:

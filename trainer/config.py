@@ -31,6 +31,8 @@ class StageConfig:
 
     learning_rate is the peak of a one-cycle schedule (Smith, 2018, arXiv:1803.09820).
     mixup_share: share of batches that are blended; mixup_alpha: how evenly.
+    calm_share: share of the steps, at the end, without mixup and with little augmentation: what
+    is learnt last should look like what is met later.
     """
 
     epochs: int = 20
@@ -42,6 +44,7 @@ class StageConfig:
     ema_decay: float = 0.998
     mixup_share: float = 0.5
     mixup_alpha: float = 0.4
+    calm_share: float = 0.0
     augmentation: Augmentation = field(default_factory=Augmentation)
 
 
@@ -57,15 +60,16 @@ class JointConfig(StageConfig):
     straight-through gradient after that.
     """
 
-    epochs: int = 22
+    epochs: int = 23
     optimizer: Literal["sgd", "adamw"] = "adamw"
     learning_rate: float = 1.5e-3
     weight_decay: float = 1e-2
     mixup_share: float = 0.2
+    calm_share: float = 0.2
     augmentation: Augmentation = field(default_factory=lambda: Augmentation(erase_share=0.0))
     lmbda: float = 2e-3
     beta: float = 1.0
-    gamma: float = 1.0
+    gamma: float = 2.5
     teacher_share: float = 0.5
     target_bytes: float | None = None
     target_psnr_db: float | None = None

@@ -22,6 +22,8 @@ from trainer.targets import Multipliers
 Figures = dict[str, float]
 
 EVALUATION_FACES = 256
+# What is left of the augmentation in the calm steps at the end.
+CALM_SCALE = 0.4
 
 
 class Stage(Protocol):
@@ -49,12 +51,14 @@ def soft_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
 
 
 def _batch(
-    faces: Tensor, votes: Tensor, config: StageConfig, generator: torch.Generator
+    faces: Tensor, votes: Tensor, config: StageConfig, progress: float, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    faces = augment(faces, config.augmentation, generator)
-    if float(torch.rand(1, generator=generator)) < config.mixup_share:
+    calm = progress >= 1 - config.calm_share
+    ranges = config.augmentation.scaled(CALM_SCALE) if calm else config.augmentation
+    faces = augment(faces, ranges, generator)
+    if not calm and float(torch.rand(1, generator=generator)) < config.mixup_share:
         faces, votes = mixup(faces, votes, config.mixup_alpha, generator)
-    faces = erase(faces, config.augmentation.erase_share, generator)
+    faces = erase(faces, ranges.erase_share, generator)
     return faces.contiguous(memory_format=torch.channels_last), votes
 
 
@@ -78,7 +82,7 @@ class ClassifierStage:
         self, faces: Tensor, votes: Tensor, progress: float, generator: torch.Generator
     ) -> tuple[Tensor, Figures]:
         """Cross-entropy with the votes."""
-        faces, votes = _batch(faces, votes, self.config, generator)
+        faces, votes = _batch(faces, votes, self.config, progress, generator)
         loss = soft_cross_entropy(self.model(faces), votes)
         return loss, {"cross_entropy": loss.item()}
 
@@ -123,7 +127,7 @@ class JointStage:
         self, faces: Tensor, votes: Tensor, progress: float, generator: torch.Generator
     ) -> tuple[Tensor, Figures]:
         """lmbda · bits + beta · 100 · MSE + gamma · cross-entropy."""
-        faces, votes = _batch(faces, votes, self.config, generator)
+        faces, votes = _batch(faces, votes, self.config, progress, generator)
         share = self.config.teacher_share
         with torch.no_grad():
             # A face and its mirror image show the same expression; their mean teaches better.

@@ -58,3 +58,10 @@ def test_mixup_blends_pictures_and_targets_alike() -> None:
         if weight < 1:
             expected = weight * faces()[index] + (1 - weight) * faces()[other]
             assert torch.allclose(mixed[index], expected, atol=1e-5)
+
+
+def test_scaled_ranges_shrink_together() -> None:
+    half = Augmentation().scaled(0.5)
+    assert half.scale == Augmentation().scale / 2
+    assert half.noise_share == Augmentation().noise_share / 2
+    assert Augmentation().scaled(0) == STILL
