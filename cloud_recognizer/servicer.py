@@ -190,11 +190,15 @@ class RecognitionServicer(RecognitionServiceServicer):
         results = [result_of(seq, outcome) for seq, outcome in enumerate(outcomes, 1)]
         for result in results:
             count(self._metrics, result, "Recognize")
-        recognised = (result.bundle_id for result in results if result.recognitions)
-        bundle_id = next(recognised, self._models.preferred.bundle_id)
+        recognised = dict.fromkeys(result.bundle_id for result in results if result.recognitions)
         return pb.RecognizeResponse(
             results=[result.to_proto() for result in results],
-            expressions=self._models.get(bundle_id).expressions,
+            bundles=[
+                pb.BundleExpressions(
+                    bundle_id=bundle_id, expressions=self._models.get(bundle_id).expressions
+                )
+                for bundle_id in recognised
+            ],
         )
 
     async def WatchRecognitions(  # type: ignore[override]  # noqa: N802  # a writer, no generator

@@ -454,11 +454,38 @@ class RecognizeResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     RESULTS_FIELD_NUMBER: _builtins.int
-    EXPRESSIONS_FIELD_NUMBER: _builtins.int
+    BUNDLES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___ChunkResult]:
         """seq is the position in the request, from 1."""
 
+    @_builtins.property
+    def bundles(self) -> _containers.RepeatedCompositeFieldContainer[Global___BundleExpressions]:
+        """One for each bundle that a face was recognised with, in no particular order."""
+
+    def __init__(
+        self,
+        *,
+        results: _abc.Iterable[Global___ChunkResult] | None = ...,
+        bundles: _abc.Iterable[Global___BundleExpressions] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundles", b"bundles", "results", b"results"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RecognizeResponse: _TypeAlias = RecognizeResponse  # noqa: Y015
+
+@_typing.final
+class BundleExpressions(_message.Message):
+    """How to read the recognitions of the results that have this bundle_id."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BUNDLE_ID_FIELD_NUMBER: _builtins.int
+    EXPRESSIONS_FIELD_NUMBER: _builtins.int
+    bundle_id: _builtins.str
     @_builtins.property
     def expressions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The order of Recognition.probabilities."""
@@ -466,16 +493,16 @@ class RecognizeResponse(_message.Message):
     def __init__(
         self,
         *,
-        results: _abc.Iterable[Global___ChunkResult] | None = ...,
+        bundle_id: _builtins.str = ...,
         expressions: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["expressions", b"expressions", "results", b"results"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_id", b"bundle_id", "expressions", b"expressions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___RecognizeResponse: _TypeAlias = RecognizeResponse  # noqa: Y015
+Global___BundleExpressions: _TypeAlias = BundleExpressions  # noqa: Y015
 
 @_typing.final
 class WatchRecognitionsRequest(_message.Message):

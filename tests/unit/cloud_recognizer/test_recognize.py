@@ -19,6 +19,8 @@ from tests.support.recognizer import (
     payload,
     running_recognizer,
 )
+from tests.support.reseal import reseal
+from tests.support.tiny_bundle import EXPRESSIONS
 
 CODES = {
     "truncated",
@@ -59,13 +61,34 @@ async def test_each_payload_gets_a_result_in_its_place(
     assert [results[0].bundle_id, results[2].bundle_id] == [bundle.bundle_id, older.bundle_id]
 
 
-async def test_the_response_names_the_order_of_the_probabilities(
-    bundles: Path, bundle: Bundle
+async def test_the_response_names_the_expressions_of_every_bundle_that_recognised_a_face(
+    bundles: Path, bundle: Bundle, older: Bundle, tmp_path: Path
 ) -> None:
-    async with running_recognizer(bundles) as running:
-        for payloads in ([], [payload(bundle)], [b"damaged"]):
+    served = tmp_path / "served"
+    words = [f"{name} or so" for name in older.manifest.expressions]
+    ours = reseal(served / "tiny", bundle)
+    worded = reseal(served / "worded", older, expressions=words)
+    expected = {ours.bundle_id: list(EXPRESSIONS), worded.bundle_id: words}
+
+    calls: list[list[Bundle | bytes]] = [
+        [],
+        [b"damaged"],
+        [ours],
+        [worded],
+        [worded, ours, b"damaged", worded],
+    ]
+    async with running_recognizer(served) as running:
+        for sent in calls:
+            payloads = [item if isinstance(item, bytes) else payload(item) for item in sent]
             response = await running.stub.Recognize(pb.RecognizeRequest(payloads=payloads))
-            assert tuple(response.expressions) == bundle.manifest.expressions
+            named = {entry.bundle_id: list(entry.expressions) for entry in response.bundles}
+            used = {item.bundle_id for item in sent if isinstance(item, Bundle)}
+            assert len(named) == len(response.bundles)
+            assert named == {bundle_id: expected[bundle_id] for bundle_id in used}
+            for result in response.results:
+                for face in result.recognitions:
+                    best = int(np.argmax(face.probabilities))
+                    assert face.expression == named[result.bundle_id][best]
 
 
 async def test_a_payload_of_a_bundle_that_is_not_served_is_rejected(
