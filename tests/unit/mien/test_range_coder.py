@@ -148,3 +148,20 @@ def test_an_escape_beyond_the_range_of_symbols_is_refused():
     encoder._encode_escape(2 * MAX_SYMBOL + 2)
     with pytest.raises(MalformedError, match="beyond"):
         RangeDecoder(encoder.finish()).decode_symbols([coding_row(list(HALVES), 0)])
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda decoder: decoder.decode(HALVES),
+        lambda decoder: decoder.decode_bits(1),
+        lambda decoder: decoder.decode_symbols([coding_row(list(HALVES), 0)]),
+    ],
+)
+def test_the_gap_that_rounding_leaves_above_every_symbol_is_refused(read):
+    top = (TOTAL - 1) ** 3 - 1  # the last value of the interval after three of the likely symbol
+    decoder = RangeDecoder(top.to_bytes(6, "big"))
+    for _ in range(3):
+        assert decoder.decode((0, TOTAL - 1, TOTAL)) == 0
+    with pytest.raises(MalformedError, match="outside"):
+        read(decoder)
