@@ -36,8 +36,14 @@ class Chunker:
         self._codec = codec
         self._chunk_faces = chunk_faces
         self._chunk_seconds = chunk_seconds
+        self._max_bytes: int | None = None
         self._waiting: list[tuple[FrameTime, EncodedFace]] = []
         self.dropped: dict[str, int] = {}
+
+    def restrict(self, max_faces: int, max_bytes: int) -> None:
+        """Keep to what a server takes in one chunk."""
+        self._chunk_faces = max(min(self._chunk_faces, max_faces), 1)
+        self._max_bytes = max_bytes
 
     def add(self, frame: FrameTime, faces: Sequence[EncodedFace]) -> list[Chunk]:
         """Take the faces of the next frame, none perhaps; return the chunks that are done."""
@@ -60,6 +66,8 @@ class Chunker:
             return []
         try:
             payload = self._codec.encode([face for _, face in items])
+            if self._max_bytes is not None and len(payload) > self._max_bytes:
+                raise LimitError(f"the server takes {self._max_bytes} bytes, not {len(payload)}")  # noqa: TRY301
         except (EncodeError, LimitError) as error:
             if len(items) == 1:
                 self.dropped[error.code] = self.dropped.get(error.code, 0) + 1

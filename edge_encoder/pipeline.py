@@ -22,6 +22,7 @@ from edge_encoder.metrics import CAMERA_NEWER, MAX_FACES, UNREADABLE, Metrics
 from edge_encoder.results import ResultWriter
 from edge_encoder.uplink import Uplink
 from edge_encoder.wire import MEASURED_BY
+from mien.errors import SourceError
 from mien.messages import ChunkResult
 
 # How often the wire is looked at for the live display, at most.
@@ -89,24 +90,38 @@ class Pipeline:
         self.source.interrupt()
 
     async def run(self, uplink: Uplink) -> None:
-        """Until the source ends and everything is settled. Raises SourceError and Uplink's."""
+        """Until the source ends and everything is settled. Raises SourceError and Uplink's.
+
+        Call it after the first Welcome. When the source fails, what it gave is settled first.
+        """
         self._uplink = uplink
-        loop = asyncio.get_running_loop()
+        welcome = await uplink.welcomed()
+        self.chunker.restrict(welcome.max_chunk_faces, welcome.max_chunk_bytes)
         start_s = time.monotonic()
-        frames = iter(self.source)
+        failure: SourceError | None = None
         with ThreadPoolExecutor(1, "encoder") as worker:
             try:
-                while (
-                    chunks := await loop.run_in_executor(worker, self._step, frames)
-                ) is not None:
-                    await self._send(chunks)
-                await self._send(await loop.run_in_executor(worker, self._last))
+                try:
+                    await self._stream(worker)
+                except SourceError as error:
+                    failure = error
+                await self._send(
+                    await asyncio.get_running_loop().run_in_executor(worker, self._last)
+                )
                 await uplink.finish()
             finally:
                 self.stop()
                 self.figures.wall_s = time.monotonic() - start_s
                 self._count_drops()
                 self._note_wire(uplink)
+        if failure is not None:
+            raise failure
+
+    async def _stream(self, worker: ThreadPoolExecutor) -> None:
+        loop = asyncio.get_running_loop()
+        frames = iter(self.source)
+        while (chunks := await loop.run_in_executor(worker, self._step, frames)) is not None:
+            await self._send(chunks)
 
     def on_result(self, chunk: Chunk, result: ChunkResult) -> None:
         """What the uplink calls with each answer."""

@@ -9,7 +9,6 @@ that was not sent yet, and the loss is counted.
 """
 
 import asyncio
-import contextlib
 import logging
 import time
 from collections.abc import Callable
@@ -66,8 +65,8 @@ class UplinkSettings:
 class Uplink:
     """Sends chunks and hands their results to `on_result`. A context manager.
 
-    Every method that waits raises what made the uplink give up: UnavailableError after
-    `give_up_s` without a server, UnknownBundleError, ProtocolError.
+    Every method raises what made the uplink give up: UnavailableError after `give_up_s` without
+    a server that answers, UnknownBundleError, ProtocolError.
     """
 
     def __init__(
@@ -95,11 +94,11 @@ class Uplink:
         self._finishing = False
         self._failure: BaseException | None = None
         self._progress = asyncio.Event()
-        self._unconnected_since_s: float | None = clock()
+        self._no_progress_since_s: float | None = clock()
         self._last_problem = "no attempt was made yet"
 
     async def __aenter__(self) -> Self:
-        self._unconnected_since_s = self._clock()
+        self._no_progress_since_s = self._clock()
         self._task = asyncio.create_task(self._keep_connected(), name="uplink")
         return self
 
@@ -130,6 +129,8 @@ class Uplink:
 
     def offer(self, chunk: Chunk) -> None:
         """Queue a chunk; when full, the oldest unsent one goes. For sources that cannot wait."""
+        if self._failure is not None:
+            raise self._failure
         dropped = self._backlog.offer(chunk)
         if dropped is not None:
             self._metrics.drop(UPLINK_FULL, len(dropped.frames))
@@ -207,9 +208,9 @@ class Uplink:
 
     async def _wait_before_next(self) -> None:
         now_s = self._clock()
-        if self._unconnected_since_s is None:
-            self._unconnected_since_s = now_s
-        gone_s = now_s - self._unconnected_since_s
+        if self._no_progress_since_s is None:
+            self._no_progress_since_s = now_s
+        gone_s = now_s - self._no_progress_since_s
         if gone_s >= self._settings.give_up_s:
             raise UnavailableError(
                 f"no recognizer at {self._settings.server} for {gone_s:.0f} s (--give_up_s): "
@@ -225,14 +226,16 @@ class Uplink:
 
     def _on_welcome(self, welcome: Welcome, unanswered: list[Chunk]) -> None:
         _log.info("connected: bundle %s, %d credits", welcome.bundle_id[:12], welcome.credits)
-        self._unconnected_since_s = None
+        if self._backlog.is_empty:
+            self._no_progress_since_s = None
         self._welcome = welcome
         self._lose(unanswered)
         self._progress.set()
 
     def _on_answer(self, chunk: Chunk, result: ChunkResult) -> None:
-        # Only now: a server that welcomes and then breaks is not one to hurry back to.
+        # Only now: a server that welcomes and then breaks is none to hurry back to, nor for ever.
         self._backoff.reset()
+        self._no_progress_since_s = None
         if result.status is ItemStatus.REJECTED:
             code = result.error.code if result.error else "unknown"
             _log.warning("chunk %d was rejected: %s", result.seq, result.error)
@@ -249,7 +252,6 @@ class Uplink:
 def _domain_error(server: str, error: MienError | grpc.aio.AioRpcError) -> MienError:
     if isinstance(error, MienError):
         return error
-    with contextlib.suppress(AttributeError):
-        if error.code() is grpc.StatusCode.NOT_FOUND:
-            return UnknownBundleError(f"{server}: {error.details()}")
+    if error.code() is grpc.StatusCode.NOT_FOUND:
+        return UnknownBundleError(f"{server}: {error.details()}")
     return ProtocolError(f"{server} ended the stream with {error.code().name}: {error.details()}")

@@ -86,6 +86,19 @@ def test_a_chunk_that_would_be_too_long_is_split(bundle: Bundle) -> None:
     assert chunker.dropped == {}
 
 
+def test_a_server_s_limits_are_kept(bundle: Bundle) -> None:
+    chunker = Chunker(bundle.codec(), 8, 60.0)
+    chunker.restrict(max_faces=3, max_bytes=16384)
+    assert sizes(feed(chunker, [1] * 6)) == [3, 3]
+    whole = bundle.codec().encode([face(40 * index) for index in range(2)])
+    chunker = Chunker(bundle.codec(), 2, 60.0)
+    chunker.restrict(max_faces=64, max_bytes=len(whole) - 1)
+    assert sizes(feed(chunker, [1] * 2)) == [1, 1]
+    chunker.restrict(max_faces=64, max_bytes=10)
+    assert feed(chunker, [1] * 2) == []
+    assert chunker.dropped == {"limit_exceeded": 2}
+
+
 def test_without_waiting_each_frame_is_a_chunk(bundle: Bundle) -> None:
     chunker = Chunker(bundle.codec(), 8, 0.0)
     assert sizes(feed(chunker, [2] * 5) + chunker.flush()) == [2] * 5

@@ -404,6 +404,23 @@ async def test_giving_up_counts_from_when_the_server_went(bundle: Bundle) -> Non
         await edge.uplink.finish()
 
 
+async def test_a_server_that_breaks_on_every_chunk_is_given_up(bundle: Bundle) -> None:
+    async def breaks(stream: DeviceStream) -> None:
+        await stream.read()
+        await stream.write(welcome(bundle))
+        await stream.read()
+        await stream.context.abort(grpc.StatusCode.UNAVAILABLE, "a chunk too many")
+
+    async with (
+        scripted_server(breaks) as (address, streams),
+        device(address, bundle, give_up_s=0.2) as edge,
+    ):
+        await edge.uplink.put(chunk(bundle))
+        with pytest.raises(UnavailableError, match="a chunk too many"):
+            await edge.uplink.finish()
+        assert len(streams) > 1
+
+
 async def test_a_device_without_the_server_s_bundle_is_told_so(bundle: Bundle) -> None:
     async def has_another(stream: DeviceStream) -> None:
         await stream.context.abort(grpc.StatusCode.NOT_FOUND, "none of the device's bundles")

@@ -1,0 +1,135 @@
+"""Sources that fail, and sources that do not wait, through the whole device."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Self
+
+import pytest
+
+from edge_encoder.camera import Frame
+from edge_encoder.chunker import Chunker
+from edge_encoder.detector import Detector
+from edge_encoder.faces import FaceEncoder
+from edge_encoder.metrics import UPLINK_FULL, Metrics
+from edge_encoder.pipeline import Pipeline
+from edge_encoder.results import ResultWriter, open_results
+from edge_encoder.uplink import Uplink, UplinkSettings
+from mien.bundle import Bundle
+from mien.errors import SourceError, UnavailableError
+from mien.messages import (
+    Acknowledgement,
+    ChunkResult,
+    Credits,
+    EncodedChunk,
+    ItemStatus,
+    Welcome,
+)
+from tests.support.moving_face import walk
+from tests.support.recognizer import hello, running_recognizer
+from tests.support.scripted_server import DeviceStream, scripted_server
+
+
+class ScriptedSource:
+    """Gives the frames of a walk, and then fails."""
+
+    name = "scripted"
+    stills = False
+    dropped = 0
+
+    def __init__(self, frames: int, *, live: bool, failure: str = "") -> None:
+        self.live = live
+        self.at_end: Callable[[], object] = lambda: None
+        self._frames, self._failure = frames, failure
+
+    def __iter__(self) -> Iterator[Frame]:
+        pictures = walk(min(self._frames, 12))
+        for index in range(self._frames):
+            yield Frame(index, index / 25, pictures[index % len(pictures)])
+        self.at_end()
+        if self._failure:
+            raise SourceError(self._failure)
+
+    def interrupt(self) -> None:
+        pass
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+def pipeline(
+    source: ScriptedSource, detector: Detector, bundle: Bundle, results: ResultWriter
+) -> Pipeline:
+    encoder = FaceEncoder(detector, bundle)
+    chunker = Chunker(bundle.codec(), 2, 60.0)
+    return Pipeline(source, encoder, chunker, results, bundle.manifest.expressions, Metrics())
+
+
+async def test_what_a_source_gave_before_it_failed_is_recognised(
+    bundle: Bundle, detector: Detector, tmp_path: Path
+) -> None:
+    source = ScriptedSource(5, live=True, failure="the camera fell down")
+    with open_results(str(tmp_path / "results")) as results:
+        running = pipeline(source, detector, bundle, results)
+        async with running_recognizer(bundle.folder) as server:
+            settings = UplinkSettings(f"127.0.0.1:{server.serving.port}")
+            async with Uplink(
+                settings, hello(bundle), running.on_result, running.metrics
+            ) as uplink:
+                with pytest.raises(SourceError, match="the camera fell down"):
+                    await running.run(uplink)
+    assert running.figures.faces_recognised == running.figures.faces_sent == 5
+
+
+async def test_a_camera_does_not_wait_for_the_network_and_its_losses_are_counted(
+    bundle: Bundle, detector: Detector, tmp_path: Path
+) -> None:
+    all_read = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    async def busy(stream: DeviceStream) -> None:
+        await stream.read()
+        await stream.write(Welcome(bundle.bundle_id, 0, 0, 0, 16384, 64))
+        await all_read.wait()
+        await stream.write(Credits(10))
+        while isinstance(message := await stream.read(), EncodedChunk):
+            result = ChunkResult(message.seq, ItemStatus.RESULT)
+            await stream.write(result, Acknowledgement(message.seq))
+
+    source = ScriptedSource(12, live=True)
+    source.at_end = lambda: loop.call_soon_threadsafe(all_read.set)
+    with open_results(str(tmp_path / "results")) as results:
+        running = pipeline(source, detector, bundle, results)
+        async with scripted_server(busy) as (address, streams):
+            settings = UplinkSettings(address, queue_chunks=2)
+            async with Uplink(
+                settings, hello(bundle), running.on_result, running.metrics
+            ) as uplink:
+                await running.run(uplink)
+    # Twelve frames are six chunks of two; the two newest were kept.
+    assert running.metrics.drops[UPLINK_FULL] == 8
+    assert [item.seq for item in streams[0].chunks] == [1, 2]
+    newest = [bundle.codec().decode(item.payload)[0].time_ms for item in streams[0].chunks]
+    assert newest == [8 * 40, 10 * 40]
+
+
+async def test_a_camera_whose_server_is_gone_for_good_ends_the_run(
+    bundle: Bundle, detector: Detector, tmp_path: Path
+) -> None:
+    source = ScriptedSource(1_000_000, live=True)
+    with open_results(str(tmp_path / "results")) as results:
+        running = pipeline(source, detector, bundle, results)
+        async with AsyncExitStack() as stack:
+            server = await stack.enter_async_context(running_recognizer(bundle.folder))
+            settings = UplinkSettings(f"127.0.0.1:{server.serving.port}", give_up_s=0.1)
+            async with Uplink(
+                settings, hello(bundle), running.on_result, running.metrics
+            ) as uplink:
+                await uplink.welcomed()
+                await stack.aclose()
+                with pytest.raises(UnavailableError):
+                    await running.run(uplink)
