@@ -83,6 +83,8 @@ class FitConfig:
     data: a dataset folder in a layout that trainer.data reads. out: where checkpoints and the
     log go; a run that was killed goes on from there.
     max_faces: use only so many faces of each split, for trying things out.
+    start: the folder of a finished run to go on from with other settings: its pixel classifier
+        is kept, its joint networks are where joint training starts.
     """
 
     data: Path
@@ -91,6 +93,7 @@ class FitConfig:
     threads: int | None = None
     checkpoint_steps: int = 100
     max_faces: int | None = None
+    start: Path | None = None
     model: ModelConfig = field(default_factory=ModelConfig)
     classifier: StageConfig = field(default_factory=StageConfig)
     joint: JointConfig = field(default_factory=JointConfig)

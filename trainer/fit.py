@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +38,16 @@ def fit(config: FitConfig) -> dict[str, Figures]:
     train, valid = _limited(train, config.max_faces), _limited(valid, config.max_faces)
     print(f"{len(train)} faces to train on, left out: {dict(train.left_out)}")
     torch.manual_seed(config.seed)
-    classifier = ClassifierStage(config.classifier, config.model)
-    figures = {"classifier": Loop(classifier, config, train, valid).fit()}
+    figures: dict[str, Figures] = {}
+    if config.start is None:
+        classifier = ClassifierStage(config.classifier, config.model)
+        figures["classifier"] = Loop(classifier, config, train, valid).fit()
+    else:
+        shutil.copyfile(config.start / "classifier.pt", config.out / "classifier.pt")
     torch.manual_seed(config.seed + 1)
-    teacher = load_pixel_classifier(config)
-    stage = JointStage(config.joint, config.model, teacher)
+    stage = JointStage(config.joint, config.model, load_pixel_classifier(config))
+    if config.start is not None:
+        stage.joint.load_state_dict(_joint_states(config.start))
     figures["joint"] = Loop(stage, config, train, valid).fit()
     (config.out / "figures.json").write_text(json.dumps(figures, indent=2) + "\n")
     return figures
@@ -51,10 +57,7 @@ def load_trained(config: FitConfig) -> Trained:
     """The averaged networks of a finished run in config.out."""
     pixel = load_pixel_classifier(config)
     joint = JointModel(config.model)
-    states = _averaged(config.out / "joint.pt")
-    joint.load_state_dict(
-        {name.removeprefix("joint."): s for name, s in states.items() if name.startswith("joint.")}
-    )
+    joint.load_state_dict(_joint_states(config.out))
     return Trained(config, pixel, joint.eval())
 
 
@@ -71,6 +74,11 @@ def _averaged(checkpoint: Path) -> dict[str, torch.Tensor]:
     return {name.removeprefix(prefix): s for name, s in state.items() if name.startswith(prefix)}
 
 
+def _joint_states(run: Path) -> dict[str, torch.Tensor]:
+    states = _averaged(run / "joint.pt")
+    return {n.removeprefix("joint."): s for n, s in states.items() if n.startswith("joint.")}
+
+
 def _limited(faces: FaceSet, most: int | None) -> FaceSet:
     if most is None or most >= len(faces):
         return faces
@@ -80,4 +88,4 @@ def _limited(faces: FaceSet, most: int | None) -> FaceSet:
 def _plain(config: FitConfig) -> dict[str, Any]:
     """The config as JSON can hold it, without the folders: they are the machine's."""
     plain = dataclasses.asdict(config)
-    return {name: value for name, value in plain.items() if name not in ("data", "out")}
+    return {name: value for name, value in plain.items() if name not in ("data", "out", "start")}

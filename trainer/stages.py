@@ -128,18 +128,12 @@ class JointStage:
     ) -> tuple[Tensor, Figures]:
         """lmbda · bits + beta · 100 · MSE + gamma · cross-entropy."""
         faces, votes = _batch(faces, votes, self.config, progress, generator)
-        share = self.config.teacher_share
-        with torch.no_grad():
-            # A face and its mirror image show the same expression; their mean teaches better.
-            both = self.teacher(faces) + self.teacher(faces.flip(3))
-            taught = torch.softmax(both / 2, dim=1)
+        target = self._taught(faces, votes)
         quantise = with_noise if progress < self.config.noise_share else straight_through
         y_hat = quantise(self.joint.analysis(faces).float())
         bits = self.joint.prior.bits(y_hat).sum(dim=(1, 2, 3)).mean()
         mse = F.mse_loss(self.joint.synthesis(y_hat), faces)
-        cross_entropy = soft_cross_entropy(
-            self.joint.classifier(y_hat), share * taught + (1 - share) * votes
-        )
+        cross_entropy = soft_cross_entropy(self.joint.classifier(y_hat), target)
         loss = (
             float(self.multipliers.lmbda) * bits
             + float(self.multipliers.beta) * 100 * mse
@@ -153,6 +147,15 @@ class JointStage:
             "lmbda": float(self.multipliers.lmbda),
             "beta": float(self.multipliers.beta),
         }
+
+    @torch.no_grad()
+    def _taught(self, faces: Tensor, votes: Tensor) -> Tensor:
+        share = self.config.teacher_share
+        if not share:
+            return votes
+        # A face and its mirror image show the same expression; their mean teaches better.
+        logits = (self.teacher(faces) + self.teacher(faces.flip(3))) / 2
+        return share * torch.softmax(logits, dim=1) + (1 - share) * votes
 
     def evaluate(self, model: nn.Module, faces: Tensor, majority: Tensor) -> Figures:
         """Accuracy, ideal bytes and PSNR with rounded latents."""

@@ -161,3 +161,17 @@ def test_tables_keep_the_likely_symbols_and_escape_the_rest() -> None:
     assert tables.ideal_bits(symbols) == pytest.approx(1.015, abs=0.01)
     far = np.array([[[30, 0]]], np.int32)
     assert tables.ideal_bits(far) > 16
+
+
+def test_a_run_goes_on_from_another_with_other_settings(
+    data: Path, run: Path, tmp_path: Path
+) -> None:
+    still = dataclasses.replace(JOINT, epochs=1, learning_rate=0.0, teacher_share=0.0)
+    fit(dataclasses.replace(config(data, tmp_path), start=run, joint=still))
+    before, after = (load_trained(config(data, out)) for out in (run, tmp_path))
+    for name, value in before.pixel.state_dict().items():
+        assert torch.equal(value, after.pixel.state_dict()[name]), name
+    for name, parameter in before.joint.named_parameters():
+        assert torch.allclose(parameter, dict(after.joint.named_parameters())[name], atol=1e-6), (
+            name
+        )
