@@ -98,6 +98,12 @@ def test_a_file_of_another_size_is_refused(folder, change_size):
         load_bundle(folder)
 
 
+def test_a_file_of_another_size_than_the_manifest_says_is_refused(folder):
+    change(folder, lambda m: m["files"]["tables.npz"].update(bytes=1))
+    with pytest.raises(BundleHashError, match=r"tables\.npz"):
+        load_bundle(folder)
+
+
 def test_a_file_changed_after_loading_is_refused_when_read(folder):
     bundle = load_bundle(folder)
     data = (folder / "analysis.onnx").read_bytes()
