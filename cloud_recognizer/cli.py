@@ -17,16 +17,14 @@ from typing import Final
 from cloud_recognizer.config import CloudConfig, parse_config
 from cloud_recognizer.metrics import Metrics
 from cloud_recognizer.server import serving
-from mien.errors import BundleError, ConfigError
+from mien.errors import MienError
+from mien.exit_codes import ExitCode, exit_code
 
 USAGE: Final = """usage: mien-cloud serve --bundles DIR [options]
 
 Recognise the expressions of faces that devices stream.
 `mien-cloud serve --help` lists the options."""
 
-EXIT_USAGE: Final = 2
-EXIT_BUNDLE: Final = 5
-EXIT_INTERRUPTED: Final = 130
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
 _log = logging.getLogger(__name__)
@@ -37,10 +35,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command, *rest = [*(sys.argv[1:] if arguments is None else arguments), ""]
     if command in ("-h", "--help"):
         print(USAGE)
-        return 0
+        return ExitCode.OK
     if command != "serve":
         print(USAGE, file=sys.stderr)
-        return EXIT_USAGE
+        return ExitCode.USAGE
     try:
         config = parse_config(rest[:-1])
         logging.basicConfig(
@@ -49,15 +47,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         _log.info("settings: %s", json.dumps(asdict(config), default=str))
         asyncio.run(serve(config))
-    except ConfigError as error:
+    except MienError as error:
         print(f"mien-cloud: {error}", file=sys.stderr)
-        return EXIT_USAGE
-    except BundleError as error:
-        print(f"mien-cloud: {error}", file=sys.stderr)
-        return EXIT_BUNDLE
+        return exit_code(error)
     except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
-    return 0
+        return ExitCode.INTERRUPTED
+    return ExitCode.OK
 
 
 async def serve(config: CloudConfig) -> None:
