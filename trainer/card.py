@@ -1,9 +1,13 @@
 """The model card: what a bundle is, what it was trained on, what was measured, where it fails."""
 
+import json
+from pathlib import Path
 from typing import Any
 
-from trainer.config import FitConfig
 from trainer.evaluate import CHUNK_FACES
+
+# What a run was told, that of the run it started from first.
+CONFIGS = ("start.json", "config.json")
 
 _CARD = """# {name}
 
@@ -46,8 +50,9 @@ The reconstruction is a picture that resembles the face; treat it as personal da
 """
 
 
-def model_card(name: str, config: FitConfig, train_faces: int, figures: dict[str, Any]) -> str:
-    """Markdown for a bundle, from its configuration and the figures of trainer.evaluate."""
+def model_card(name: str, run: Path, train_faces: int, figures: dict[str, Any]) -> str:
+    """Markdown for a bundle, from its run's folder and the figures of trainer.evaluate."""
+    parts = [json.loads((run / file).read_text()) for file in CONFIGS if (run / file).exists()]
     rows = "\n".join(
         f"| {expression} | {row['faces']} | {row['precision']:.3f} | {row['recall']:.3f} "
         f"| {row['f1']:.3f} |"
@@ -57,8 +62,10 @@ def model_card(name: str, config: FitConfig, train_faces: int, figures: dict[str
         name=name,
         chunk_faces=CHUNK_FACES,
         train_faces=train_faces,
-        classifier_epochs=config.classifier.epochs,
-        joint_epochs=config.joint.epochs,
-        seed=config.seed,
+        classifier_epochs=parts[0]["classifier"]["epochs"],
+        joint_epochs=" and then, with other settings, ".join(
+            str(part["joint"]["epochs"]) for part in parts
+        ),
+        seed=parts[0]["seed"],
         **{**figures, "per_class": rows},
     )

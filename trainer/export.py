@@ -60,7 +60,7 @@ def export(trained: Trained, data: Path, folder: Path, name: str) -> str:
     (folder / "MODEL_CARD.md").write_text("")
     seal({})
     figures = evaluate_faces(load_bundle(folder, BUNDLE_FILES), valid)
-    card = model_card(name, trained.config, len(train), figures)
+    card = model_card(name, trained.config.out, len(train), figures)
     (folder / "MODEL_CARD.md").write_text(card)
     return seal({key: v for key, v in figures.items() if isinstance(v, int | float)})
 

@@ -44,6 +44,7 @@ def fit(config: FitConfig) -> dict[str, Figures]:
         figures["classifier"] = Loop(classifier, config, train, valid).fit()
     else:
         shutil.copyfile(config.start / "classifier.pt", config.out / "classifier.pt")
+        shutil.copyfile(config.start / "config.json", config.out / "start.json")
     torch.manual_seed(config.seed + 1)
     stage = JointStage(config.joint, config.model, load_pixel_classifier(config))
     if config.start is not None:
