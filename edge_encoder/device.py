@@ -20,6 +20,7 @@ from edge_encoder.config import EdgeConfig
 from edge_encoder.detector import Detector, open_detector
 from edge_encoder.encoder_cache import fetch_encoder
 from edge_encoder.faces import FaceEncoder
+from edge_encoder.inference import return_freed_memory
 from edge_encoder.metrics import Metrics, metrics_endpoint
 from edge_encoder.pipeline import Pipeline
 from edge_encoder.recording import RecordedSource
@@ -50,6 +51,7 @@ async def run(config: EdgeConfig) -> ExitCode:
         bundle = await _bundle(config)
         hello = _hello(config, bundle)
         pipeline = _pipeline(config, source, detector, bundle, results, metrics)
+        return_freed_memory()
         results.write(
             "started",
             source=source.name,

@@ -30,7 +30,7 @@ REFINE_SCORE = 0.6
 # P-Net fires at many places of a textured image; R-Net's cost is bounded by the best of them.
 MAX_CANDIDATES = 300
 # Windows that go through a network together: more would not be faster, and cost memory each.
-BATCH = 16
+BATCH = 8
 # A window of this many face sides, its middle so far below the face's, is what O-Net was trained
 # to see. Measured on five clips: its landmarks then move half as much from frame to frame
 # as those of `detect`, and a head on its side no longer pulls them off the eyes.
