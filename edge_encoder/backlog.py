@@ -84,6 +84,8 @@ class Backlog:
     def answer(self, seq: int) -> Chunk | None:
         """Forget a chunk whose result or rejection came; None when that is not news."""
         sent = self._sent.pop(seq, None)
+        if seq in self._resend:  # answered before it was sent again
+            self._resend.remove(seq)
         return sent.chunk if sent else None
 
     def resume(self, acknowledged_seq: int) -> list[Chunk]:

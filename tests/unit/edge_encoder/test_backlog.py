@@ -63,6 +63,17 @@ def test_an_answer_that_comes_twice_is_news_once() -> None:
     assert backlog.is_empty
 
 
+def test_what_is_answered_before_it_is_sent_again_is_not_sent_again() -> None:
+    backlog = Backlog(CAPACITY, WINDOW)
+    for number in range(1, 3):
+        backlog.offer(chunk(number))
+        backlog.next_to_send()
+    backlog.resume(acknowledged_seq=0)
+    assert backlog.answer(1) == chunk(1)
+    assert backlog.next_to_send() == (2, chunk(2))
+    assert not backlog.can_send
+
+
 def test_no_more_is_in_flight_than_the_window() -> None:
     backlog = Backlog(10, 2)
     for number in range(5):
