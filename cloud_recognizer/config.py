@@ -1,15 +1,12 @@
 """The recognizer's settings: flags, then environment (MIEN_CLOUD_*), then YAML, then defaults."""
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from jsonargparse import ArgumentParser, set_parsing_settings
-
 from mien.bitstream import Limits
-from mien.errors import ConfigError
+from mien.settings import check_within, logging_level, parse_settings
 
 Provider = Literal["auto", "cpu", "cuda"]
 
@@ -62,23 +59,23 @@ class CloudConfig:
     """Least serious messages to log."""
 
     def __post_init__(self) -> None:
-        _within("port", self.port, 0, 65535)
+        check_within("port", self.port, 0, 65535)
         if self.metrics_port is not None:
-            _within("metrics_port", self.metrics_port, 0, 65535)
-        _within("threads", self.threads, 1, 256)
-        _within("workers", self.workers, 1, 64)
-        _within("max_batch_chunks", self.max_batch_chunks, 1, 4096)
-        _within("max_batch_wait_s", self.max_batch_wait_s, 0, 1)
-        _within("max_streams", self.max_streams, 1, 100_000)
-        _within("credits", self.credits, 1, 1024)
-        _within("max_recognize_chunks", self.max_recognize_chunks, 256, 1 << 20)
-        _within("max_sessions", self.max_sessions, self.max_streams, 1 << 24)
-        _within("max_watchers", self.max_watchers, 0, 10_000)
-        _within("watcher_queue", self.watcher_queue, Limits().max_faces, 1 << 20)
-        _within("target_face_bytes", self.target_face_bytes, 0, 1 << 16)
-        _within("hello_timeout_s", self.hello_timeout_s, 0.001, 3600)
-        _within("write_timeout_s", self.write_timeout_s, 0.001, 3600)
-        _within("drain_grace_s", self.drain_grace_s, 0, 3600)
+            check_within("metrics_port", self.metrics_port, 0, 65535)
+        check_within("threads", self.threads, 1, 256)
+        check_within("workers", self.workers, 1, 64)
+        check_within("max_batch_chunks", self.max_batch_chunks, 1, 4096)
+        check_within("max_batch_wait_s", self.max_batch_wait_s, 0, 1)
+        check_within("max_streams", self.max_streams, 1, 100_000)
+        check_within("credits", self.credits, 1, 1024)
+        check_within("max_recognize_chunks", self.max_recognize_chunks, 256, 1 << 20)
+        check_within("max_sessions", self.max_sessions, self.max_streams, 1 << 24)
+        check_within("max_watchers", self.max_watchers, 0, 10_000)
+        check_within("watcher_queue", self.watcher_queue, Limits().max_faces, 1 << 20)
+        check_within("target_face_bytes", self.target_face_bytes, 0, 1 << 16)
+        check_within("hello_timeout_s", self.hello_timeout_s, 0.001, 3600)
+        check_within("write_timeout_s", self.write_timeout_s, 0.001, 3600)
+        check_within("drain_grace_s", self.drain_grace_s, 0, 3600)
 
     @property
     def queue_chunks(self) -> int:
@@ -88,12 +85,7 @@ class CloudConfig:
     @property
     def logging_level(self) -> int:
         """`log_level` as the logging module counts it."""
-        return logging.getLevelNamesMapping()[self.log_level.upper()]
-
-
-def _within(name: str, value: float, smallest: float, largest: float) -> None:
-    if not smallest <= value <= largest:
-        raise ConfigError(f"{name} must be from {smallest} to {largest}, got {value}")
+        return logging_level(self.log_level)
 
 
 def parse_config(arguments: Sequence[str]) -> CloudConfig:
@@ -101,15 +93,5 @@ def parse_config(arguments: Sequence[str]) -> CloudConfig:
 
     Raises ConfigError, or SystemExit with status 2 after jsonargparse has said what is wrong.
     """
-    set_parsing_settings(docstring_parse_attribute_docstrings=True)
-    parser = ArgumentParser(
-        prog="mien-cloud serve",
-        description="Recognise the expressions of faces that devices stream.",
-        env_prefix="MIEN_CLOUD",
-        default_env=True,
-    )
-    parser.add_argument("--config", action="config", help="YAML file with any of the settings.")
-    parser.add_class_arguments(CloudConfig)
-    settings = parser.parse_args(arguments)
-    settings.pop("config")
-    return CloudConfig(**settings.as_dict())
+    description = "Recognise the expressions of faces that devices stream."
+    return CloudConfig(**parse_settings(CloudConfig, "mien-cloud serve", description, arguments))

@@ -4,8 +4,6 @@ The labels' values are bounded: expressions and bundles are those served, codes 
 `mien.errors`, reasons are the constants below.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Final
 
 from prometheus_client import (
@@ -16,10 +14,7 @@ from prometheus_client import (
     Histogram,
     PlatformCollector,
     ProcessCollector,
-    start_http_server,
 )
-
-from mien.errors import ConfigError
 
 # Why something was dropped: one for each rule of a queue.
 QUEUE_FULL: Final = "queue_full"  # batcher: the newest chunk is refused
@@ -92,24 +87,3 @@ class Metrics:
 
     def _histogram(self, name: str, text: str, buckets: tuple[float, ...]) -> Histogram:
         return Histogram(f"mien_cloud_{name}", text, buckets=buckets, registry=self.registry)
-
-
-@contextmanager
-def metrics_endpoint(metrics: Metrics, host: str, port: int | None) -> Iterator[int | None]:
-    """Serve /metrics on a thread of its own; yields the port bound, or None where `port` is None.
-
-    Raises ConfigError where the port cannot be bound.
-    """
-    if port is None:
-        yield None
-        return
-    try:
-        server, thread = start_http_server(port, addr=host, registry=metrics.registry)
-    except OSError as error:
-        raise ConfigError(f"metrics_port {port} of {host} cannot be bound: {error}") from error
-    try:
-        yield server.server_port
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()

@@ -20,12 +20,13 @@ from cloud_recognizer.batcher import Batcher
 from cloud_recognizer.bundle_service import BundleServicer
 from cloud_recognizer.config import CloudConfig
 from cloud_recognizer.hub import Hub
-from cloud_recognizer.metrics import Metrics, metrics_endpoint
+from cloud_recognizer.metrics import Metrics
 from cloud_recognizer.model import Models, RuntimeOptions, load_models
 from cloud_recognizer.recognizer import Job, Outcome, Recognizer
 from cloud_recognizer.servicer import RecognitionServicer
 from mien.bitstream import Limits
 from mien.errors import ConfigError
+from mien.metrics_endpoint import metrics_endpoint
 from mien.v1 import bundle_pb2, recognition_pb2
 from mien.v1.bundle_pb2_grpc import add_BundleServiceServicer_to_server
 from mien.v1.recognition_pb2_grpc import add_RecognitionServiceServicer_to_server
@@ -93,7 +94,7 @@ async def serving(
     )
     async with batcher:
         port = _bind(server, config)
-        with metrics_endpoint(metrics, config.host, config.metrics_port) as metrics_port:
+        with metrics_endpoint(metrics.registry, config.host, config.metrics_port) as metrics_port:
             await server.start()
             for name in ("", RECOGNITION, BUNDLES):
                 await checks.set(name, health_pb2.HealthCheckResponse.SERVING)

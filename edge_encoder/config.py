@@ -1,6 +1,5 @@
 """The encoder's settings: flags, then environment (MIEN_EDGE_*), then YAML, then defaults."""
 
-import logging
 import re
 import socket
 from collections.abc import Sequence
@@ -8,10 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from jsonargparse import ArgumentParser, set_parsing_settings
-
 from edge_encoder.detector.model_file import YUNET_SHA256
 from mien.errors import ConfigError
+from mien.settings import check_within, logging_level, parse_settings
 
 MAX_CHUNK_FACES = 64
 
@@ -88,17 +86,17 @@ class EdgeConfig:
         if not re.fullmatch(r"[0-9a-fA-F]{64}", self.detector_sha256):
             raise ConfigError("detector_sha256 must be 64 hexadecimal digits")
         for name in ("open_timeout_s", "read_timeout_s", "welcome_timeout_s", "answer_timeout_s"):
-            _within(name, getattr(self, name), 0.01, 3600)
-        _within("detect_every", self.detect_every, 1, 1000)
-        _within("detect_max_side_px", self.detect_max_side_px, 64, 8192)
-        _within("min_face_px", self.min_face_px, 12, 1024)
-        _within("max_faces", self.max_faces, 1, MAX_CHUNK_FACES)
-        _within("chunk_faces", self.chunk_faces, 1, MAX_CHUNK_FACES)
-        _within("chunk_seconds", self.chunk_seconds, 0, 3600)
-        _within("queue_chunks", self.queue_chunks, 1, 65536)
-        _within("give_up_s", self.give_up_s, 0, 1e9)
+            check_within(name, getattr(self, name), 0.01, 3600)
+        check_within("detect_every", self.detect_every, 1, 1000)
+        check_within("detect_max_side_px", self.detect_max_side_px, 64, 8192)
+        check_within("min_face_px", self.min_face_px, 12, 1024)
+        check_within("max_faces", self.max_faces, 1, MAX_CHUNK_FACES)
+        check_within("chunk_faces", self.chunk_faces, 1, MAX_CHUNK_FACES)
+        check_within("chunk_seconds", self.chunk_seconds, 0, 3600)
+        check_within("queue_chunks", self.queue_chunks, 1, 65536)
+        check_within("give_up_s", self.give_up_s, 0, 1e9)
         if self.metrics_port is not None:
-            _within("metrics_port", self.metrics_port, 0, 65535)
+            check_within("metrics_port", self.metrics_port, 0, 65535)
         for name in ("purpose", "notice"):
             if len(getattr(self, name)) > 500:
                 raise ConfigError(f"{name} may have 500 characters")
@@ -118,12 +116,7 @@ class EdgeConfig:
     @property
     def logging_level(self) -> int:
         """`log_level` as the logging module counts it."""
-        return logging.getLevelNamesMapping()[self.log_level.upper()]
-
-
-def _within(name: str, value: float, smallest: float, largest: float) -> None:
-    if not smallest <= value <= largest:
-        raise ConfigError(f"{name} must be from {smallest} to {largest}, got {value}")
+        return logging_level(self.log_level)
 
 
 def parse_config(arguments: Sequence[str]) -> EdgeConfig:
@@ -131,16 +124,5 @@ def parse_config(arguments: Sequence[str]) -> EdgeConfig:
 
     Raises ConfigError, or SystemExit with status 2 after jsonargparse has said what is wrong.
     """
-    set_parsing_settings(docstring_parse_attribute_docstrings=True)
-    parser = ArgumentParser(
-        prog="mien-edge run",
-        description="Find faces, encode them in tens of bytes, and stream them to a recognizer.",
-        allow_abbrev=False,
-        env_prefix="MIEN_EDGE",
-        default_env=True,
-    )
-    parser.add_argument("--config", action="config", help="YAML file with any of the settings.")
-    parser.add_class_arguments(EdgeConfig)
-    settings = parser.parse_args(arguments)
-    settings.pop("config")
-    return EdgeConfig(**settings.as_dict())
+    description = "Find faces, encode them in tens of bytes, and stream them to a recognizer."
+    return EdgeConfig(**parse_settings(EdgeConfig, "mien-edge run", description, arguments))

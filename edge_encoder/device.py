@@ -21,7 +21,7 @@ from edge_encoder.detector import Detector, open_detector
 from edge_encoder.encoder_cache import fetch_encoder
 from edge_encoder.faces import FaceEncoder
 from edge_encoder.inference import return_freed_memory
-from edge_encoder.metrics import Metrics, metrics_endpoint
+from edge_encoder.metrics import Metrics
 from edge_encoder.pipeline import Pipeline
 from edge_encoder.recording import RecordedSource
 from edge_encoder.results import ResultWriter, open_results
@@ -29,6 +29,7 @@ from edge_encoder.uplink import Uplink, UplinkSettings
 from mien.bundle import Bundle, load_bundle
 from mien.exit_codes import ExitCode
 from mien.messages import Hello
+from mien.metrics_endpoint import metrics_endpoint
 
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
@@ -44,7 +45,7 @@ async def run(config: EdgeConfig) -> ExitCode:
     with ExitStack() as stack:
         results = stack.enter_context(open_results(config.results))
         metrics_port = stack.enter_context(
-            metrics_endpoint(metrics, config.metrics_host, config.metrics_port)
+            metrics_endpoint(metrics.registry, config.metrics_host, config.metrics_port)
         )
         detector = _detector(config)
         source = stack.enter_context(_source(config))

@@ -5,8 +5,6 @@ and reasons are the constants below, codes are those of `mien.errors`.
 """
 
 from collections import Counter as Tally
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Final
 
 from prometheus_client import (
@@ -16,10 +14,7 @@ from prometheus_client import (
     Histogram,
     PlatformCollector,
     ProcessCollector,
-    start_http_server,
 )
-
-from mien.errors import ConfigError
 
 # Why something was dropped. Frames:
 CAMERA_NEWER: Final = "camera_newer_frame"  # nobody asked for it before the next one came
@@ -88,24 +83,3 @@ class Metrics:
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(f"mien_edge_{name}", text, labels, registry=self.registry)
-
-
-@contextmanager
-def metrics_endpoint(metrics: Metrics, host: str, port: int | None) -> Iterator[int | None]:
-    """Serve /metrics on a thread of its own; yields the port bound, or None where `port` is None.
-
-    Raises ConfigError where the port cannot be bound.
-    """
-    if port is None:
-        yield None
-        return
-    try:
-        server, thread = start_http_server(port, addr=host, registry=metrics.registry)
-    except OSError as error:
-        raise ConfigError(f"metrics_port: {host}:{port} cannot be bound: {error}") from error
-    try:
-        yield server.server_port
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
