@@ -20,7 +20,7 @@ from edge_encoder.inference import open_session
 from edge_encoder.similarity import apply, inverse, warp
 
 PYRAMID_FACTOR = 0.709  # halves the area from one level to the next
-P_CELL, P_STRIDE, P_STRIP = 12, 2, 96  # px; a strip is a multiple of the stride
+P_CELL, P_STRIDE, P_STRIP = 12, 2, 32  # px; a strip is a multiple of the stride
 R_SIDE, O_SIDE = 24, 48
 P_SCORE, R_SCORE = 0.6, 0.7
 # The authors' 0.7 let shrubs through as faces; real ones of our clips score 0.97 and more.
