@@ -14,8 +14,9 @@ Transform = npt.NDArray[np.float64]
 Points = npt.NDArray[np.floating]
 Image = npt.NDArray[np.uint8]
 
-# Samples along one side of a destination pixel; beyond 8 × 8 a finer grid changes nothing visible.
-MAX_SUPERSAMPLING = 8
+# Samples along one side of a destination pixel. 4 × 4 are 45 dB from the mean over the area of a
+# face of 1000 px, and 53 dB for one of 300 px; a plain bilinear warp is 29 and 32 dB away.
+MAX_SUPERSAMPLING = 4
 
 
 def fit_similarity(source: Points, target: Points, weights: Points | None = None) -> Transform:
