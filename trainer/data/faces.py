@@ -70,14 +70,26 @@ def pixel_hashes(pixels: NDArray[np.uint8]) -> list[bytes]:
     return [hashlib.sha256(np.ascontiguousarray(face).tobytes()).digest() for face in pixels]
 
 
-def without_duplicates(train: FaceSet, *held_out: FaceSet) -> FaceSet:
-    """Drop from train what also occurs in a held-out set, and repeats within train.
+def without_faces_of(faces: FaceSet, *others: FaceSet) -> FaceSet:
+    """Drop the faces that also occur in another set.
 
     A face in two splits would let training see the answer; FER2013 has hundreds.
     """
-    seen = {digest for part in held_out for digest in pixel_hashes(part.pixels)}
-    keep = np.zeros(len(train), dtype=bool)
-    for index, digest in enumerate(pixel_hashes(train.pixels)):
-        keep[index] = digest not in seen
-        seen.add(digest)
-    return train.select(keep, "duplicate")
+    seen = {digest for other in others for digest in pixel_hashes(other.pixels)}
+    keep = [digest not in seen for digest in pixel_hashes(faces.pixels)]
+    return faces.select(np.array(keep, dtype=bool), "duplicate in another split")
+
+
+def without_repeats(faces: FaceSet) -> FaceSet:
+    """Drop the faces that occurred before in the same set."""
+    digests = pixel_hashes(faces.pixels)
+    first = {digest: index for index, digest in reversed(list(enumerate(digests)))}
+    keep = [first[digest] == index for index, digest in enumerate(digests)]
+    return faces.select(np.array(keep, dtype=bool), "duplicate")
+
+
+def held_out_share(faces: FaceSet, share: float) -> tuple[FaceSet, FaceSet]:
+    """Split by pixel hash: the others, and about this share. The same faces wherever it is done."""
+    firsts = np.array([digest[0] for digest in pixel_hashes(faces.pixels)], dtype=np.int64)
+    held_out = firsts < share * 256
+    return faces.select(~held_out, "held out"), faces.select(held_out, "for training")

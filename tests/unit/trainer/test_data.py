@@ -36,7 +36,7 @@ def test_the_official_layout_gives_pixels_and_majority(tmp_path: Path) -> None:
 def test_one_split_of_the_official_layout_can_be_named_itself(tmp_path: Path) -> None:
     write_official(tmp_path / "kept", drawn(3), votes_for(3, 0))
     faces, split = read_held_out(tmp_path / "kept")
-    assert (len(faces), split) == (3, "test")
+    assert (len(faces), split) == (3, "all")
 
 
 def test_the_held_out_split_is_test_before_valid_before_train(tmp_path: Path) -> None:
@@ -89,7 +89,32 @@ def test_training_faces_that_occur_elsewhere_are_dropped(tmp_path: Path) -> None
     write_official(tmp_path / "FER2013Valid", faces[4:], votes_for(2, 1))
     kept, valid = read_train_and_valid(tmp_path)
     assert (len(kept), len(valid)) == (4, 2)
-    assert kept.left_out["duplicate"] == 2
+    assert kept.left_out["duplicate"] == 1
+    assert kept.left_out["duplicate in another split"] == 1
+
+
+def test_no_face_of_the_test_split_is_trained_or_chosen_on(tmp_path: Path) -> None:
+    faces = drawn(6)
+    write_official(tmp_path / "FER2013Train", faces[:4], votes_for(4, 0))
+    write_official(tmp_path / "FER2013Valid", faces[3:], votes_for(3, 1))
+    write_official(tmp_path / "FER2013Test", faces[[0, 5]], votes_for(2, 2))
+    train, valid = read_train_and_valid(tmp_path)
+    assert np.array_equal(train.pixels[:, 0], faces[1:3])
+    assert np.array_equal(valid.pixels[:, 0], faces[3:5])
+
+
+@pytest.mark.parametrize("folder", [".", "train"])
+def test_without_a_validation_split_some_of_training_is_held_out(
+    tmp_path: Path, folder: str
+) -> None:
+    (tmp_path / folder / "happy").mkdir(parents=True)
+    for index, face in enumerate(drawn(60)):
+        Image.fromarray(face).save(tmp_path / folder / "happy" / f"{index}.png")
+    train, valid = read_train_and_valid(tmp_path)
+    assert len(train) + len(valid) == 60
+    assert 1 <= len(valid) <= 20
+    again = read_train_and_valid(tmp_path)[1]
+    assert np.array_equal(valid.pixels, again.pixels)
 
 
 def test_an_empty_folder_is_told_the_layouts(tmp_path: Path) -> None:

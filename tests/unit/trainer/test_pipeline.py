@@ -175,3 +175,12 @@ def test_a_run_goes_on_from_another_with_other_settings(
         assert torch.allclose(parameter, dict(after.joint.named_parameters())[name], atol=1e-6), (
             name
         )
+
+
+def test_a_run_works_where_the_processor_multiplies_bfloat16(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trainer.loop.has_bf16", lambda: True)
+    one = dataclasses.replace(STAGE, epochs=1), dataclasses.replace(JOINT, epochs=1)
+    figures = fit(dataclasses.replace(config(data, tmp_path), classifier=one[0], joint=one[1]))
+    assert all(np.isfinite(value) for stage in figures.values() for value in stage.values())
