@@ -49,7 +49,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         "difference_low": low,
         "difference_high": high,
         "payload_bytes_per_face_own_crops": own_bytes / len(pixels),
-        "payload_bytes_per_face_aligned": edge_bytes / max(1, len(found)),
+        "payload_bytes_per_face_aligned": edge_bytes / len(found),
     }
 
 
@@ -68,6 +68,8 @@ def _aligned(
         if detections:
             crops.append(aligner.crop(scene, detections[0].landmarks))
             found.append(index)
+    if not found:
+        raise SystemExit(f"{detector.name} found none of the {len(pixels)} faces")
     return np.stack(crops), np.array(found)
 
 

@@ -10,10 +10,10 @@ from typing import Any
 import cv2
 import numpy as np
 
-from mien.bitstream import HEADER_BYTES, Box, EncodedFace
+from mien.bitstream import HEADER_BYTES
 from mien.bundle import load_bundle
 from trainer.data.layout import read_held_out
-from trainer.evaluate import CHUNK_FACES, FACE_INTERVAL_MS
+from trainer.evaluate import chunks_of
 from trainer.runtime import Network, symbols_of
 
 FACES = 800
@@ -26,11 +26,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     faces, split = read_held_out(options.data)
     pixels = faces.pixels[: options.faces or FACES]
     symbols = symbols_of(Network(bundle.path("analysis.onnx"))(pixels))
-    items = [
-        EncodedFace(index * FACE_INTERVAL_MS, 1, Box(200, 120, 160, 160), latent)
-        for index, latent in enumerate(symbols)
-    ]
-    chunks = [items[at : at + CHUNK_FACES] for at in range(0, len(items), CHUNK_FACES)]
+    chunks = list(chunks_of(symbols))
     started = time.perf_counter()
     payloads = [codec.encode(chunk) for chunk in chunks]
     encoded = time.perf_counter()
@@ -44,12 +40,12 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     webp = [cv2.imencode(".webp", face, [cv2.IMWRITE_WEBP_QUALITY, 1])[1] for face in pixels[:, 0]]
     return {
         "split": split,
-        "faces": len(items),
+        "faces": len(symbols),
         "header_bytes_a_chunk": HEADER_BYTES,
         "overhead_bytes_a_chunk_mean": float(np.mean(overheads)),
         "overhead_bytes_a_chunk_max": float(np.max(overheads)),
-        "payload_bytes_per_face": sum(map(len, payloads)) / len(items),
+        "payload_bytes_per_face": sum(map(len, payloads)) / len(symbols),
         "webp_quality_1_bytes_per_face": float(np.mean([len(file) for file in webp])),
-        "encode_us_per_face": (encoded - started) / len(items) * 1e6,
-        "decode_us_per_face": (decoded - encoded) / len(items) * 1e6,
+        "encode_us_per_face": (encoded - started) / len(symbols) * 1e6,
+        "decode_us_per_face": (decoded - encoded) / len(symbols) * 1e6,
     }

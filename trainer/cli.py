@@ -19,8 +19,9 @@ PRESETS = resources.files("trainer") / "presets"
 def main(arguments: list[str] | None = None) -> int:
     """Run one command. Returns 0, or 2 with a message for what the user can mend."""
     parser = _parser()
+    typed = sys.argv[1:] if arguments is None else arguments
     try:
-        options = parser.instantiate(parser.parse_args(_with_preset(arguments or sys.argv[1:])))
+        options = parser.instantiate(parser.parse_args(_with_preset(typed)))
         command = options.command
         COMMANDS[command](options[command])
     except (DatasetError, MienError, FileNotFoundError, ValueError) as error:

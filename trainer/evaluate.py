@@ -18,6 +18,7 @@ from trainer.runtime import Network, symbols_of
 
 # The pixel classifier goes along for comparison; no service reads it.
 PIXEL_FILE = "pixel.onnx"
+BUNDLE_FILES = (*ALL_FILES, PIXEL_FILE)
 # How faces are grouped and stamped for counting bytes: as a device that sees one face ten times
 # a second, so that time, track and box are in the figure.
 CHUNK_FACES = 8
@@ -30,7 +31,7 @@ def evaluate(folder: Path, data: Path, split: str | None = None) -> dict[str, An
     Symbols come out of the payload again before they are classified: what is measured is what
     went over the wire.
     """
-    bundle = load_bundle(folder, (*ALL_FILES, PIXEL_FILE))
+    bundle = load_bundle(folder, BUNDLE_FILES)
     if bundle.manifest.expressions != EXPRESSIONS:
         raise ValueError(f"the bundle's expressions {bundle.manifest.expressions} are not ours")
     faces, name = (read_split(data, split), split) if split else read_held_out(data)
@@ -72,14 +73,15 @@ def through_the_wire(
     """Encode in chunks and decode again. Returns the decoded symbols and the coded bytes."""
     decoded: list[NDArray[np.int32]] = []
     total = 0
-    for chunk in _chunks(symbols):
+    for chunk in chunks_of(symbols):
         payload = codec.encode(chunk)
         total += len(payload)
         decoded += [face.symbols for face in codec.decode(payload)]
     return np.stack(decoded), total
 
 
-def _chunks(symbols: NDArray[np.int32]) -> Iterator[list[EncodedFace]]:
+def chunks_of(symbols: NDArray[np.int32]) -> Iterator[list[EncodedFace]]:
+    """Symbols int32 (N, C, H, W) as the chunks of a device that sees one face."""
     # The box walks as a face in view does; a constant one would cost nothing after the first.
     steps = np.random.default_rng(0).integers(-1, 2, (len(symbols), 4))
     boxes = (np.array([200, 120, 160, 160]) + steps.cumsum(axis=0) % 32).tolist()

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from mien.bundle import ALL_FILES, load_bundle, write_manifest
+from mien.bundle import load_bundle, write_manifest
 from mien.manifest import ImageSpec, LatentSpec
 from mien.probe import Probe, golden_payloads
 from mien.tables import CdfTables, integer_cdf
@@ -18,7 +18,7 @@ from trainer.augment import Augmentation, augment
 from trainer.card import model_card
 from trainer.data.faces import EXPRESSIONS, FACE_SIZE, FaceSet
 from trainer.data.layout import read_train_and_valid
-from trainer.evaluate import PIXEL_FILE, evaluate_faces
+from trainer.evaluate import BUNDLE_FILES, PIXEL_FILE, evaluate_faces
 from trainer.fit import Trained
 from trainer.loop import as_float
 from trainer.onnx_export import (
@@ -34,7 +34,6 @@ from trainer.schematic import schematic_faces
 # Where the five landmarks of an average FER2013 face lie, px of the 48×48 crop, pixel centres at
 # integers: medians of two detectors over the validation faces, made symmetric.
 FER_LANDMARKS = ((14.59, 18.06), (32.4, 18.06), (23.5, 28.46), (16.23, 36.67), (30.78, 36.67))
-BUNDLE_FILES = (*ALL_FILES, PIXEL_FILE)
 PROBE_FACES = 16
 # How many observations the parametric prior counts for, beside the latents that were seen.
 PRIOR_WEIGHT = 200.0

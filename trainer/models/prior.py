@@ -24,11 +24,6 @@ class PositionalPrior(nn.Module):
         )
         self.log_scales = nn.Parameter(torch.zeros(size))
 
-    def cdf(self, y: Tensor) -> Tensor:
-        """P(Y ≤ y) at every position; y: (N, C, H, W)."""
-        scaled = (y.unsqueeze(1) - self.means) * torch.exp(-self.log_scales.clamp(-5, 6))
-        return (torch.sigmoid(scaled) * torch.softmax(self.weights, dim=0)).sum(dim=1)
-
     def bits(self, y: Tensor) -> Tensor:
         """-log2 of the mass within ±½ of y, for y noisy or rounded; same shape as y."""
         # Measured from the tail that y lies in: 1 - sigmoid loses all digits far out.
