@@ -1,0 +1,1 @@
+"""Methods against each other: points, statistics, results, plots and the report."""
