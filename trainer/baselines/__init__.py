@@ -1,0 +1,1 @@
+"""Image codecs that everybody has, as the yardstick of the learned one."""
