@@ -11,7 +11,7 @@ import jsonargparse
 
 from mien.errors import MienError
 from trainer.config import FitConfig
-from trainer.data.ferplus import DatasetError
+from trainer.data.errors import DatasetError
 
 PRESETS = resources.files("trainer") / "presets"
 

@@ -42,11 +42,12 @@ def evaluate_faces(bundle: Bundle, faces: FaceSet) -> dict[str, Any]:
     """As evaluate, for faces in memory."""
     if not len(faces):
         raise ValueError(f"no labelled face to evaluate; left out: {dict(faces.left_out)}")
-    y = Network(bundle.path("analysis.onnx"))(faces.pixels)
+    pixels = faces.pixels[:]
+    y = Network(bundle.path("analysis.onnx"))(pixels)
     symbols, payload_bytes = through_the_wire(bundle.codec(), symbols_of(y))
     probabilities = Network(bundle.path("classifier.onnx"))(symbols)
     reconstruction = Network(bundle.path("synthesis.onnx"))(symbols)
-    pixel = Network(bundle.path(PIXEL_FILE))(faces.pixels)
+    pixel = Network(bundle.path(PIXEL_FILE))(pixels)
     truth = faces.majority
     matrix = confusion(truth, probabilities.argmax(axis=1), len(EXPRESSIONS))
     pixel_matrix = confusion(truth, pixel.argmax(axis=1), len(EXPRESSIONS))
@@ -59,7 +60,7 @@ def evaluate_faces(bundle: Bundle, faces: FaceSet) -> dict[str, Any]:
         "calibration_error": calibration_error(probabilities, truth),
         "payload_bytes_per_face": payload_bytes / len(faces),
         "latent_ideal_bytes_per_face": _ideal_bytes(bundle, symbols),
-        "psnr_db": float(psnr_db(faces.pixels, reconstruction).mean()),
+        "psnr_db": float(psnr_db(pixels, reconstruction).mean()),
         "pixel_accuracy": float(np.trace(pixel_matrix) / pixel_matrix.sum()),
         "pixel_macro_f1": macro_f1(pixel_matrix),
         "per_class": per_class(matrix, EXPRESSIONS),

@@ -11,21 +11,16 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
+from trainer.data.errors import DatasetError, NoSplitError
 from trainer.data.faces import EXPRESSIONS, FACE_SIZE, FaceSet
-from trainer.data.images import read_grey
+from trainer.data.images import FaceFormat, fitted
+from trainer.data.pictures import Picture, PictureFiles
 
 VOTE_COLUMNS = (*EXPRESSIONS, "unknown", "not-a-face")
 OFFICIAL_SPLITS = {"train": "FER2013Train", "valid": "FER2013Valid", "test": "FER2013Test"}
 KAGGLE_USAGE = {"train": "Training", "valid": "PublicTest", "test": "PrivateTest"}
-
-
-class DatasetError(Exception):
-    """The data is not in the layout that was expected; the message says where."""
-
-
-class NoSplitError(DatasetError):
-    """The folder has no such split."""
 
 
 def distributions(
@@ -52,18 +47,12 @@ def distributions(
     return votes / votes.sum(axis=1, keepdims=True), ~unlabelled, reasons
 
 
-def face_set(pixels: NDArray[np.uint8], counts: NDArray[np.int64]) -> FaceSet:
-    """A FaceSet from pixels uint8 (N, 1, 48, 48) and vote counts int64 (N, 10)."""
-    votes, keep, reasons = distributions(counts)
-    return FaceSet(pixels[keep], votes, reasons)
-
-
-def read_official(folder: Path) -> FaceSet:
+def read_official(folder: Path, face_format: FaceFormat) -> FaceSet:
     """One split in the official layout: PNG files and label.csv in the same folder.
 
     Raises DatasetError when a row is not `name, box, ten counts` or a picture is missing.
     """
-    names: list[str] = []
+    pictures: list[Picture] = []
     counts: list[list[int]] = []
     with (folder / "label.csv").open(newline="") as rows:
         for number, row in enumerate(csv.reader(rows), start=1):
@@ -74,15 +63,15 @@ def read_official(folder: Path) -> FaceSet:
                     f"{folder / 'label.csv'} line {number}: expected 12 columns "
                     f"(name, box, ten vote counts), got {len(row)}"
                 )
-            names.append(row[0])
+            pictures.append(Picture(folder / row[0]))
             counts.append([int(float(cell)) for cell in row[2:]])
-    if not names:
+    if not pictures:
         raise DatasetError(f"{folder / 'label.csv'} names no picture")
-    pixels = np.stack([read_grey(folder / name, FACE_SIZE) for name in names])[:, None]
-    return face_set(pixels, np.array(counts, dtype=np.int64))
+    votes, keep, reasons = distributions(np.array(counts, dtype=np.int64))
+    return FaceSet(PictureFiles(pictures, face_format).subset(keep), votes, reasons)
 
 
-def read_kaggle(folder: Path, split: str) -> FaceSet:
+def read_kaggle(folder: Path, split: str, face_format: FaceFormat) -> FaceSet:
     """One split of fer2013.csv, labelled by the same rows of fer2013new.csv."""
     pixels: list[NDArray[np.uint8]] = []
     counts: list[list[int]] = []
@@ -97,11 +86,13 @@ def read_kaggle(folder: Path, split: str) -> FaceSet:
         values = np.array(face["pixels"].split(), dtype=np.uint8)
         if values.size != FACE_SIZE * FACE_SIZE:
             raise DatasetError(f"row {number}: expected 2304 pixels, got {values.size}")
-        pixels.append(values.reshape(1, FACE_SIZE, FACE_SIZE))
+        picture = Image.fromarray(values.reshape(FACE_SIZE, FACE_SIZE))
+        pixels.append(fitted(picture, face_format))
         counts.append([int(cell) for cell in list(votes.values())[2:12]])
     if not pixels:
         raise NoSplitError(f"{folder / 'fer2013.csv'} has no row of {KAGGLE_USAGE[split]}")
-    return face_set(np.stack(pixels), np.array(counts, dtype=np.int64))
+    shares, keep, reasons = distributions(np.array(counts, dtype=np.int64))
+    return FaceSet(np.stack(pixels)[keep], shares, reasons)
 
 
 def _kaggle_rows(folder: Path) -> Iterator[tuple[dict[str, str], dict[str, str]]]:

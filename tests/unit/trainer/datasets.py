@@ -9,10 +9,12 @@ from PIL import Image
 
 from trainer.schematic import schematic_faces
 
+TINT = (1.0, 0.8, 0.6)
 
-def drawn(count: int, first: int = 0) -> NDArray[np.uint8]:
-    """Different faces, uint8 (count, 48, 48)."""
-    return schematic_faces(first + count)[first:, 0]
+
+def drawn(count: int, first: int = 0, side: int = 48) -> NDArray[np.uint8]:
+    """Different faces, uint8 (count, side, side)."""
+    return schematic_faces(first + count, side)[first:, 0]
 
 
 def votes_for(count: int, seed: int) -> NDArray[np.int64]:
@@ -55,3 +57,48 @@ def write_kaggle(root: Path, faces: NDArray[np.uint8], votes: NDArray[np.int64])
         labels.append(f"{usage},fer{index:07d}.png,{','.join(map(str, counts.tolist()))}")
     (root / "fer2013.csv").write_text("\n".join(pixels) + "\n")
     (root / "fer2013new.csv").write_text("\n".join(labels) + "\n")
+
+
+def in_colour(face: NDArray[np.uint8]) -> Image.Image:
+    """A drawn face (H, W) with a reddish light, so that its channels differ."""
+    return Image.merge("RGB", [Image.fromarray((face * share).astype(np.uint8)) for share in TINT])
+
+
+def write_affectnet_set(folder: Path, faces: NDArray[np.uint8], labels: list[int]) -> None:
+    """One split of AffectNet as it is given out now: numbered crops and an array for each."""
+    for name in ("images", "annotations"):
+        (folder / name).mkdir(parents=True)
+    for index, (face, label) in enumerate(zip(faces, labels, strict=True)):
+        in_colour(face).save(folder / "images" / f"{index}.jpg", quality=95)
+        np.save(folder / "annotations" / f"{index}_exp.npy", np.array(str(label)))
+        np.save(folder / "annotations" / f"{index}_val.npy", np.array("0.5"))
+
+
+def write_affectnet_table(
+    root: Path, table: str, faces: NDArray[np.uint8], labels: list[int], *, header: bool
+) -> None:
+    """One table of AffectNet's first layout; each face is in the lower right of its picture."""
+    images = root / "Manually_Annotated_Images"
+    side = faces.shape[1]
+    columns = "subDirectory_filePath face_x face_y face_width face_height facial_landmarks"
+    lines = [",".join([*columns.split(), "expression,valence,arousal"])] if header else []
+    for index, (face, label) in enumerate(zip(faces, labels, strict=True)):
+        name = f"{index}/{Path(table).stem}{index}.png"
+        picture = Image.new("RGB", (side * 2 + 7, side * 2), (250, 250, 250))
+        picture.paste(in_colour(face), (side + 3, side))
+        (images / str(index)).mkdir(parents=True, exist_ok=True)
+        picture.save(images / name)
+        box = f"{side + 3},{side},{side},{side}" if label < 9 else "NULL,NULL,NULL,NULL"
+        lines.append(f"{name},{box},1.5;2.5;3.5,{label},-0.2,0.4")
+    (root / "Manually_Annotated_file_lists").mkdir(exist_ok=True)
+    (root / "Manually_Annotated_file_lists" / table).write_text("\n".join(lines) + "\n")
+
+
+def write_rafdb(root: Path, faces: NDArray[np.uint8], names: list[str], labels: list[int]) -> None:
+    """RAF-DB's basic/ folder; names are train_00001 and the like."""
+    (root / "EmoLabel").mkdir(parents=True)
+    (root / "Image" / "aligned").mkdir(parents=True)
+    lines = [f"{name}.jpg {label}" for name, label in zip(names, labels, strict=True)]
+    (root / "EmoLabel" / "list_patition_label.txt").write_text("\n".join(lines) + "\n")
+    for name, face in zip(names, faces, strict=True):
+        in_colour(face).save(root / "Image" / "aligned" / f"{name}_aligned.jpg", quality=95)

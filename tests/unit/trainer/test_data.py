@@ -5,8 +5,9 @@ import pytest
 from PIL import Image
 
 from tests.unit.trainer.datasets import drawn, votes_for, write_fer, write_kaggle, write_official
+from trainer.data.errors import DatasetError
 from trainer.data.faces import EXPRESSIONS
-from trainer.data.ferplus import DatasetError, distributions
+from trainer.data.ferplus import distributions
 from trainer.data.layout import read_held_out, read_split, read_train_and_valid
 
 
@@ -29,7 +30,7 @@ def test_the_official_layout_gives_pixels_and_majority(tmp_path: Path) -> None:
     faces, votes = drawn(12), votes_for(12, 0)
     write_official(tmp_path / "FER2013Valid", faces, votes)
     read = read_split(tmp_path, "valid")
-    assert np.array_equal(read.pixels[:, 0], faces)
+    assert np.array_equal(read.pixels[:][:, 0], faces)
     assert read.majority.tolist() == votes.argmax(axis=1).tolist()
 
 
@@ -56,7 +57,7 @@ def test_kaggles_files_are_read_row_for_row(tmp_path: Path) -> None:
     faces, votes = drawn(8), votes_for(8, 0)
     write_kaggle(tmp_path / "k", faces, votes)
     train = read_split(tmp_path / "k", "train")
-    assert np.array_equal(train.pixels[:, 0], faces[[0, 1, 4, 5]])
+    assert np.array_equal(train.pixels[:][:, 0], faces[[0, 1, 4, 5]])
     assert train.majority.tolist() == votes[[0, 1, 4, 5]].argmax(axis=1).tolist()
     assert len(read_split(tmp_path / "k", "valid")) == len(read_split(tmp_path / "k", "test")) == 2
 
@@ -99,8 +100,8 @@ def test_no_face_of_the_test_split_is_trained_or_chosen_on(tmp_path: Path) -> No
     write_official(tmp_path / "FER2013Valid", faces[3:], votes_for(3, 1))
     write_official(tmp_path / "FER2013Test", faces[[0, 5]], votes_for(2, 2))
     train, valid = read_train_and_valid(tmp_path)
-    assert np.array_equal(train.pixels[:, 0], faces[1:3])
-    assert np.array_equal(valid.pixels[:, 0], faces[3:5])
+    assert np.array_equal(train.pixels[:][:, 0], faces[1:3])
+    assert np.array_equal(valid.pixels[:][:, 0], faces[3:5])
 
 
 @pytest.mark.parametrize("folder", [".", "train"])
