@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from edge_encoder.detector.base import Image
 from mien.errors import SourceError
@@ -201,7 +202,7 @@ class ImageFolder(_FileSource):
             raise SourceError(f"none of the {len(self._images)} images of {self.name} can be read")
 
 
-def colour(image: np.ndarray) -> Image:
+def colour(image: npt.NDArray[Any]) -> Image:
     """As uint8 (H, W, 3), whatever the decoder gave."""
     image = np.asarray(image, np.uint8)
     if image.ndim == 2:

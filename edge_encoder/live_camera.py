@@ -7,11 +7,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 from urllib.parse import urlsplit
 
 import cv2
-import numpy as np
+import numpy.typing as npt
 
 from edge_encoder.camera import Frame, Source, VideoFile, colour
 from mien.errors import SourceError
@@ -20,7 +20,7 @@ from mien.errors import SourceError
 class Capture(Protocol):
     """What is used of cv2.VideoCapture."""
 
-    def read(self) -> tuple[bool, np.ndarray]:
+    def read(self) -> tuple[bool, npt.NDArray[Any]]:
         """Whether there was a frame, and the frame."""
         ...
 

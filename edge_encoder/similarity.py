@@ -5,13 +5,14 @@ with centres at integers, as OpenCV has it.
 """
 
 import math
+from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
 Transform = npt.NDArray[np.float64]
-Points = npt.NDArray[np.floating]
+Points = npt.NDArray[np.floating[Any]]
 Image = npt.NDArray[np.uint8]
 
 # Samples along one side of a destination pixel. 4 × 4 are 45 dB from the mean over the area of a

@@ -141,7 +141,9 @@ def integer_cdf(pmf: ArrayLike) -> NDArray[np.uint32]:
         paid = min(-missing, max(1, int(counts[largest]) // 64))
         counts[largest] -= paid
         missing += paid
-    return np.concatenate([[0], np.cumsum(counts)]).astype(np.uint32)
+    cdf = np.zeros(len(counts) + 1, np.uint32)
+    np.cumsum(counts, out=cdf[1:], dtype=np.uint32)
+    return cdf
 
 
 def _check(

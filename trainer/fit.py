@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from trainer.config import FitConfig
-from trainer.data.faces import FaceSet
+from trainer.data.faces import EXPRESSIONS, FaceSet
 from trainer.data.layout import read_train_and_valid
 from trainer.loop import Loop
 from trainer.models.networks import PixelClassifier
@@ -35,12 +35,12 @@ def fit(config: FitConfig) -> dict[str, Figures]:
     if config.threads:
         torch.set_num_threads(config.threads)
     train, valid = read_train_and_valid(config.data)
-    train, valid = _limited(train, config.max_faces), _limited(valid, config.max_faces)
+    train, valid = limited(train, config.max_faces), limited(valid, config.max_faces)
     print(f"{len(train)} faces to train on, left out: {dict(train.left_out)}")
     torch.manual_seed(config.seed)
     figures: dict[str, Figures] = {}
     if config.start is None:
-        classifier = ClassifierStage(config.classifier, config.model)
+        classifier = ClassifierStage(config.classifier, _new_classifier(config), "classifier")
         figures["classifier"] = Loop(classifier, config, train, valid).fit()
     else:
         shutil.copyfile(config.start / "classifier.pt", config.out / "classifier.pt")
@@ -64,23 +64,30 @@ def load_trained(config: FitConfig) -> Trained:
 
 def load_pixel_classifier(config: FitConfig) -> PixelClassifier:
     """The averaged pixel classifier of config.out, in eval mode."""
-    pixel = ClassifierStage(config.classifier, config.model).classifier
-    pixel.load_state_dict(_averaged(config.out / "classifier.pt"))
+    pixel = _new_classifier(config)
+    pixel.load_state_dict(averaged_states(config.out / "classifier.pt"))
     return pixel.eval()
 
 
-def _averaged(checkpoint: Path) -> dict[str, torch.Tensor]:
+def _new_classifier(config: FitConfig) -> PixelClassifier:
+    model = config.model
+    return PixelClassifier(model.analysis_widths, len(EXPRESSIONS), model.dropout)
+
+
+def averaged_states(checkpoint: Path) -> dict[str, torch.Tensor]:
+    """The averaged weights in a checkpoint of the loop."""
     state = torch.load(checkpoint, weights_only=True)["averaged"]
     prefix = "module."
     return {name.removeprefix(prefix): s for name, s in state.items() if name.startswith(prefix)}
 
 
 def _joint_states(run: Path) -> dict[str, torch.Tensor]:
-    states = _averaged(run / "joint.pt")
+    states = averaged_states(run / "joint.pt")
     return {n.removeprefix("joint."): s for n, s in states.items() if n.startswith("joint.")}
 
 
-def _limited(faces: FaceSet, most: int | None) -> FaceSet:
+def limited(faces: FaceSet, most: int | None) -> FaceSet:
+    """The first faces, no more than most."""
     if most is None or most >= len(faces):
         return faces
     return dataclasses.replace(faces, pixels=faces.pixels[:most], votes=faces.votes[:most])

@@ -11,7 +11,7 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -19,11 +19,56 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
-from trainer.config import FitConfig, StageConfig
-from trainer.data.faces import FaceSet
-from trainer.stages import Figures, Stage
+from trainer.config import StageConfig
+from trainer.stages import Batch, Figures, Stage
 
 LOG_STEPS = 50
+
+
+class Run(Protocol):
+    """What the loop needs to know of a run."""
+
+    @property
+    def out(self) -> Path:
+        """Folder of the checkpoint and the log."""
+
+    @property
+    def seed(self) -> int:
+        """What everything random comes from."""
+
+    @property
+    def checkpoint_steps(self) -> int:
+        """Steps between two checkpoints."""
+
+
+class Examples(Protocol):
+    """What is learnt from: pictures that an array of indices selects, and their labels."""
+
+    @property
+    def pixels(self) -> Any:
+        """uint8 (N, C, H, W)."""
+
+    @property
+    def votes(self) -> Any:
+        """float32 (N, K): a distribution each; K is 0 for pictures without labels."""
+
+    @property
+    def majority(self) -> Any:
+        """int64 (N,): the most voted; whatever for pictures without labels."""
+
+    def __len__(self) -> int: ...
+
+
+class StageLoss(nn.Module):
+    """A stage's loss as a module: what several processes wrap to share their gradients."""
+
+    def __init__(self, stage: Stage) -> None:
+        super().__init__()
+        self.stage, self.networks = stage, stage.model
+
+    def forward(self, batch: Batch, progress: float) -> tuple[Tensor, dict[str, Tensor]]:
+        """The stage's loss of (a part of) a prepared batch."""
+        return self.stage.loss(batch, progress)
 
 
 def as_float(pixels: np.ndarray[Any, np.dtype[np.uint8]]) -> Tensor:
@@ -76,10 +121,11 @@ def _optimizer(model: nn.Module, config: StageConfig) -> torch.optim.Optimizer:
 class Loop:
     """One stage's training, from its checkpoint when there is one."""
 
-    def __init__(self, stage: Stage, config: FitConfig, train: FaceSet, valid: FaceSet) -> None:
-        self.stage, self.run = stage, config
+    def __init__(self, stage: Stage, run: Run, train: Examples, valid: Examples) -> None:
+        self.stage, self.run = stage, run
         self.train, self.valid = train, valid
-        stage.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        stage.model.to(memory_format=torch.channels_last)
+        self.loss = StageLoss(stage)
         self.averaged = AveragedModel(
             stage.model, avg_fn=moving_average(stage.config.ema_decay), use_buffers=True
         )
@@ -121,7 +167,8 @@ class Loop:
         """The averaged networks on the held-out faces."""
         model = copy.deepcopy(self.averaged.module).eval()
         majority = torch.from_numpy(self.valid.majority)
-        return self.stage.evaluate(model, as_float(self.valid.pixels), majority)
+        pixels = self.valid.pixels[np.arange(len(self.valid))]
+        return self.stage.evaluate(model, as_float(pixels), majority)
 
     def _one_step(self) -> Figures:
         faces, votes = self._batch()
@@ -131,14 +178,17 @@ class Loop:
         for group in self.optimizer.param_groups:
             group["lr"] = one_cycle(self.step, self.steps, self.stage.config)
         self.stage.model.train()
+        progress = self.step / self.steps
+        batch = self.stage.prepare(faces, votes, progress, generator)
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.bf16):
-            loss, shown = self.stage.loss(faces, votes, self.step / self.steps, generator)
+            loss, parts = self.loss(batch, progress)
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         nn.utils.clip_grad_norm_(self.stage.model.parameters(), 5.0)
         self.optimizer.step()
         self.averaged.update_parameters(self.stage.model)
-        return {"loss": loss.item(), **shown}
+        shown = {"loss": loss.item(), **{name: part.item() for name, part in parts.items()}}
+        return {**shown, **self.stage.stepped(shown, progress)}
 
     def _batch(self) -> tuple[Tensor, Tensor]:
         epoch, index = divmod(self.step, self.epoch_steps)

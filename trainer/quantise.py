@@ -1,12 +1,7 @@
-"""Quantisation while training: additive noise first, straight-through rounding later."""
+"""Rounding with a gradient."""
 
 import torch
 from torch import Tensor
-
-
-def with_noise(y: Tensor) -> Tensor:
-    """y plus uniform noise in ±½, which has rounding's variance (Ballé et al., 2017)."""
-    return y + torch.rand_like(y) - 0.5
 
 
 def straight_through(y: Tensor) -> Tensor:

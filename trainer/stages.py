@@ -1,9 +1,11 @@
 """The two stages of a run: what they optimise and how they are judged.
 
-A stage owns its networks and answers two questions: the loss of a batch, and the figures on
+A stage owns its networks. It prepares a batch (all that is random about it), gives the loss of
+it or of a part of it, takes note of a step's figures, and says how good its networks are on
 held-out faces. How steps are taken is the loop's (trainer.loop).
 """
 
+import math
 from collections.abc import Iterator
 from typing import Protocol
 
@@ -16,12 +18,17 @@ from trainer.config import JointConfig, ModelConfig, StageConfig
 from trainer.data.faces import EXPRESSIONS
 from trainer.models.networks import Analysis, LatentClassifier, PixelClassifier, Synthesis
 from trainer.models.prior import PositionalPrior
-from trainer.quantise import straight_through, with_noise
-from trainer.targets import Multipliers
+from trainer.quantise import straight_through
+from trainer.targets import Multiplier
 
 Figures = dict[str, float]
+Batch = tuple[Tensor, ...]
 
 EVALUATION_FACES = 256
+# How fast the joint stage's weights follow their targets, and when they start to.
+RATE_GAIN = 0.003
+PSNR_GAIN_PER_DB = 0.003
+SETTLING_SHARE = 0.15
 # What is left of the augmentation in the calm steps at the end.
 CALM_SCALE = 0.4
 
@@ -36,10 +43,20 @@ class Stage(Protocol):
     def config(self) -> StageConfig:
         """How the stage is optimised."""
 
-    def loss(
+    def prepare(
         self, faces: Tensor, votes: Tensor, progress: float, generator: torch.Generator
-    ) -> tuple[Tensor, Figures]:
-        """Loss of a batch, with figures for the log. faces: float32 0..1 (N, 1, 48, 48)."""
+    ) -> Batch:
+        """All that is random about a batch, from the generator alone.
+
+        faces: float32 0..1 (N, C, H, W); votes (N, K). Returns tensors whose first dimension is N,
+        so that several processes can take a part of the faces each.
+        """
+
+    def loss(self, batch: Batch, progress: float) -> tuple[Tensor, dict[str, Tensor]]:
+        """The mean loss of (a part of) a prepared batch, with figures for the log."""
+
+    def stepped(self, figures: Figures, progress: float) -> Figures:
+        """Take note of a step's figures, of all processes. Returns what to add to the log."""
 
     def evaluate(self, model: nn.Module, faces: Tensor, majority: Tensor) -> Figures:
         """Figures of (averaged) networks on held-out faces."""
@@ -50,9 +67,10 @@ def soft_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
     return -(target * F.log_softmax(logits, dim=1)).sum(dim=1).mean()
 
 
-def _batch(
+def augmented(
     faces: Tensor, votes: Tensor, config: StageConfig, progress: float, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
+    """Augmented faces, channels last, and the votes that mixup made of theirs."""
     calm = progress >= 1 - config.calm_share
     ranges = config.augmentation.scaled(CALM_SCALE) if calm else config.augmentation
     faces = augment(faces, ranges, generator)
@@ -62,34 +80,40 @@ def _batch(
     return faces.contiguous(memory_format=torch.channels_last), votes
 
 
-def _parts(faces: Tensor, majority: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+def in_parts(faces: Tensor, majority: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Faces and their labels, so many at a time as evaluation takes."""
     for start in range(0, len(faces), EVALUATION_FACES):
         part = slice(start, start + EVALUATION_FACES)
         yield faces[part], majority[part]
 
 
 class ClassifierStage:
-    """The pixel classifier on uncompressed faces, with vote distributions as targets."""
+    """A classifier on faces as they are given, with vote distributions as targets."""
 
-    name = "classifier"
+    def __init__(self, config: StageConfig, classifier: nn.Module, name: str) -> None:
+        self.config, self.name = config, name
+        self.model = classifier
 
-    def __init__(self, config: StageConfig, model: ModelConfig) -> None:
-        self.config = config
-        self.classifier = PixelClassifier(model.analysis_widths, len(EXPRESSIONS), model.dropout)
-        self.model: nn.Module = self.classifier
-
-    def loss(
+    def prepare(
         self, faces: Tensor, votes: Tensor, progress: float, generator: torch.Generator
-    ) -> tuple[Tensor, Figures]:
+    ) -> Batch:
+        """Augmented faces and their votes."""
+        return augmented(faces, votes, self.config, progress, generator)
+
+    def loss(self, batch: Batch, progress: float) -> tuple[Tensor, dict[str, Tensor]]:
         """Cross-entropy with the votes."""
-        faces, votes = _batch(faces, votes, self.config, progress, generator)
+        faces, votes = batch
         loss = soft_cross_entropy(self.model(faces), votes)
-        return loss, {"cross_entropy": loss.item()}
+        return loss, {"cross_entropy": loss.detach()}
+
+    def stepped(self, figures: Figures, progress: float) -> Figures:
+        """Nothing to note."""
+        return {}
 
     def evaluate(self, model: nn.Module, faces: Tensor, majority: Tensor) -> Figures:
         """Majority accuracy."""
         right = 0
-        for x, m in _parts(faces, majority):
+        for x, m in in_parts(faces, majority):
             right += int((model(x).argmax(dim=1) == m).sum())
         return {"accuracy": right / len(faces)}
 
@@ -119,33 +143,53 @@ class JointStage:
         joint = JointModel(model)
         joint.analysis.trunk.load_state_dict(teacher.trunk.state_dict())
         self.joint = joint
-        self.multipliers = Multipliers(config)
+        self.lmbda = Multiplier([config.lmbda], RATE_GAIN, SETTLING_SHARE)
+        self.beta = Multiplier([config.beta], PSNR_GAIN_PER_DB, SETTLING_SHARE)
         # One module, so that a checkpoint holds the multipliers too.
-        self.model: nn.Module = nn.ModuleDict({"joint": joint, "multipliers": self.multipliers})
+        self.model: nn.Module = nn.ModuleDict(
+            {"joint": joint, "lmbda": self.lmbda, "beta": self.beta}
+        )
 
-    def loss(
+    def prepare(
         self, faces: Tensor, votes: Tensor, progress: float, generator: torch.Generator
-    ) -> tuple[Tensor, Figures]:
+    ) -> Batch:
+        """Augmented faces, their votes, and the noise that stands in for rounding."""
+        faces, votes = augmented(faces, votes, self.config, progress, generator)
+        latents = (len(faces), *self.joint.prior.shape)
+        return faces, votes, torch.rand(latents, generator=generator) - 0.5
+
+    def loss(self, batch: Batch, progress: float) -> tuple[Tensor, dict[str, Tensor]]:
         """lmbda · bits + beta · 100 · MSE + gamma · cross-entropy."""
-        faces, votes = _batch(faces, votes, self.config, progress, generator)
+        faces, votes, noise = batch
         target = self._taught(faces, votes)
-        quantise = with_noise if progress < self.config.noise_share else straight_through
-        y_hat = quantise(self.joint.analysis(faces).float())
+        y = self.joint.analysis(faces).float()
+        y_hat = y + noise if progress < self.config.noise_share else straight_through(y)
         bits = self.joint.prior.bits(y_hat).sum(dim=(1, 2, 3)).mean()
         mse = F.mse_loss(self.joint.synthesis(y_hat), faces)
         cross_entropy = soft_cross_entropy(self.joint.classifier(y_hat), target)
         loss = (
-            float(self.multipliers.lmbda) * bits
-            + float(self.multipliers.beta) * 100 * mse
+            float(self.lmbda.weight) * bits
+            + float(self.beta.weight) * 100 * mse
             + self.config.gamma * cross_entropy
         )
-        self.multipliers.update(bits.item() / 8, mse.item(), progress)
         return loss, {
-            "bytes": bits.item() / 8,
-            "psnr_db": -10 * torch.log10(mse).item(),
-            "cross_entropy": cross_entropy.item(),
-            "lmbda": float(self.multipliers.lmbda),
-            "beta": float(self.multipliers.beta),
+            "bytes": bits.detach() / 8,
+            "mse": mse.detach(),
+            "cross_entropy": cross_entropy.detach(),
+        }
+
+    def stepped(self, figures: Figures, progress: float) -> Figures:
+        """Move lmbda and beta towards their targets."""
+        face_bytes = self.lmbda.average(torch.tensor([figures["bytes"]]))
+        mse = self.beta.average(torch.tensor([figures["mse"]]))
+        if self.config.target_bytes is not None:
+            self.lmbda.move(torch.log(face_bytes / self.config.target_bytes), progress)
+        if self.config.target_psnr_db is not None:
+            self.beta.move(self.config.target_psnr_db + 10 * torch.log10(mse), progress)
+        return {
+            "psnr_db": -10 * math.log10(figures["mse"]),
+            "lmbda": float(self.lmbda.weight),
+            "beta": float(self.beta.weight),
         }
 
     @torch.no_grad()
@@ -161,7 +205,7 @@ class JointStage:
         """Accuracy, ideal bytes and PSNR with rounded latents."""
         joint = model["joint"]  # type: ignore[index]  # a ModuleDict, as built above
         right, bits, psnr = 0, 0.0, 0.0
-        for x, m in _parts(faces, majority):
+        for x, m in in_parts(faces, majority):
             y_hat = torch.round(joint.analysis(x))
             right += int((joint.classifier(y_hat).argmax(dim=1) == m).sum())
             bits += float(joint.prior.bits(y_hat).sum())

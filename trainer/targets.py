@@ -1,61 +1,45 @@
-"""Loss weights that move to meet a byte and a PSNR target."""
+"""Loss weights that move to meet a target: dual ascent in the log domain.
 
-import math
+A constraint "at most B bytes" turns rate + distortion into a Lagrangian whose multiplier is the
+weight of the rate; gradient ascent on it raises the weight while the constraint is missed and
+lowers it while there is slack. In the log domain, so that a weight never changes sign and a miss
+by a factor of two moves it the same wherever it stands.
+"""
 
 import torch
 from torch import Tensor, nn
 
-from trainer.config import JointConfig
-
-# Steps over which a batch's figures are averaged, and how fast the weights follow.
+# Steps over which a batch's figures are averaged.
 MEMORY_STEPS = 30
-RATE_GAIN = 0.003
-PSNR_GAIN_PER_DB = 0.003
-# Untrained transforms miss every target; weights that followed would wind up.
-SETTLING_SHARE = 0.15
 WEIGHT_RANGE = (1e-5, 1e2)
+# Figures are never negative; NaN would spread into the averaged networks.
+NOTHING_SEEN = -1.0
 
 
-class Multipliers(nn.Module):
-    """lmbda and beta as Lagrange multipliers (dual ascent in the log domain).
+class Multiplier(nn.Module):
+    """One weight, or one for every rate, that follows how far its target is missed.
 
-    Each step, a weight grows by a share of how far its figure misses the target: lmbda when
-    faces cost too many bytes, beta when they are reconstructed too poorly. Buffers, so that a
-    checkpoint holds them.
+    start: the weights (R,) to start from. gain: share by which a weight moves in a step, for a
+    miss of 1 (natural log, dB or points, whatever move is told), at most. settling_share: untrained
+    networks miss every target, and weights that followed would wind up: they hold still so long.
+    Everything is a buffer, so that a checkpoint holds it.
     """
 
-    lmbda: Tensor
-    beta: Tensor
-    mean_bytes: Tensor
-    mean_mse: Tensor
+    weight: Tensor
+    mean: Tensor
 
-    def __init__(self, config: JointConfig) -> None:
+    def __init__(self, start: list[float], gain: float, settling_share: float) -> None:
         super().__init__()
-        self.target_bytes = config.target_bytes
-        self.target_psnr_db = config.target_psnr_db
-        self.register_buffer("lmbda", torch.tensor(config.lmbda))
-        self.register_buffer("beta", torch.tensor(config.beta))
-        self.register_buffer("mean_bytes", torch.tensor(math.nan))
-        self.register_buffer("mean_mse", torch.tensor(math.nan))
+        self.gain, self.settling_share = gain, settling_share
+        self.register_buffer("weight", torch.tensor(start))
+        self.register_buffer("mean", torch.full((len(start),), NOTHING_SEEN))
 
-    def update(self, face_bytes: float, mse: float, progress: float) -> None:
-        """Take in a batch's mean bytes a face and MSE (0..1 scale), at this share of the steps."""
-        self._average(self.mean_bytes, face_bytes)
-        self._average(self.mean_mse, mse)
-        if progress < SETTLING_SHARE:
-            return
-        if self.target_bytes is not None:
-            miss = math.log(float(self.mean_bytes) / self.target_bytes)
-            self._move(self.lmbda, RATE_GAIN * max(-1.0, min(1.0, miss)))
-        if self.target_psnr_db is not None:
-            miss = self.target_psnr_db + 10 * math.log10(float(self.mean_mse))
-            self._move(self.beta, PSNR_GAIN_PER_DB * max(-1.0, min(1.0, miss)))
+    def average(self, figures: Tensor) -> Tensor:
+        """Take in a batch's figures (R,), not negative. Returns their running means (R,)."""
+        old = torch.where(self.mean == NOTHING_SEEN, figures, self.mean)
+        return self.mean.copy_(old + (figures - old) / MEMORY_STEPS)
 
-    @staticmethod
-    def _average(mean: Tensor, value: float) -> None:
-        old = value if math.isnan(float(mean)) else float(mean)
-        mean.fill_(old + (value - old) / MEMORY_STEPS)
-
-    @staticmethod
-    def _move(weight: Tensor, log_change: float) -> None:
-        weight.mul_(math.exp(log_change)).clamp_(*WEIGHT_RANGE)
+    def move(self, miss: Tensor, progress: float) -> None:
+        """Raise the weights where miss (R,) is positive, lower them where it is negative."""
+        if progress >= self.settling_share:
+            self.weight.mul_(torch.exp(self.gain * miss.clamp(-1, 1))).clamp_(*WEIGHT_RANGE)

@@ -193,7 +193,7 @@ def _squared(boxes: Boxes) -> Boxes:
 def _regressed(boxes: Boxes, offsets: npt.NDArray[np.float32]) -> Boxes:
     """Boxes with each edge moved by its offset, in box widths and heights."""
     size = boxes[:, 2:] - boxes[:, :2]
-    return (boxes + offsets * np.hstack([size, size])).astype(np.float32)
+    return np.asarray(boxes + offsets * np.hstack([size, size]), np.float32)
 
 
 def _suppress(

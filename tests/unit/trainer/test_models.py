@@ -6,8 +6,9 @@ import torch
 from trainer.config import JointConfig, ModelConfig
 from trainer.models.networks import Analysis, LatentClassifier, PixelClassifier, Synthesis
 from trainer.models.prior import PositionalPrior
-from trainer.quantise import straight_through, with_noise
-from trainer.targets import SETTLING_SHARE, Multipliers
+from trainer.quantise import straight_through
+from trainer.stages import JointStage
+from trainer.targets import Multiplier
 
 SMALL = ModelConfig((8, 8, 8, 8), 4, (8, 8, 8, 8), 8)
 
@@ -61,26 +62,34 @@ def test_straight_through_rounds_and_passes_the_gradient() -> None:
     assert rounded.tolist() == [0, 2, -2]
     assert y.grad is not None
     assert y.grad.tolist() == [1, 1, 1]
-    assert (with_noise(y) - y).abs().max() <= 0.5
 
 
-def test_weights_rise_while_a_target_is_missed_and_fall_after() -> None:
-    weights = Multipliers(JointConfig(target_bytes=20, target_psnr_db=20))
-    weights.update(40, 0.1, SETTLING_SHARE / 2)
-    assert float(weights.lmbda) == pytest.approx(JointConfig().lmbda)
-    for _ in range(20):
-        weights.update(40, 0.1, 0.5)
-    risen = float(weights.lmbda), float(weights.beta)
-    assert risen[0] > JointConfig().lmbda
-    assert risen[1] > JointConfig().beta
-    for _ in range(400):
-        weights.update(10, 1e-3, 0.5)
-    assert float(weights.lmbda) < risen[0]
-    assert float(weights.beta) < risen[1]
+def test_a_weight_rises_while_its_target_is_missed_and_falls_after() -> None:
+    weights = Multiplier([0.01, 0.02], gain=0.1, settling_share=0.2)
+    missed = torch.tensor([1.0, -1.0])
+    weights.move(missed, progress=0.1)
+    assert weights.weight.tolist() == pytest.approx([0.01, 0.02])
+    weights.move(missed, progress=0.5)
+    assert weights.weight.tolist() == pytest.approx([0.01 * math.exp(0.1), 0.02 / math.exp(0.1)])
 
 
-def test_without_targets_the_weights_stay() -> None:
-    weights = Multipliers(JointConfig())
-    weights.update(40, 0.1, 0.9)
-    assert float(weights.lmbda) == pytest.approx(JointConfig().lmbda)
-    assert math.isclose(float(weights.beta), JointConfig().beta)
+def test_figures_are_averaged_from_the_first_on() -> None:
+    weights = Multiplier([1.0], gain=0.1, settling_share=0.0)
+    assert float(weights.average(torch.tensor([3.0]))) == 3
+    assert 3 < float(weights.average(torch.tensor([9.0]))) < 4
+
+
+def test_without_targets_the_joint_stages_weights_stay() -> None:
+    config = JointConfig()
+    stage = JointStage(config, ModelConfig(), PixelClassifier((32, 64, 128, 256), 8, 0.0))
+    shown = stage.stepped({"bytes": 40.0, "mse": 0.1}, progress=0.9)
+    assert shown["lmbda"] == pytest.approx(config.lmbda)
+    assert shown["beta"] == pytest.approx(config.beta)
+
+
+def test_bytes_over_target_make_the_rate_weigh_more() -> None:
+    config = JointConfig(target_bytes=20, target_psnr_db=20)
+    stage = JointStage(config, ModelConfig(), PixelClassifier((32, 64, 128, 256), 8, 0.0))
+    shown = stage.stepped({"bytes": 40.0, "mse": 0.1}, progress=0.9)
+    assert shown["lmbda"] > config.lmbda
+    assert shown["beta"] > config.beta

@@ -1,0 +1,1 @@
+"""The paper's experiment: a generic codec, and what tuning it for a classifier gains."""

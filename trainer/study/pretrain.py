@@ -1,0 +1,63 @@
+"""The generic codec: rate and distortion on photographs, nothing else."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from trainer.models.hyperprior import VariableRateHyperprior
+from trainer.stages import Batch, Figures, in_parts
+from trainer.study.config import PretrainConfig
+
+
+class PretrainStage:
+    """bits per pixel + lmbda · 255² · MSE, all rates in every batch."""
+
+    name = "pretrain"
+
+    def __init__(self, config: PretrainConfig, codec: VariableRateHyperprior) -> None:
+        self.config = config
+        self.model: nn.Module = codec
+        self.codec = codec
+        self.lmbdas = torch.tensor(config.lmbdas)
+        if len(self.lmbdas) != codec.rates:
+            raise ValueError(f"{codec.rates} rates need as many lmbdas, not {len(self.lmbdas)}")
+
+    def prepare(
+        self, faces: Tensor, votes: Tensor, progress: float, generator: torch.Generator
+    ) -> Batch:
+        """The crops, a rate for each, and the noise that stands in for rounding."""
+        rates = torch.arange(len(faces)) % self.codec.rates
+        return faces, rates, *self.codec.noise(faces, generator)
+
+    def loss(self, batch: Batch, progress: float) -> tuple[Tensor, dict[str, Tensor]]:
+        """Bits per pixel + lmbda · 255² · MSE."""
+        faces, rates, y_noise, z_noise = batch
+        coded = self.codec(faces, rates, y_noise, z_noise)
+        mse = (coded.x_hat - faces).square().mean(dim=(1, 2, 3))
+        bpp = coded.bits / (faces.shape[-1] * faces.shape[-2])
+        loss = (bpp + self.lmbdas[rates] * 255**2 * mse).mean()
+        return loss, {"bpp": bpp.detach().mean(), "mse": mse.detach().mean()}
+
+    def stepped(self, figures: Figures, progress: float) -> Figures:
+        """Nothing to move; the error in dB."""
+        return {"psnr_db": -10 * math.log10(figures["mse"])}
+
+    def evaluate(self, model: nn.Module, faces: Tensor, majority: Tensor) -> Figures:
+        """Bytes by entropy and PSNR at every rate."""
+        return rate_distortion(model, faces, majority)  # type: ignore[arg-type]
+
+
+def rate_distortion(codec: VariableRateHyperprior, faces: Tensor, majority: Tensor) -> Figures:
+    """Mean ideal bytes and PSNR in dB at every rate."""
+    figures: Figures = {}
+    for rate in range(codec.rates):
+        face_bytes, psnr = 0.0, 0.0
+        for x, _ in in_parts(faces, majority):
+            coded = codec.estimate(x, rate)
+            error = (coded.x_hat.clamp(0, 1) - x).square().mean(dim=(1, 2, 3)).clamp_min(1e-9)
+            face_bytes += float(coded.bits.sum()) / 8
+            psnr += float(-10 * torch.log10(error).sum())
+        figures[f"bytes_{rate}"] = face_bytes / len(faces)
+        figures[f"psnr_db_{rate}"] = psnr / len(faces)
+    return figures

@@ -1,0 +1,175 @@
+"""The stages of a study, each from what the stages before it left in the study's folder.
+
+pretrain ───┬── finetune   the codec alone, the classifier frozen
+classifier ─┼── joint      both
+            ├── grid       finetune with every pair of two loss weights, briefly
+            └── adapt      the classifier alone, on what some codec makes of the faces
+edge: a classifier that costs as much as the encoder, whose answer is all that is sent
+"""
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from trainer.data.faces import EXPRESSIONS, FaceSet
+from trainer.data.layout import read_train_and_valid
+from trainer.data.photos import read_photos
+from trainer.fit import averaged_states, limited
+from trainer.loop import Examples, Loop
+from trainer.models.hyperprior import VariableRateHyperprior, zoo_sizes
+from trainer.models.resnet import ResNet18
+from trainer.stages import ClassifierStage, Figures, Stage
+from trainer.study.config import StudyConfig
+from trainer.study.pretrain import PretrainStage
+from trainer.study.tune import TuneStage
+
+VALID_CROPS = 512
+
+
+@dataclass(frozen=True)
+class Run:
+    """Where one stage's checkpoint and log go, and its seed."""
+
+    out: Path
+    seed: int
+    checkpoint_steps: int
+
+
+def pretrain(config: StudyConfig) -> Figures:
+    """Train the generic codec on photographs."""
+    face = config.face
+    photos = read_photos(
+        config.photos, config.pretrain.crops, face.size, face.channels, config.seed
+    )
+    others = config.photos_valid or config.photos
+    valid = read_photos(others, VALID_CROPS, face.size, face.channels, config.seed + 1)
+    torch.manual_seed(config.seed)
+    stage = PretrainStage(config.pretrain, new_codec(config))
+    return _fit(stage, _run(config), photos, valid)
+
+
+def classifier(config: StudyConfig) -> Figures:
+    """Train the original classifier on uncompressed faces."""
+    torch.manual_seed(config.seed)
+    stage = ClassifierStage(config.classifier, new_classifier(config), "classifier")
+    return _fit(stage, _run(config), *read_faces(config))
+
+
+def finetune(config: StudyConfig, seed: int) -> Figures:
+    """Tune the generic codec against the frozen original classifier."""
+    stage = TuneStage("finetune", config.finetune, *_starts(config), train_classifier=False)
+    return _fit(stage, _run(config, seed), *read_faces(config))
+
+
+def joint(config: StudyConfig, seed: int) -> Figures:
+    """Tune the generic codec and the original classifier together."""
+    stage = TuneStage("joint", config.joint, *_starts(config), train_classifier=True)
+    return _fit(stage, _run(config, seed), *read_faces(config))
+
+
+def adapt(config: StudyConfig, name: str, train: FaceSet, valid: FaceSet) -> Figures:
+    """Tune the original classifier alone, on faces that some codec has been through."""
+    network = load_classifier(config, config.out / "classifier.pt")
+    stage = ClassifierStage(config.adapt, network.train(), f"adapt-{name}")
+    return _fit(stage, _run(config), train, valid)
+
+
+def edge(config: StudyConfig) -> Figures:
+    """Train a classifier that costs about as much as the encoder."""
+    torch.manual_seed(config.seed)
+    stage = ClassifierStage(config.edge, new_classifier(config, config.edge_width), "edge")
+    return _fit(stage, _run(config), *read_faces(config))
+
+
+def grid(config: StudyConfig) -> list[dict[str, float]]:
+    """Tune the codec for a short while with every pair of loss weights."""
+    train, valid = read_faces(config)
+    cells = []
+    for cross_entropy in config.grid.cross_entropy:
+        for features in config.grid.features:
+            short = dataclasses.replace(
+                config.finetune, epochs=1, cross_entropy=cross_entropy, features=features
+            )
+            name = f"grid-{cross_entropy}-{features}"
+            stage = TuneStage(name, short, *_starts(config), train_classifier=False)
+            figures = _fit(stage, _run(config), limited(train, config.grid.faces), valid)
+            weights = {"cross_entropy": cross_entropy, "features": features}
+            cells.append({**weights, "distortion": short.distortion, **figures})
+    (config.out / "grid.json").write_text(json.dumps(cells, indent=2) + "\n")
+    return cells
+
+
+def read_faces(config: StudyConfig) -> tuple[FaceSet, FaceSet]:
+    """Training and validation faces, no more than max_faces of each."""
+    train, valid = read_train_and_valid(config.data, config.face)
+    return limited(train, config.max_faces), limited(valid, config.max_faces)
+
+
+def new_codec(config: StudyConfig) -> VariableRateHyperprior:
+    """The codec of the configured size, untrained."""
+    sizes, rates = (config.codec.width, config.codec.latent_channels), config.codec.rates
+    if config.codec.zoo_quality is not None:
+        sizes, rates = zoo_sizes(config.codec.zoo_quality), 1
+    return VariableRateHyperprior(*sizes, config.face.channels, rates)
+
+
+def new_classifier(config: StudyConfig, width: int | None = None) -> ResNet18:
+    """The classifier of the configured size, untrained."""
+    face = config.face
+    return ResNet18(
+        face.channels,
+        face.size,
+        width or config.classifier_width,
+        len(EXPRESSIONS),
+        config.dropout,
+    )
+
+
+def load_codec(config: StudyConfig, checkpoint: Path) -> VariableRateHyperprior:
+    """The averaged codec of a pretrain, finetune or joint checkpoint, in eval mode."""
+    codec = new_codec(config)
+    codec.load_state_dict(_part(checkpoint, "codec."))
+    codec.eval()
+    return codec
+
+
+def load_classifier(config: StudyConfig, checkpoint: Path, width: int | None = None) -> ResNet18:
+    """The averaged classifier of a classifier, adapt, edge or joint checkpoint, in eval mode."""
+    network = new_classifier(config, width)
+    network.load_state_dict(_part(checkpoint, "classifier."))
+    return network.eval()
+
+
+def seed_folder(config: StudyConfig, seed: int) -> Path:
+    """Where the stages that are trained once for each seed are."""
+    return config.out / f"seed-{seed}"
+
+
+def _starts(config: StudyConfig) -> tuple[VariableRateHyperprior, ResNet18]:
+    codec = load_codec(config, config.out / "pretrain.pt").train()
+    return codec, load_classifier(config, config.out / "classifier.pt")
+
+
+def _part(checkpoint: Path, prefix: str) -> dict[str, torch.Tensor]:
+    """The averaged weights of one network; all of them where the checkpoint holds one network."""
+    if not checkpoint.is_file():
+        raise FileNotFoundError(f"{checkpoint} is not there: the stage that makes it comes first")
+    states = averaged_states(checkpoint)
+    found = {n.removeprefix(prefix): s for n, s in states.items() if n.startswith(prefix)}
+    return found or states
+
+
+def _run(config: StudyConfig, seed: int | None = None) -> Run:
+    if seed is None:
+        return Run(config.out, config.seed, config.checkpoint_steps)
+    return Run(seed_folder(config, seed), seed, config.checkpoint_steps)
+
+
+def _fit(stage: Stage, run: Run, train: Examples, valid: Examples) -> Figures:
+    run.out.mkdir(parents=True, exist_ok=True)
+    figures = Loop(stage, run, train, valid).fit()
+    (run.out / f"{stage.name}.json").write_text(json.dumps(figures, indent=2) + "\n")
+    return figures

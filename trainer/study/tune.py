@@ -1,0 +1,168 @@
+"""Tuning a codec for a classifier: the codec alone, or both.
+
+    face ── codec ── x_hat ── classifier ── features, logits
+                     rate · distortion · feature distortion · cross-entropy
+
+Feature distortion compares what the classifier's stages make of the face and of x_hat, each
+relative to its own power, so that no stage drowns the others.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from trainer.models.hyperprior import VariableRateHyperprior
+from trainer.models.resnet import ResNet18
+from trainer.stages import Batch, Figures, augmented, in_parts, soft_cross_entropy
+from trainer.study.config import TuneConfig
+from trainer.targets import Multiplier
+
+# How fast the weight of the rate follows a target, and when it starts to.
+RATE_GAIN = 0.004
+ACCURACY_GAIN = 0.02
+SETTLING_SHARE = 0.03
+
+
+class TuneStage:
+    """The codec, and with train_classifier the classifier too.
+
+    Raises ValueError when a setting that counts rates has another number of them than the codec.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        config: TuneConfig,
+        codec: VariableRateHyperprior,
+        classifier: ResNet18,
+        train_classifier: bool,
+    ) -> None:
+        self.name, self.config, self.train_classifier = name, config, train_classifier
+        self.codec, self.classifier = codec, classifier
+        for setting in (config.lmbdas, config.target_bytes, config.target_accuracy):
+            if setting is not None and len(setting) != codec.rates:
+                raise ValueError(f"{codec.rates} rates need as many values, not {setting}")
+        if config.target_bytes and config.target_accuracy:
+            raise ValueError("give target_bytes or target_accuracy: one weight meets one of them")
+        gain = ACCURACY_GAIN if config.target_accuracy else RATE_GAIN
+        self.lmbda = Multiplier(list(config.lmbdas), gain, SETTLING_SHARE)
+        networks: dict[str, nn.Module] = {"codec": codec, "lmbda": self.lmbda}
+        if train_classifier:
+            networks["classifier"] = classifier
+        else:
+            classifier.eval().requires_grad_(False)
+        self.model: nn.Module = nn.ModuleDict(networks)
+        codec.lower_gains(config.start_gain)
+
+    def prepare(
+        self, faces: Tensor, votes: Tensor, progress: float, generator: torch.Generator
+    ) -> Batch:
+        """Augmented faces, votes, a rate for each, whether it is also learnt clean, and noise."""
+        faces, votes = augmented(faces, votes, self.config, progress, generator)
+        rates = torch.arange(len(faces)) % self.codec.rates
+        clean = torch.rand(len(faces), generator=generator) < self.config.clean_share
+        noise = self.codec.noise(faces, generator)
+        return faces, votes, rates, clean, *noise
+
+    def loss(self, batch: Batch, progress: float) -> tuple[Tensor, dict[str, Tensor]]:
+        """lmbda · bits + distortion + feature distortion + cross-entropy, each weighted."""
+        faces, votes, rates, clean, y_noise, z_noise = batch
+        coded = self.codec(faces, rates, y_noise, z_noise)
+        mse = F.mse_loss(coded.x_hat, faces)
+        logits, feature_distortion, clean_loss = self._classified(coded.x_hat, faces, votes, clean)
+        cross_entropy = soft_cross_entropy(logits, votes)
+        loss = (
+            (self.lmbda.weight[rates] * coded.bits).mean()
+            + self.config.distortion * 100 * mse
+            + self.config.features * feature_distortion
+            + self.config.cross_entropy * cross_entropy
+            + clean_loss
+        )
+        right = logits.argmax(dim=1) == votes.argmax(dim=1)
+        parts = {
+            "mse": mse,
+            "features": feature_distortion,
+            "cross_entropy": cross_entropy,
+            **_by_rate("bytes", coded.bits / 8, rates, self.codec.rates),
+            **_by_rate("accuracy", right.float(), rates, self.codec.rates),
+        }
+        return loss, {name: part.detach() for name, part in parts.items()}
+
+    def _classified(
+        self, x_hat: Tensor, faces: Tensor, votes: Tensor, clean: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits of x_hat, feature distortion, and the loss of the faces learnt clean."""
+        if not self.train_classifier:
+            made = self.classifier.features(x_hat)
+            with torch.no_grad():
+                meant = self.classifier.features(faces)
+            return (
+                self.classifier.classify(made),
+                feature_distance(made, meant),
+                x_hat.new_zeros(()),
+            )
+        # One pass, so that batch norm sees decoded and clean faces as they come in the end.
+        both = self.classifier.features(torch.cat([x_hat, faces[clean]]))
+        logits = self.classifier.classify(both)
+        n = len(x_hat)
+        made = [stage[:n][clean] for stage in both]
+        meant = [stage[n:].detach() for stage in both]
+        if not bool(clean.any()):
+            return logits, x_hat.new_zeros(()), x_hat.new_zeros(())
+        share = float(clean.float().mean())
+        clean_loss = share * soft_cross_entropy(logits[n:], votes[clean])
+        return logits[:n], feature_distance(made, meant), clean_loss
+
+    def stepped(self, figures: Figures, progress: float) -> Figures:
+        """Move the weight of the rate towards the targets."""
+        rates = range(self.codec.rates)
+        if self.config.target_bytes:
+            face_bytes = self.lmbda.average(torch.tensor([figures[f"bytes_{r}"] for r in rates]))
+            target = torch.tensor(self.config.target_bytes)
+            self.lmbda.move(torch.log(face_bytes / target), progress)
+        elif self.config.target_accuracy:
+            right = self.lmbda.average(torch.tensor([figures[f"accuracy_{r}"] for r in rates]))
+            self.lmbda.move(right - torch.tensor(self.config.target_accuracy), progress)
+        lmbdas = {f"lmbda_{r}": float(self.lmbda.weight[r]) for r in rates}
+        return {"psnr_db": -10 * math.log10(figures["mse"]), **lmbdas}
+
+    def evaluate(self, model: nn.Module, faces: Tensor, majority: Tensor) -> Figures:
+        """Accuracy, ideal bytes and PSNR at every rate; accuracy on uncompressed faces."""
+        codec = model["codec"]  # type: ignore[index]  # a ModuleDict, as built above
+        classifier = self.classifier
+        if self.train_classifier:
+            classifier = model["classifier"]  # type: ignore[index]
+        figures: Figures = {}
+        parts = list(in_parts(faces, majority))
+        for rate in range(self.codec.rates):
+            right, face_bytes, psnr = 0, 0.0, 0.0
+            for x, m in parts:
+                coded = codec.estimate(x, rate)
+                x_hat = coded.x_hat.clamp(0, 1)
+                right += int((classifier(x_hat).argmax(dim=1) == m).sum())
+                face_bytes += float(coded.bits.sum()) / 8
+                error = (x_hat - x).square().mean(dim=(1, 2, 3)).clamp_min(1e-9)
+                psnr += float(-10 * torch.log10(error).sum())
+            figures[f"accuracy_{rate}"] = right / len(faces)
+            figures[f"bytes_{rate}"] = face_bytes / len(faces)
+            figures[f"psnr_db_{rate}"] = psnr / len(faces)
+        hits = sum(int((classifier(x).argmax(dim=1) == m).sum()) for x, m in parts)
+        return {**figures, "accuracy_uncompressed": hits / len(faces)}
+
+
+def feature_distance(made: list[Tensor], meant: list[Tensor]) -> Tensor:
+    """Mean over the stages of the squared difference relative to meant's power."""
+    distances = [
+        (a.float() - b.float()).square().mean() / b.float().square().mean().clamp_min(1e-6)
+        for a, b in zip(made, meant, strict=True)
+    ]
+    return torch.stack(distances).mean()
+
+
+def _by_rate(name: str, values: Tensor, rates: Tensor, count: int) -> dict[str, Tensor]:
+    """Means of the values (N,) of each rate; 0 for a rate that none of the faces has."""
+    sums = torch.zeros(count).index_add_(0, rates, values.detach().float())
+    faces = torch.bincount(rates, minlength=count).clamp_min(1)
+    return {f"{name}_{rate}": mean for rate, mean in enumerate(sums / faces)}
