@@ -88,7 +88,7 @@ def _write_networks(trained: Trained, valid: FaceSet, folder: Path) -> None:
         logits = torch.cat(
             [
                 joint.classifier(torch.round(joint.analysis(part)))
-                for part in as_float(valid.pixels).split(256)  # type: ignore[no-untyped-call]  # torch's own gap
+                for part in as_float(valid.pixels[:]).split(256)  # type: ignore[no-untyped-call]  # torch's own gap
             ]
         )
     temperature = fit_temperature(logits, torch.from_numpy(valid.majority))
@@ -127,7 +127,8 @@ def fit_tables(trained: Trained, folder: Path, train: FaceSet) -> CdfTables:
 
 def _histogram(symbols: NDArray[np.int32]) -> NDArray[np.float64]:
     span = np.arange(-SYMBOL_RANGE, SYMBOL_RANGE + 1)[:, None, None, None]
-    return np.stack([(symbols == value).sum(axis=0) for value in span[:, 0, 0, 0]]).astype(float)
+    counts = [(symbols == value).sum(axis=0) for value in span[:, 0, 0, 0]]
+    return np.asarray(np.stack(counts), np.float64)
 
 
 def tables_from_pmf(pmf: NDArray[np.float64], lowest: int) -> CdfTables:
