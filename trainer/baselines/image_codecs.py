@@ -89,7 +89,8 @@ def _jpeg(picture: Image.Image, quality: int) -> bytes:
 
 def _webp(picture: Image.Image, quality: int) -> bytes:
     # One segment, no spatial noise shaping: 13 to 20 bytes less than the defaults at the same
-    # quality and no less PSNR. The package's class has no property for either; Pillow does not offer them.
+    # quality and no less PSNR. The package's class has no property for either, and Pillow does not
+    # offer them.
     config = webp.WebPConfig.new(quality=quality, method=6)
     config.ptr.segments, config.ptr.sns_strength = 1, 0
     return bytes(webp.WebPPicture.from_pil(picture.convert("RGB")).encode(config).buffer())
