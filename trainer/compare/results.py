@@ -71,7 +71,7 @@ def training_hours(runs: Sequence[Mapping[str, Any]]) -> float | None:
 
 
 def write_results(out: Path, results: Mapping[str, Any]) -> None:
-    """Write results.json, floats to five digits after the point, so that a diff can be read."""
+    """Write results.json, floats to six significant digits, so that a diff can be read."""
     out.mkdir(parents=True, exist_ok=True)
     text = json.dumps(_rounded(results), indent=2, allow_nan=False)
     # A matrix in rows instead of one number a line.
@@ -128,7 +128,7 @@ def _read_list(path: Path) -> list[dict[str, Any]]:
 
 def _rounded(value: Any) -> Any:
     if isinstance(value, float):
-        return round(value, 5)
+        return float(f"{value:.6g}")
     if isinstance(value, Mapping):
         return {key: _rounded(part) for key, part in value.items()}
     if isinstance(value, list | tuple):

@@ -53,8 +53,15 @@ def mcnemar(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> McNemar:
     if first.shape != second.shape:
         raise ValueError(f"not the same faces: {first.shape} and {second.shape}")
     only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
-    discordant = only_first + only_second
-    fewer = min(only_first, only_second)
-    # Whole numbers: 2 to the power of some thousand faces is no float.
-    tail = sum(math.comb(discordant, count) for count in range(fewer + 1))
-    return McNemar(only_first, only_second, min(1.0, 2 * tail / 2**discordant))
+    return McNemar(only_first, only_second, _two_sided(only_first, only_second))
+
+
+def _two_sided(heads: int, tails: int) -> float:
+    """How likely a fair coin falls at least so unevenly."""
+    tosses = heads + tails
+    # Logarithms: 2 to the power of some thousand faces is no float.
+    logs = [
+        math.lgamma(tosses + 1) - math.lgamma(count + 1) - math.lgamma(tosses - count + 1)
+        for count in range(min(heads, tails) + 1)
+    ]
+    return min(1.0, 2 * math.fsum(math.exp(log - tosses * math.log(2)) for log in logs))

@@ -28,12 +28,10 @@ CEILING = 0.84
 
 def accuracy_at(size: float, cost: float) -> float:
     """What every made-up curve is: a share that nears CEILING with log bytes."""
-    return CEILING - 0.5 * np.exp(-0.9 * np.log(size / cost / 6))
+    return float(CEILING - 0.5 * np.exp(-0.9 * np.log(size / cost / 6)))
 
 
-def a_point(
-    method: str, seed: int, rate: int, size: float, accuracy: float, faces: int
-) -> Point:
+def a_point(method: str, seed: int, rate: int, size: float, accuracy: float, faces: int) -> Point:
     """Faces have a difficulty of their own, the same for all, so that methods agree on most."""
     ease = np.random.default_rng(99).permutation(faces) / faces
     random = np.random.default_rng([seed, rate, len(method)])
@@ -68,7 +66,7 @@ def measured_folder(folder: Path, faces: int = 400, seeds: int = 2) -> Path:
     write_truth(folder, majority(faces), "a made-up split")
     for seed in range(seeds):
         for method, cost in COSTS.items():
-            floor = 8 if cost > 3 else 1
+            floor = 8 if cost >= 3 else 1
             for rate, size in enumerate(BYTES):
                 share = accuracy_at(size * floor, cost) + 0.004 * seed
                 write_point(folder, a_point(method, seed, rate, size * floor, share, faces))

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -75,6 +76,6 @@ def test_a_point_that_was_only_half_written_is_not_there(tmp_path: Path) -> None
         ("psnr_db", np.ones(4, np.float32)),
     ],
 )
-def test_a_point_whose_parts_disagree_is_refused(field: str, value: object) -> None:
+def test_a_point_whose_parts_disagree_is_refused(field: str, value: Any) -> None:
     with pytest.raises(ValueError, match=r".+"):
         replace(a_point(), **{field: value})
