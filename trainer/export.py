@@ -19,8 +19,8 @@ from trainer.card import model_card
 from trainer.data.faces import EXPRESSIONS, FACE_SIZE, FaceSet
 from trainer.data.layout import read_train_and_valid
 from trainer.evaluate import BUNDLE_FILES, PIXEL_FILE, evaluate_faces
+from trainer.examples import as_float
 from trainer.fit import Trained
-from trainer.loop import as_float
 from trainer.onnx_export import (
     AnalysisGraph,
     ClassifierGraph,

@@ -13,6 +13,7 @@ from trainer.data.faces import EXPRESSIONS, FaceSet
 from trainer.data.layout import read_train_and_valid
 from trainer.loop import Loop
 from trainer.models.networks import PixelClassifier
+from trainer.processes import current
 from trainer.stages import ClassifierStage, Figures, JointModel, JointStage
 
 
@@ -30,8 +31,10 @@ def fit(config: FitConfig) -> dict[str, Figures]:
 
     Returns each stage's figures on the validation split.
     """
-    config.out.mkdir(parents=True, exist_ok=True)
-    (config.out / "config.json").write_text(json.dumps(_plain(config), indent=2) + "\n")
+    processes = current()
+    if processes.leads:
+        _settle(config)
+    processes.wait()
     if config.threads:
         torch.set_num_threads(config.threads)
     train, valid = read_train_and_valid(config.data)
@@ -42,16 +45,23 @@ def fit(config: FitConfig) -> dict[str, Figures]:
     if config.start is None:
         classifier = ClassifierStage(config.classifier, _new_classifier(config), "classifier")
         figures["classifier"] = Loop(classifier, config, train, valid).fit()
-    else:
-        shutil.copyfile(config.start / "classifier.pt", config.out / "classifier.pt")
-        shutil.copyfile(config.start / "config.json", config.out / "start.json")
     torch.manual_seed(config.seed + 1)
     stage = JointStage(config.joint, config.model, load_pixel_classifier(config))
     if config.start is not None:
         stage.joint.load_state_dict(_joint_states(config.start))
     figures["joint"] = Loop(stage, config, train, valid).fit()
-    (config.out / "figures.json").write_text(json.dumps(figures, indent=2) + "\n")
+    if processes.leads:
+        (config.out / "figures.json").write_text(json.dumps(figures, indent=2) + "\n")
     return figures
+
+
+def _settle(config: FitConfig) -> None:
+    """Put what is known from the start into the run's folder."""
+    config.out.mkdir(parents=True, exist_ok=True)
+    (config.out / "config.json").write_text(json.dumps(_plain(config), indent=2) + "\n")
+    if config.start is not None:
+        shutil.copyfile(config.start / "classifier.pt", config.out / "classifier.pt")
+        shutil.copyfile(config.start / "config.json", config.out / "start.json")
 
 
 def load_trained(config: FitConfig) -> Trained:
@@ -76,7 +86,7 @@ def _new_classifier(config: FitConfig) -> PixelClassifier:
 
 def averaged_states(checkpoint: Path) -> dict[str, torch.Tensor]:
     """The averaged weights in a checkpoint of the loop."""
-    state = torch.load(checkpoint, weights_only=True)["averaged"]
+    state = torch.load(checkpoint, map_location="cpu", weights_only=True)["averaged"]
     prefix = "module."
     return {name.removeprefix(prefix): s for name, s in state.items() if name.startswith(prefix)}
 

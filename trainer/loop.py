@@ -1,7 +1,9 @@
 """Takes a stage through its steps: schedule, averaging, log, checkpoints.
 
 Everything random in a step comes from (seed, step) and everything else from the checkpoint, so
-a killed run that goes on ends where it would have ended.
+a killed run that goes on ends where it would have ended. Several processes (trainer.processes)
+prepare the same batches and share their faces, so they end where one process would, but for
+rounding and for what a network does with a whole batch, as batch norm does.
 """
 
 import copy
@@ -11,7 +13,7 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import NoReturn, Protocol
 
 import numpy as np
 import torch
@@ -20,6 +22,8 @@ from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
 from trainer.config import StageConfig
+from trainer.examples import Examples, as_float
+from trainer.processes import current
 from trainer.stages import Batch, Figures, Stage
 
 LOG_STEPS = 50
@@ -41,40 +45,16 @@ class Run(Protocol):
         """Steps between two checkpoints."""
 
 
-class Examples(Protocol):
-    """What is learnt from: pictures that an array of indices selects, and their labels."""
-
-    @property
-    def pixels(self) -> Any:
-        """uint8 (N, C, H, W)."""
-
-    @property
-    def votes(self) -> Any:
-        """float32 (N, K): a distribution each; K is 0 for pictures without labels."""
-
-    @property
-    def majority(self) -> Any:
-        """int64 (N,): the most voted; whatever for pictures without labels."""
-
-    def __len__(self) -> int: ...
-
-
 class StageLoss(nn.Module):
     """A stage's loss as a module: what several processes wrap to share their gradients."""
 
     def __init__(self, stage: Stage) -> None:
         super().__init__()
-        self.stage, self.networks = stage, stage.model
+        self.stage, self.networks = stage, nn.ModuleList([stage.model, *stage.frozen])
 
     def forward(self, batch: Batch, progress: float) -> tuple[Tensor, dict[str, Tensor]]:
         """The stage's loss of (a part of) a prepared batch."""
         return self.stage.loss(batch, progress)
-
-
-def as_float(pixels: np.ndarray[Any, np.dtype[np.uint8]]) -> Tensor:
-    """uint8 (N, 1, H, W) as float32 in 0..1, channels last."""
-    faces = torch.from_numpy(pixels).float() / 255
-    return faces.contiguous(memory_format=torch.channels_last)
 
 
 def has_bf16() -> bool:
@@ -119,13 +99,18 @@ def _optimizer(model: nn.Module, config: StageConfig) -> torch.optim.Optimizer:
 
 
 class Loop:
-    """One stage's training, from its checkpoint when there is one."""
+    """One stage's training, from its checkpoint when there is one.
+
+    Raises ValueError for too few faces, and for batches that the processes cannot share evenly.
+    """
 
     def __init__(self, stage: Stage, run: Run, train: Examples, valid: Examples) -> None:
         self.stage, self.run = stage, run
         self.train, self.valid = train, valid
+        self.processes = current()
+        self.share = self.processes.share(stage.config.batch_faces)
         stage.model.to(memory_format=torch.channels_last)
-        self.loss = StageLoss(stage)
+        loss = StageLoss(stage).to(self.processes.device)
         self.averaged = AveragedModel(
             stage.model, avg_fn=moving_average(stage.config.ema_decay), use_buffers=True
         )
@@ -135,7 +120,9 @@ class Loop:
         if not self.steps:
             raise ValueError(f"{len(train)} faces do not fill a batch or there are no epochs")
         self.step = 0
-        self.bf16 = has_bf16()
+        self.loss = self.processes.together(loss)
+        on_gpu = self.processes.device.type == "cuda"
+        self.bf16 = torch.cuda.is_bf16_supported() if on_gpu else has_bf16()
 
     @property
     def checkpoint(self) -> Path:
@@ -146,7 +133,7 @@ class Loop:
         """Take the remaining steps. Returns the averaged networks' figures on held-out faces."""
         self._resume()
         figures: Figures = {}
-        with tqdm(total=self.steps, initial=self.step, desc=self.stage.name, unit="step") as bar:
+        with self._bar() as bar:
             while self.step < self.steps:
                 shown = self._one_step()
                 self.step += 1
@@ -157,37 +144,43 @@ class Loop:
                 if self.step % self.epoch_steps == 0:
                     figures = self.evaluate()
                     self._log("epoch", figures)
-                    bar.write(f"epoch {self.step // self.epoch_steps}: {_words(figures)}")
+                    if self.processes.leads:
+                        bar.write(f"epoch {self.step // self.epoch_steps}: {_words(figures)}")
                 if self.step % self.run.checkpoint_steps == 0 or self.step == self.steps:
                     self._save()
+        self.processes.wait()  # What comes next may read the checkpoint.
         return figures or self.evaluate()
 
     @torch.no_grad()
     def evaluate(self) -> Figures:
-        """The averaged networks on the held-out faces."""
-        model = copy.deepcopy(self.averaged.module).eval()
-        majority = torch.from_numpy(self.valid.majority)
-        pixels = self.valid.pixels[np.arange(len(self.valid))]
-        return self.stage.evaluate(model, as_float(pixels), majority)
+        """The averaged networks on the held-out faces; the first process tells all others."""
+        figures: Figures = {}
+        if self.processes.leads:
+            model = copy.deepcopy(self.averaged.module).eval()
+            figures = self.stage.evaluate(model, self.valid)
+        return self.processes.told(figures)
 
     def _one_step(self) -> Figures:
         faces, votes = self._batch()
         seed = (self.run.seed << 32) + self.step
-        torch.manual_seed(seed)
+        # Dropout of its own for each share; what is prepared is the same in all processes.
+        torch.manual_seed(seed + (self.processes.rank << 25))
         generator = torch.Generator().manual_seed(seed + (1 << 24))
         for group in self.optimizer.param_groups:
             group["lr"] = one_cycle(self.step, self.steps, self.stage.config)
         self.stage.model.train()
         progress = self.step / self.steps
-        batch = self.stage.prepare(faces, votes, progress, generator)
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.bf16):
+        whole = self.stage.prepare(faces, votes, progress, generator)
+        device = self.processes.device
+        batch = tuple(part[self.share].to(device) for part in whole)
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.bf16):
             loss, parts = self.loss(batch, progress)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(self.stage.model.parameters(), 5.0)
         self.optimizer.step()
         self.averaged.update_parameters(self.stage.model)
-        shown = {"loss": loss.item(), **{name: part.item() for name, part in parts.items()}}
+        shown = self.processes.average({"loss": loss, **parts})
         return {**shown, **self.stage.stepped(shown, progress)}
 
     def _batch(self) -> tuple[Tensor, Tensor]:
@@ -197,12 +190,25 @@ class Loop:
         chosen = order[index * size : (index + 1) * size]
         return as_float(self.train.pixels[chosen]), torch.from_numpy(self.train.votes[chosen])
 
+    def _bar(self) -> "tqdm[NoReturn]":
+        return tqdm(
+            total=self.steps,
+            initial=self.step,
+            desc=self.stage.name,
+            unit="step",
+            disable=not self.processes.leads,
+        )
+
     def _log(self, event: str, figures: Figures) -> None:
+        if not self.processes.leads:
+            return
         line = {"time": round(time.time(), 1), "stage": self.stage.name, "event": event}
         with (self.run.out / "log.jsonl").open("a") as log:
             log.write(json.dumps({**line, "step": self.step, **figures}) + "\n")
 
     def _save(self) -> None:
+        if not self.processes.leads:
+            return
         state = {
             "step": self.step,
             "model": self.stage.model.state_dict(),
@@ -215,9 +221,17 @@ class Loop:
         os.replace(unfinished, self.checkpoint)  # noqa: PTH105 — one atomic call
 
     def _resume(self) -> None:
-        if not self.checkpoint.exists():
-            return
-        state = torch.load(self.checkpoint, weights_only=True)
+        if self.checkpoint.exists():
+            self._load()
+        step = torch.tensor(float(self.step))
+        if self.processes.average({"step": step})["step"] != self.step:
+            raise ValueError(
+                f"not all processes find the same checkpoint at {self.checkpoint}: "
+                "the folder has to be one that they share"
+            )
+
+    def _load(self) -> None:
+        state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
         self.step = state["step"]
         self.stage.model.load_state_dict(state["model"])
         self.averaged.load_state_dict(state["averaged"])

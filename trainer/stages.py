@@ -6,7 +6,6 @@ held-out faces. How steps are taken is the loop's (trainer.loop).
 """
 
 import math
-from collections.abc import Iterator
 from typing import Protocol
 
 import torch
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 from trainer.augment import augment, erase, mixup
 from trainer.config import JointConfig, ModelConfig, StageConfig
 from trainer.data.faces import EXPRESSIONS
+from trainer.examples import Examples, device_of, in_parts
 from trainer.models.networks import Analysis, LatentClassifier, PixelClassifier, Synthesis
 from trainer.models.prior import PositionalPrior
 from trainer.quantise import straight_through
@@ -24,7 +24,6 @@ from trainer.targets import Multiplier
 Figures = dict[str, float]
 Batch = tuple[Tensor, ...]
 
-EVALUATION_FACES = 256
 # How fast the joint stage's weights follow their targets, and when they start to.
 RATE_GAIN = 0.003
 PSNR_GAIN_PER_DB = 0.003
@@ -40,6 +39,10 @@ class Stage(Protocol):
     model: nn.Module
 
     @property
+    def frozen(self) -> tuple[nn.Module, ...]:
+        """Networks that the loss asks and that are not trained."""
+
+    @property
     def config(self) -> StageConfig:
         """How the stage is optimised."""
 
@@ -49,16 +52,21 @@ class Stage(Protocol):
         """All that is random about a batch, from the generator alone.
 
         faces: float32 0..1 (N, C, H, W); votes (N, K). Returns tensors whose first dimension is N,
-        so that several processes can take a part of the faces each.
+        so that several processes can take a part of the faces each. All of it on the CPU, where
+        the same generator gives the same numbers on every machine.
         """
 
     def loss(self, batch: Batch, progress: float) -> tuple[Tensor, dict[str, Tensor]]:
-        """The mean loss of (a part of) a prepared batch, with figures for the log."""
+        """The mean loss of (a part of) a prepared batch, with figures for the log.
+
+        The batch is where the networks are. Figures are means over the faces, so that those of
+        equal parts average to those of the batch.
+        """
 
     def stepped(self, figures: Figures, progress: float) -> Figures:
         """Take note of a step's figures, of all processes. Returns what to add to the log."""
 
-    def evaluate(self, model: nn.Module, faces: Tensor, majority: Tensor) -> Figures:
+    def evaluate(self, model: nn.Module, valid: Examples) -> Figures:
         """Figures of (averaged) networks on held-out faces."""
 
 
@@ -80,15 +88,10 @@ def augmented(
     return faces.contiguous(memory_format=torch.channels_last), votes
 
 
-def in_parts(faces: Tensor, majority: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Faces and their labels, so many at a time as evaluation takes."""
-    for start in range(0, len(faces), EVALUATION_FACES):
-        part = slice(start, start + EVALUATION_FACES)
-        yield faces[part], majority[part]
-
-
 class ClassifierStage:
     """A classifier on faces as they are given, with vote distributions as targets."""
+
+    frozen: tuple[nn.Module, ...] = ()
 
     def __init__(self, config: StageConfig, classifier: nn.Module, name: str) -> None:
         self.config, self.name = config, name
@@ -110,12 +113,12 @@ class ClassifierStage:
         """Nothing to note."""
         return {}
 
-    def evaluate(self, model: nn.Module, faces: Tensor, majority: Tensor) -> Figures:
+    def evaluate(self, model: nn.Module, valid: Examples) -> Figures:
         """Majority accuracy."""
         right = 0
-        for x, m in in_parts(faces, majority):
+        for x, m in in_parts(valid, device_of(model)):
             right += int((model(x).argmax(dim=1) == m).sum())
-        return {"accuracy": right / len(faces)}
+        return {"accuracy": right / len(valid)}
 
 
 class JointModel(nn.Module):
@@ -140,6 +143,7 @@ class JointStage:
     def __init__(self, config: JointConfig, model: ModelConfig, teacher: PixelClassifier) -> None:
         self.config = config
         self.teacher = teacher.eval().requires_grad_(False)
+        self.frozen: tuple[nn.Module, ...] = (self.teacher,)
         joint = JointModel(model)
         joint.analysis.trunk.load_state_dict(teacher.trunk.state_dict())
         self.joint = joint
@@ -201,15 +205,15 @@ class JointStage:
         logits = (self.teacher(faces) + self.teacher(faces.flip(3))) / 2
         return share * torch.softmax(logits, dim=1) + (1 - share) * votes
 
-    def evaluate(self, model: nn.Module, faces: Tensor, majority: Tensor) -> Figures:
+    def evaluate(self, model: nn.Module, valid: Examples) -> Figures:
         """Accuracy, ideal bytes and PSNR with rounded latents."""
         joint = model["joint"]  # type: ignore[index]  # a ModuleDict, as built above
         right, bits, psnr = 0, 0.0, 0.0
-        for x, m in in_parts(faces, majority):
+        for x, m in in_parts(valid, device_of(model)):
             y_hat = torch.round(joint.analysis(x))
             right += int((joint.classifier(y_hat).argmax(dim=1) == m).sum())
             bits += float(joint.prior.bits(y_hat).sum())
             error = (joint.synthesis(y_hat).clamp(0, 1) - x).square().mean(dim=(1, 2, 3))
             psnr += float(-10 * torch.log10(error).sum())
-        n = len(faces)
+        n = len(valid)
         return {"accuracy": right / n, "bytes": bits / 8 / n, "psnr_db": psnr / n}

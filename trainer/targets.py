@@ -35,11 +35,16 @@ class Multiplier(nn.Module):
         self.register_buffer("mean", torch.full((len(start),), NOTHING_SEEN))
 
     def average(self, figures: Tensor) -> Tensor:
-        """Take in a batch's figures (R,), not negative. Returns their running means (R,)."""
-        old = torch.where(self.mean == NOTHING_SEEN, figures, self.mean)
-        return self.mean.copy_(old + (figures - old) / MEMORY_STEPS)
+        """Take in a batch's figures (R,), not negative. Returns their running means (R,).
+
+        Figures and means are on the CPU, wherever the weight is.
+        """
+        seen = self.mean.cpu()
+        old = torch.where(seen == NOTHING_SEEN, figures, seen)
+        return self.mean.copy_(old + (figures - old) / MEMORY_STEPS).cpu()
 
     def move(self, miss: Tensor, progress: float) -> None:
         """Raise the weights where miss (R,) is positive, lower them where it is negative."""
         if progress >= self.settling_share:
-            self.weight.mul_(torch.exp(self.gain * miss.clamp(-1, 1))).clamp_(*WEIGHT_RANGE)
+            change = torch.exp(self.gain * miss.clamp(-1, 1)).to(self.weight.device)
+            self.weight.mul_(change).clamp_(*WEIGHT_RANGE)

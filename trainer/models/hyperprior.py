@@ -89,7 +89,7 @@ class VariableRateHyperprior(MeanScaleHyperprior):  # type: ignore[misc]  # unty
     @torch.no_grad()
     def estimate(self, x: Tensor, rate: int) -> Coded:
         """As forward, with rounded latents throughout: bits by entropy, for logs only."""
-        rates = torch.full((len(x),), rate)
+        rates = torch.full((len(x),), rate, device=x.device)
         y = self._analysed(x, rates)
         medians = self.entropy_bottleneck._get_medians().view(1, -1, 1, 1)
         z_hat = torch.round(self._side(y, rates) - medians) + medians

@@ -1,12 +1,14 @@
 """The generic codec: rate and distortion on photographs, nothing else."""
 
 import math
+from collections import defaultdict
 
 import torch
 from torch import Tensor, nn
 
+from trainer.examples import Examples, device_of, in_parts
 from trainer.models.hyperprior import VariableRateHyperprior
-from trainer.stages import Batch, Figures, in_parts
+from trainer.stages import Batch, Figures
 from trainer.study.config import PretrainConfig
 
 
@@ -14,6 +16,7 @@ class PretrainStage:
     """bits per pixel + lmbda · 255² · MSE, all rates in every batch."""
 
     name = "pretrain"
+    frozen: tuple[nn.Module, ...] = ()
 
     def __init__(self, config: PretrainConfig, codec: VariableRateHyperprior) -> None:
         self.config = config
@@ -36,28 +39,27 @@ class PretrainStage:
         coded = self.codec(faces, rates, y_noise, z_noise)
         mse = (coded.x_hat - faces).square().mean(dim=(1, 2, 3))
         bpp = coded.bits / (faces.shape[-1] * faces.shape[-2])
-        loss = (bpp + self.lmbdas[rates] * 255**2 * mse).mean()
+        lmbdas = self.lmbdas.to(rates.device)[rates]
+        loss = (bpp + lmbdas * 255**2 * mse).mean()
         return loss, {"bpp": bpp.detach().mean(), "mse": mse.detach().mean()}
 
     def stepped(self, figures: Figures, progress: float) -> Figures:
         """Nothing to move; the error in dB."""
         return {"psnr_db": -10 * math.log10(figures["mse"])}
 
-    def evaluate(self, model: nn.Module, faces: Tensor, majority: Tensor) -> Figures:
+    def evaluate(self, model: nn.Module, valid: Examples) -> Figures:
         """Bytes by entropy and PSNR at every rate."""
-        return rate_distortion(model, faces, majority)  # type: ignore[arg-type]
+        return rate_distortion(model, valid)  # type: ignore[arg-type]
 
 
-def rate_distortion(codec: VariableRateHyperprior, faces: Tensor, majority: Tensor) -> Figures:
+def rate_distortion(codec: VariableRateHyperprior, valid: Examples) -> Figures:
     """Mean ideal bytes and PSNR in dB at every rate."""
-    figures: Figures = {}
-    for rate in range(codec.rates):
-        face_bytes, psnr = 0.0, 0.0
-        for x, _ in in_parts(faces, majority):
+    sums: Figures = defaultdict(float)
+    # Pictures outside, rates inside: those that stay in files are read once.
+    for x, _ in in_parts(valid, device_of(codec)):
+        for rate in range(codec.rates):
             coded = codec.estimate(x, rate)
             error = (coded.x_hat.clamp(0, 1) - x).square().mean(dim=(1, 2, 3)).clamp_min(1e-9)
-            face_bytes += float(coded.bits.sum()) / 8
-            psnr += float(-10 * torch.log10(error).sum())
-        figures[f"bytes_{rate}"] = face_bytes / len(faces)
-        figures[f"psnr_db_{rate}"] = psnr / len(faces)
-    return figures
+            sums[f"bytes_{rate}"] += float(coded.bits.sum()) / 8
+            sums[f"psnr_db_{rate}"] += float(-10 * torch.log10(error).sum())
+    return {name: total / len(valid) for name, total in sums.items()}

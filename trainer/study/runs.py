@@ -17,8 +17,9 @@ import torch
 from trainer.data.faces import EXPRESSIONS, FaceSet
 from trainer.data.layout import read_train_and_valid
 from trainer.data.photos import read_photos
+from trainer.examples import Examples
 from trainer.fit import averaged_states, limited
-from trainer.loop import Examples, Loop
+from trainer.loop import Loop
 from trainer.models.hyperprior import VariableRateHyperprior, zoo_sizes
 from trainer.models.resnet import ResNet18
 from trainer.stages import ClassifierStage, Figures, Stage

@@ -8,14 +8,16 @@ relative to its own power, so that no stage drowns the others.
 """
 
 import math
+from collections import defaultdict
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from trainer.examples import Examples, device_of, in_parts
 from trainer.models.hyperprior import VariableRateHyperprior
 from trainer.models.resnet import ResNet18
-from trainer.stages import Batch, Figures, augmented, in_parts, soft_cross_entropy
+from trainer.stages import Batch, Figures, augmented, soft_cross_entropy
 from trainer.study.config import TuneConfig
 from trainer.targets import Multiplier
 
@@ -54,21 +56,27 @@ class TuneStage:
         else:
             classifier.eval().requires_grad_(False)
         self.model: nn.Module = nn.ModuleDict(networks)
+        self.frozen: tuple[nn.Module, ...] = () if train_classifier else (classifier,)
         codec.lower_gains(config.start_gain)
 
     def prepare(
         self, faces: Tensor, votes: Tensor, progress: float, generator: torch.Generator
     ) -> Batch:
-        """Augmented faces, votes, a rate for each, whether it is also learnt clean, and noise."""
+        """Augmented faces, votes, rates, weights, whether also learnt clean, and noise.
+
+        Weights are such that the mean of weight · value over the faces, 0 for those of another
+        rate, is the value's mean at a rate; and shares of a batch average to that too.
+        """
         faces, votes = augmented(faces, votes, self.config, progress, generator)
         rates = torch.arange(len(faces)) % self.codec.rates
+        weights = len(faces) / torch.bincount(rates)[rates]
         clean = torch.rand(len(faces), generator=generator) < self.config.clean_share
         noise = self.codec.noise(faces, generator)
-        return faces, votes, rates, clean, *noise
+        return faces, votes, rates, weights, clean, *noise
 
     def loss(self, batch: Batch, progress: float) -> tuple[Tensor, dict[str, Tensor]]:
         """lmbda · bits + distortion + feature distortion + cross-entropy, each weighted."""
-        faces, votes, rates, clean, y_noise, z_noise = batch
+        faces, votes, rates, weights, clean, y_noise, z_noise = batch
         coded = self.codec(faces, rates, y_noise, z_noise)
         mse = F.mse_loss(coded.x_hat, faces)
         logits, feature_distortion, clean_loss = self._classified(coded.x_hat, faces, votes, clean)
@@ -85,8 +93,8 @@ class TuneStage:
             "mse": mse,
             "features": feature_distortion,
             "cross_entropy": cross_entropy,
-            **_by_rate("bytes", coded.bits / 8, rates, self.codec.rates),
-            **_by_rate("accuracy", right.float(), rates, self.codec.rates),
+            **_by_rate("bytes", coded.bits / 8 * weights, rates, self.codec.rates),
+            **_by_rate("accuracy", right * weights, rates, self.codec.rates),
         }
         return loss, {name: part.detach() for name, part in parts.items()}
 
@@ -128,28 +136,24 @@ class TuneStage:
         lmbdas = {f"lmbda_{r}": float(self.lmbda.weight[r]) for r in rates}
         return {"psnr_db": -10 * math.log10(figures["mse"]), **lmbdas}
 
-    def evaluate(self, model: nn.Module, faces: Tensor, majority: Tensor) -> Figures:
+    def evaluate(self, model: nn.Module, valid: Examples) -> Figures:
         """Accuracy, ideal bytes and PSNR at every rate; accuracy on uncompressed faces."""
         codec = model["codec"]  # type: ignore[index]  # a ModuleDict, as built above
         classifier = self.classifier
         if self.train_classifier:
             classifier = model["classifier"]  # type: ignore[index]
-        figures: Figures = {}
-        parts = list(in_parts(faces, majority))
-        for rate in range(self.codec.rates):
-            right, face_bytes, psnr = 0, 0.0, 0.0
-            for x, m in parts:
+        sums: Figures = defaultdict(float)
+        for x, m in in_parts(valid, device_of(model)):
+            for rate in range(self.codec.rates):
                 coded = codec.estimate(x, rate)
                 x_hat = coded.x_hat.clamp(0, 1)
-                right += int((classifier(x_hat).argmax(dim=1) == m).sum())
-                face_bytes += float(coded.bits.sum()) / 8
+                sums[f"accuracy_{rate}"] += int((classifier(x_hat).argmax(dim=1) == m).sum())
+                sums[f"bytes_{rate}"] += float(coded.bits.sum()) / 8
                 error = (x_hat - x).square().mean(dim=(1, 2, 3)).clamp_min(1e-9)
-                psnr += float(-10 * torch.log10(error).sum())
-            figures[f"accuracy_{rate}"] = right / len(faces)
-            figures[f"bytes_{rate}"] = face_bytes / len(faces)
-            figures[f"psnr_db_{rate}"] = psnr / len(faces)
-        hits = sum(int((classifier(x).argmax(dim=1) == m).sum()) for x, m in parts)
-        return {**figures, "accuracy_uncompressed": hits / len(faces)}
+                sums[f"psnr_db_{rate}"] += float(-10 * torch.log10(error).sum())
+            hits = int((classifier(x).argmax(dim=1) == m).sum())
+            sums["accuracy_uncompressed"] += hits
+        return {name: total / len(valid) for name, total in sums.items()}
 
 
 def feature_distance(made: list[Tensor], meant: list[Tensor]) -> Tensor:
@@ -161,8 +165,7 @@ def feature_distance(made: list[Tensor], meant: list[Tensor]) -> Tensor:
     return torch.stack(distances).mean()
 
 
-def _by_rate(name: str, values: Tensor, rates: Tensor, count: int) -> dict[str, Tensor]:
-    """Means of the values (N,) of each rate; 0 for a rate that none of the faces has."""
-    sums = torch.zeros(count).index_add_(0, rates, values.detach().float())
-    faces = torch.bincount(rates, minlength=count).clamp_min(1)
-    return {f"{name}_{rate}": mean for rate, mean in enumerate(sums / faces)}
+def _by_rate(name: str, weighted: Tensor, rates: Tensor, count: int) -> dict[str, Tensor]:
+    """Means of the weighted values (N,) of each rate; 0 for a rate that none of the faces has."""
+    sums = weighted.new_zeros(count).index_add_(0, rates, weighted.detach())
+    return {f"{name}_{rate}": mean for rate, mean in enumerate(sums / len(rates))}
