@@ -12,9 +12,6 @@ CLIP := .cache/demo/carphone_pristine.mp4
 SOURCE ?= $(CLIP)
 OUT ?= demo-out
 PYTEST_ARGS ?=
-# The release that the tests were run with last; another one of 2.6 to 2.x serves as well.
-TORCH ?= torch==2.13.0
-
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DELETE_ON_ERROR:
@@ -71,7 +68,7 @@ $(VENV)/.services: $(VENV)/.made pyproject.toml
 
 $(VENV)/.everything: $(VENV)/.made pyproject.toml
 	@echo "Installing everything, torch included, into $(VENV): some minutes"
-	@$(BIN)/python -m pip install --quiet '$(TORCH)' --editable '.[edge,cloud,cli,trainer,dev]'
+	@$(BIN)/python -m pip install --quiet --editable '.[edge,cloud,cli,trainer,dev]'
 	@touch $(VENV)/.services $@
 
 $(CLIP): deploy/demo_clip.py | $(VENV)/.made

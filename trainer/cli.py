@@ -1,4 +1,4 @@
-"""`mien-train`: fit, export, evaluate."""
+"""`mien-train`: the codec that ships (fit, export, evaluate), and the study of the paper's."""
 
 import dataclasses
 import json
@@ -12,6 +12,7 @@ import jsonargparse
 from mien.errors import MienError
 from trainer.config import FitConfig
 from trainer.data.errors import DatasetError
+from trainer.study.commands import add_commands, run_command
 
 PRESETS = resources.files("trainer") / "presets"
 
@@ -23,7 +24,10 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         options = parser.instantiate(parser.parse_args(_with_preset(typed)))
         command = options.command
-        COMMANDS[command](options[command])
+        if command in COMMANDS:
+            COMMANDS[command](options[command])
+        else:
+            run_command(command, options[command])
     except (DatasetError, MienError, FileNotFoundError, ValueError) as error:
         print(f"mien-train: {error}", file=sys.stderr)
         return 2
@@ -35,7 +39,7 @@ def _parser() -> jsonargparse.ArgumentParser:
     commands = parser.add_subcommands(required=True, dest="command")
     fit = jsonargparse.ArgumentParser(description="train, or go on with a run that was stopped")
     fit.add_argument("--config", action="config", help="a YAML file of the options below")
-    fit.add_argument("--preset", help=f"a configuration that comes along: {_preset_names()}")
+    fit.add_argument("--preset", help=f"a configuration that comes along: {_preset_names('fit')}")
     fit.add_class_arguments(FitConfig, None)
     commands.add_subcommand("fit", fit)
     export = jsonargparse.ArgumentParser(description="make a bundle of a finished run")
@@ -52,11 +56,13 @@ def _parser() -> jsonargparse.ArgumentParser:
         "--split", type=str, choices=["train", "valid", "test"], help="else the held-out one"
     )
     commands.add_subcommand("evaluate", evaluate)
+    add_commands(commands, _preset_names("study"))
     return parser
 
 
-def _preset_names() -> list[str]:
-    return sorted(p.name.removesuffix(".yaml") for p in PRESETS.iterdir() if ".yaml" in p.name)
+def _preset_names(kind: str) -> list[str]:
+    files = (PRESETS / kind).iterdir()
+    return sorted(p.name.removesuffix(".yaml") for p in files if ".yaml" in p.name)
 
 
 def _with_preset(arguments: list[str]) -> list[str]:
@@ -67,10 +73,11 @@ def _with_preset(arguments: list[str]) -> list[str]:
     if "--preset" not in arguments[:-1]:
         return arguments
     at = arguments.index("--preset")
-    name = arguments[at + 1]
-    if name not in _preset_names():
-        raise ValueError(f"there is no preset {name!r}; there are {_preset_names()}")
-    return [*arguments[:at], "--config", str(PRESETS / f"{name}.yaml"), *arguments[at + 2 :]]
+    name, kind = arguments[at + 1], "fit" if arguments[0] == "fit" else "study"
+    if name not in _preset_names(kind):
+        raise ValueError(f"there is no preset {name!r}; there are {_preset_names(kind)}")
+    file = PRESETS / kind / f"{name}.yaml"
+    return [*arguments[:at], "--config", str(file), *arguments[at + 2 :]]
 
 
 def _fit(options: Any) -> None:

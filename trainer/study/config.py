@@ -43,10 +43,12 @@ class CodecConfig:
 class PretrainConfig(StageConfig):
     """The generic codec on photographs: bits per pixel + lmbda · 255² · MSE.
 
-    crops: how many are cut; lmbdas: one for each rate, the lowest bitrate first.
+    crops: how many are cut to learn from, valid_crops: to look at after each epoch.
+    lmbdas: one for each rate, the lowest bitrate first.
     """
 
     crops: int = 51200
+    valid_crops: int = 512
     lmbdas: tuple[float, ...] = ZOO_LMBDAS
     epochs: int = 10
     batch_faces: int = 64
@@ -70,7 +72,9 @@ class TuneConfig(StageConfig):
         ones, of the latents alone.
     clean_share: of each batch, faces that the classifier also learns from uncompressed; only when
         the classifier is trained.
-    start_gain: pretrained gains are multiplied by this: a codec tuned for few bytes starts nearer.
+    valid_faces: so many of the validation split are looked at after each epoch.
+    start_gains: the pretrained gains are multiplied by these: a codec that is tuned for few bytes
+        starts nearer to them.
     """
 
     epochs: int = 4
@@ -81,26 +85,28 @@ class TuneConfig(StageConfig):
     warmup_share: float = 0.1
     mixup_share: float = 0.0
     augmentation: Augmentation = field(default_factory=lambda: MILD)
-    lmbdas: tuple[float, ...] = (0.012, 0.008, 0.005, 0.003, 0.002, 0.0012, 0.0007, 0.0004)
+    lmbdas: tuple[float, ...] = (2.5e-3, 1.8e-3, 1.2e-3, 7e-4, 4e-4, 2e-4, 8e-5, 3e-5)
     target_bytes: tuple[float, ...] | None = None
     target_accuracy: tuple[float, ...] | None = None
     distortion: float = 0.2
     features: float = 0.2
     cross_entropy: float = 1.0
-    clean_share: float = 0.5
-    start_gain: float = 0.5
+    clean_share: float = 0.25
+    valid_faces: int = 1024
+    start_gains: tuple[float, ...] = (0.25, 0.3, 0.35, 0.4, 0.5, 0.6, 0.75, 0.9)
 
 
 @dataclass(frozen=True)
 class GridConfig:
     """The study of loss weights: every pair of weights tunes the codec for a short while.
 
-    Each pair gets one epoch over so many faces.
+    Each pair gets one epoch over so many faces, and is judged at so many bytes a face.
     """
 
     cross_entropy: tuple[float, ...] = (0.0, 0.3, 1.0)
     features: tuple[float, ...] = (0.0, 0.2, 1.0)
     faces: int = 8192
+    bytes: float = 60.0
 
 
 @dataclass(frozen=True)
@@ -111,6 +117,9 @@ class StudyConfig:
     photos_valid: others, to see how the generic codec does; photos' own when not given.
     out: checkpoints and logs; a stage that was killed goes on from there.
     seeds: finetune and joint are trained once for each.
+    max_faces: use only so many faces of each split, for trying things out.
+    classifier_width, edge_width: first width of the classifier, and of one of the encoder's cost.
+    adapt_faces: no more training faces than these are coded for adapting; AVIF takes its time.
     """
 
     data: Path
@@ -124,6 +133,7 @@ class StudyConfig:
     max_faces: int | None = None
     classifier_width: int = 32
     edge_width: int = 12
+    adapt_faces: int | None = None
     dropout: float = 0.2
     face: FaceFormat = field(default_factory=FaceFormat)
     codec: CodecConfig = field(default_factory=CodecConfig)

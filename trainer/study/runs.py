@@ -12,22 +12,24 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 
+from trainer.baselines.coding import code_at_random
+from trainer.baselines.image_codecs import IMAGE_CODECS
 from trainer.data.faces import EXPRESSIONS, FaceSet
 from trainer.data.layout import read_train_and_valid
 from trainer.data.photos import read_photos
 from trainer.examples import Examples
 from trainer.fit import averaged_states, limited
 from trainer.loop import Loop
-from trainer.models.hyperprior import VariableRateHyperprior, zoo_sizes
+from trainer.models.hyperprior import VariableRateHyperprior, decoded_at_random, zoo_sizes
 from trainer.models.resnet import ResNet18
+from trainer.processes import current
 from trainer.stages import ClassifierStage, Figures, Stage
 from trainer.study.config import StudyConfig
 from trainer.study.pretrain import PretrainStage
 from trainer.study.tune import TuneStage
-
-VALID_CROPS = 512
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,9 @@ def pretrain(config: StudyConfig) -> Figures:
         config.photos, config.pretrain.crops, face.size, face.channels, config.seed
     )
     others = config.photos_valid or config.photos
-    valid = read_photos(others, VALID_CROPS, face.size, face.channels, config.seed + 1)
+    valid = read_photos(
+        others, config.pretrain.valid_crops, face.size, face.channels, config.seed + 1
+    )
     torch.manual_seed(config.seed)
     stage = PretrainStage(config.pretrain, new_codec(config))
     return _fit(stage, _run(config), photos, valid)
@@ -62,20 +66,36 @@ def classifier(config: StudyConfig) -> Figures:
 def finetune(config: StudyConfig, seed: int) -> Figures:
     """Tune the generic codec against the frozen original classifier."""
     stage = TuneStage("finetune", config.finetune, *_starts(config), train_classifier=False)
-    return _fit(stage, _run(config, seed), *read_faces(config))
+    return _tune(config, stage, seed)
 
 
 def joint(config: StudyConfig, seed: int) -> Figures:
     """Tune the generic codec and the original classifier together."""
     stage = TuneStage("joint", config.joint, *_starts(config), train_classifier=True)
-    return _fit(stage, _run(config, seed), *read_faces(config))
+    return _tune(config, stage, seed)
 
 
-def adapt(config: StudyConfig, name: str, train: FaceSet, valid: FaceSet) -> Figures:
-    """Tune the original classifier alone, on faces that some codec has been through."""
+def adapt(config: StudyConfig, name: str) -> Figures:
+    """Tune the original classifier alone, on what a codec makes of the faces.
+
+    name: of an image codec (trainer.baselines), or "pretrained". Every face is coded at a rate
+    drawn for it: one classifier serves all rates, as one variable-rate codec does.
+    """
+    train, valid = read_faces(config)
+    train = limited(train, config.adapt_faces)
+    train, valid = (_coded(config, name, faces) for faces in (train, valid))
     network = load_classifier(config, config.out / "classifier.pt")
     stage = ClassifierStage(config.adapt, network.train(), f"adapt-{name}")
     return _fit(stage, _run(config), train, valid)
+
+
+def _coded(config: StudyConfig, name: str, faces: FaceSet) -> FaceSet:
+    if name in IMAGE_CODECS:
+        decoded = code_at_random(IMAGE_CODECS[name], faces.pixels[:], config.seed)
+    else:
+        codec = load_codec(config, config.out / "pretrain.pt")
+        decoded = decoded_at_random(codec, faces.pixels[:], config.seed)
+    return dataclasses.replace(faces, pixels=decoded)
 
 
 def edge(config: StudyConfig) -> Figures:
@@ -86,8 +106,13 @@ def edge(config: StudyConfig) -> Figures:
 
 
 def grid(config: StudyConfig) -> list[dict[str, float]]:
-    """Tune the codec for a short while with every pair of loss weights."""
+    """Tune the codec for a short while with every pair of loss weights, each from the same start.
+
+    Accuracy and PSNR of a cell are read off its curve at the same bytes for all, by entropy, so
+    that a pair is not praised for the bytes it spent. Writes grid.json.
+    """
     train, valid = read_faces(config)
+    train, valid = limited(train, config.grid.faces), limited(valid, config.finetune.valid_faces)
     cells = []
     for cross_entropy in config.grid.cross_entropy:
         for features in config.grid.features:
@@ -96,11 +121,33 @@ def grid(config: StudyConfig) -> list[dict[str, float]]:
             )
             name = f"grid-{cross_entropy}-{features}"
             stage = TuneStage(name, short, *_starts(config), train_classifier=False)
-            figures = _fit(stage, _run(config), limited(train, config.grid.faces), valid)
-            weights = {"cross_entropy": cross_entropy, "features": features}
-            cells.append({**weights, "distortion": short.distortion, **figures})
-    (config.out / "grid.json").write_text(json.dumps(cells, indent=2) + "\n")
+            figures = _fit(stage, _run(config), train, valid)
+            weights = {
+                "cross_entropy": cross_entropy,
+                "features": features,
+                "distortion": short.distortion,
+            }
+            cells.append({**weights, **at_bytes(figures, config.codec.rates, config.grid.bytes)})
+    if current().leads:
+        (config.out / "grid.json").write_text(json.dumps(cells, indent=2) + "\n")
     return cells
+
+
+def at_bytes(figures: Figures, rates: int, face_bytes: float) -> Figures:
+    """Accuracy and PSNR at so many bytes, between rates by the logarithm of the bytes."""
+    spent = np.log([figures[f"bytes_{rate}"] for rate in range(rates)])
+    order = np.argsort(spent)
+    read = {
+        name: float(
+            np.interp(
+                np.log(face_bytes),
+                spent[order],
+                np.array([figures[f"{name}_{rate}"] for rate in range(rates)])[order],
+            )
+        )
+        for name in ("accuracy", "psnr_db")
+    }
+    return {"bytes": face_bytes, **read}
 
 
 def read_faces(config: StudyConfig) -> tuple[FaceSet, FaceSet]:
@@ -169,8 +216,14 @@ def _run(config: StudyConfig, seed: int | None = None) -> Run:
     return Run(seed_folder(config, seed), seed, config.checkpoint_steps)
 
 
+def _tune(config: StudyConfig, stage: TuneStage, seed: int) -> Figures:
+    train, valid = read_faces(config)
+    return _fit(stage, _run(config, seed), train, limited(valid, stage.config.valid_faces))
+
+
 def _fit(stage: Stage, run: Run, train: Examples, valid: Examples) -> Figures:
     run.out.mkdir(parents=True, exist_ok=True)
     figures = Loop(stage, run, train, valid).fit()
-    (run.out / f"{stage.name}.json").write_text(json.dumps(figures, indent=2) + "\n")
+    if current().leads:
+        (run.out / f"{stage.name}.json").write_text(json.dumps(figures, indent=2) + "\n")
     return figures

@@ -43,7 +43,12 @@ class TuneStage:
     ) -> None:
         self.name, self.config, self.train_classifier = name, config, train_classifier
         self.codec, self.classifier = codec, classifier
-        for setting in (config.lmbdas, config.target_bytes, config.target_accuracy):
+        for setting in (
+            config.lmbdas,
+            config.start_gains,
+            config.target_bytes,
+            config.target_accuracy,
+        ):
             if setting is not None and len(setting) != codec.rates:
                 raise ValueError(f"{codec.rates} rates need as many values, not {setting}")
         if config.target_bytes and config.target_accuracy:
@@ -57,7 +62,7 @@ class TuneStage:
             classifier.eval().requires_grad_(False)
         self.model: nn.Module = nn.ModuleDict(networks)
         self.frozen: tuple[nn.Module, ...] = () if train_classifier else (classifier,)
-        codec.lower_gains(config.start_gain)
+        codec.scale_gains(config.start_gains)
 
     def prepare(
         self, faces: Tensor, votes: Tensor, progress: float, generator: torch.Generator
@@ -93,7 +98,7 @@ class TuneStage:
             "mse": mse,
             "features": feature_distortion,
             "cross_entropy": cross_entropy,
-            **_by_rate("bytes", coded.bits / 8 * weights, rates, self.codec.rates),
+            **_by_rate("bytes", coded.rounded_bits / 8 * weights, rates, self.codec.rates),
             **_by_rate("accuracy", right * weights, rates, self.codec.rates),
         }
         return loss, {name: part.detach() for name, part in parts.items()}

@@ -16,9 +16,27 @@ def test_every_preset_is_a_configuration(preset: str, tmp_path: Path) -> None:
     assert options.fit.joint.optimizer == "adamw"
 
 
-def test_no_preset_is_left_out_of_the_test_above() -> None:
-    names = {path.name for path in PRESETS.iterdir()}
-    assert names == {"released.yaml", "released-finish.yaml", "smoke.yaml"}
+@pytest.mark.parametrize("preset", ["paper", "smoke", "two-cores"])
+@pytest.mark.parametrize("command", ["pretrain", "joint", "study", "compare"])
+def test_every_preset_of_the_study_is_a_configuration(
+    preset: str, command: str, tmp_path: Path
+) -> None:
+    folders = ["--data", str(tmp_path), "--photos", str(tmp_path), "--out", str(tmp_path)]
+    arguments = [command, "--preset", preset, *folders, "--joint.cross_entropy", "7"]
+    parser = _parser()
+    options = parser.instantiate(parser.parse_args(_with_preset(arguments)))[command]
+    assert options.joint.cross_entropy == 7, "a flag after the preset overrides it"
+    for stage in (options.finetune, options.joint):
+        assert len(stage.lmbdas) == len(stage.start_gains) == options.codec.rates
+    assert len(options.pretrain.lmbdas) == options.codec.rates
+
+
+def test_no_preset_is_left_out_of_the_tests_above() -> None:
+    names = {kind: {path.name for path in (PRESETS / kind).iterdir()} for kind in ("fit", "study")}
+    assert names == {
+        "fit": {"released.yaml", "released-finish.yaml", "smoke.yaml"},
+        "study": {"paper.yaml", "smoke.yaml", "two-cores.yaml"},
+    }
 
 
 def test_an_unknown_preset_is_answered_with_those_there_are(

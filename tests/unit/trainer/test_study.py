@@ -1,0 +1,206 @@
+"""The stages of a study, and the whole of it in miniature."""
+
+import copy
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("compressai", reason="CompressAI has no wheel for this processor")
+
+from PIL import Image  # noqa: E402
+
+from tests.unit.trainer.datasets import drawn, votes_for, write_fer  # noqa: E402
+from trainer.cli import main  # noqa: E402
+from trainer.data.errors import DatasetError  # noqa: E402
+from trainer.data.photos import read_photos  # noqa: E402
+from trainer.models.hyperprior import VariableRateHyperprior  # noqa: E402
+from trainer.models.resnet import ResNet18  # noqa: E402
+from trainer.study.config import TuneConfig  # noqa: E402
+from trainer.study.runs import at_bytes  # noqa: E402
+from trainer.study.tune import TuneStage, feature_distance  # noqa: E402
+
+RATES = 2
+TWO = {"lmbdas": (1e-3, 1e-4), "start_gains": (1.0, 1.0)}
+CODECS = ("jpeg", "webp", "avif", "jxl")
+
+
+def tune(config: TuneConfig, train_classifier: bool) -> TuneStage:
+    torch.manual_seed(0)
+    codec, network = VariableRateHyperprior(8, 12, 1, RATES), ResNet18(1, 48, 4, 8, 0.0)
+    return TuneStage("tune", config, codec, network, train_classifier)
+
+
+def one_step(stage: TuneStage) -> dict[str, float]:
+    """Takes a step of plain gradient descent, and returns its figures."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.from_numpy(drawn(8)[:, None]).float() / 255
+    votes = torch.from_numpy(votes_for(8, 0)[:, :8] / 10.0).float()
+    loss, figures = stage.loss(stage.prepare(x, votes, 0.5, generator), 0.5)
+    loss.backward()
+    with torch.no_grad():
+        for parameter in stage.model.parameters():
+            if parameter.grad is not None:
+                parameter -= 0.01 * parameter.grad
+    return {name: float(figure) for name, figure in figures.items()}
+
+
+def changed(before: dict[str, torch.Tensor], network: torch.nn.Module) -> bool:
+    after = network.state_dict()
+    return any(not torch.equal(value, after[name]) for name, value in before.items())
+
+
+@pytest.mark.parametrize("train_classifier", [False, True])
+def test_finetuning_leaves_the_classifier_alone_and_joint_training_does_not(
+    train_classifier: bool,
+) -> None:
+    stage = tune(TuneConfig(**TWO), train_classifier)
+    codec, network = (copy.deepcopy(n.state_dict()) for n in (stage.codec, stage.classifier))
+    one_step(stage)
+    assert changed(codec, stage.codec)
+    assert changed(network, stage.classifier) == train_classifier
+
+
+def test_weights_of_the_rate_follow_byte_targets() -> None:
+    stage = tune(TuneConfig(**TWO, target_bytes=(20, 200)), False)
+    shown = stage.stepped(
+        {"mse": 0.1, "bytes_0": 40, "bytes_1": 100, "accuracy_0": 0, "accuracy_1": 0}, 0.5
+    )
+    assert shown["lmbda_0"] > 1e-3
+    assert shown["lmbda_1"] < 1e-4
+
+
+def test_weights_of_the_rate_follow_accuracy_targets() -> None:
+    stage = tune(TuneConfig(**TWO, target_accuracy=(0.5, 0.5)), False)
+    shown = stage.stepped(
+        {"mse": 0.1, "bytes_0": 40, "bytes_1": 100, "accuracy_0": 0.2, "accuracy_1": 0.9}, 0.5
+    )
+    assert shown["lmbda_0"] < 1e-3, "too inaccurate: bytes weigh less"
+    assert shown["lmbda_1"] > 1e-4, "more accurate than asked: bytes weigh more"
+
+
+def test_weights_without_a_target_stay() -> None:
+    stage = tune(TuneConfig(**TWO), False)
+    shown = stage.stepped({"mse": 0.1, "bytes_0": 40, "bytes_1": 100}, 0.5)
+    assert shown["lmbda_0"] == pytest.approx(1e-3)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"lmbdas": (1e-3,)},
+        {"target_bytes": (1.0, 2.0, 3.0)},
+        {"target_bytes": (1.0, 2.0), "target_accuracy": (0.5, 0.6)},
+    ],
+)
+def test_settings_that_do_not_fit_the_rates_are_refused(settings: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=r"rates|one of them"):
+        tune(TuneConfig(**{**TWO, **settings}), False)
+
+
+def test_feature_distance_is_relative_to_the_power_of_what_was_meant() -> None:
+    meant = [torch.full((2, 3), 4.0), torch.full((2, 3), 0.1)]
+    assert float(feature_distance(meant, meant)) == 0
+    assert float(feature_distance([m * 1.5 for m in meant], meant)) == pytest.approx(0.25)
+
+
+def test_a_curve_is_read_between_rates_by_the_logarithm_of_the_bytes() -> None:
+    figures = {"bytes_0": 10.0, "bytes_1": 1000.0, "accuracy_0": 0.5, "accuracy_1": 0.7}
+    read = at_bytes({**figures, "psnr_db_0": 20.0, "psnr_db_1": 30.0}, 2, 100)
+    assert read == pytest.approx({"bytes": 100, "accuracy": 0.6, "psnr_db": 25})
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("photos")
+    random = np.random.default_rng(0)
+    for index in range(3):
+        coarse = random.integers(0, 256, (9, 12, 3), dtype=np.uint8)
+        Image.fromarray(coarse).resize((160, 120)).save(folder / f"{index}.png")
+    return folder
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_crop_is_always_the_same_and_unlike_others(photos: Path, channels: int) -> None:
+    crops = read_photos(photos, 50, 48, channels, seed=1)
+    some = crops.pixels[np.array([7, 3, 7])]
+    assert some.shape == (3, channels, 48, 48)
+    assert np.array_equal(some[0], some[2])
+    assert not np.array_equal(some[0], some[1])
+    assert len(crops) == len(crops.votes) == 50
+
+
+def test_a_folder_without_photographs_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="no photograph"):
+        read_photos(tmp_path, 10, 48, 1, seed=0)
+
+
+@pytest.fixture(scope="module")
+def study(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A whole study by the smoke preset, on drawn faces."""
+    root = tmp_path_factory.mktemp("study")
+    write_fer(root / "data", train=96, valid=40)
+    arguments = ["--data", str(root / "data"), "--photos", str(photos), "--out", str(root / "run")]
+    preset = ["study", "--preset", "smoke", "--results", str(root / "results"), "--threads", "1"]
+    assert main([*preset, *arguments]) == 0
+    return root
+
+
+@pytest.mark.timeout(900)
+def test_a_study_measures_every_method_at_every_rate(study: Path) -> None:
+    points = {path.stem for path in (study / "run" / "points").glob("*.npz")}
+    once = {"uncompressed.0.0", "uncompressed-mirrored.0.0", "edge-only.0.0", "truth"}
+    once |= {f"joint-on-uncompressed.{seed}.0" for seed in (0, 1)}
+    coded = {*CODECS, *(f"{name}-adapted" for name in CODECS)}
+    bare = {f"{name}-bare" for name in coded if name.startswith(("webp", "avif"))}
+    single = {"pretrained", "adapted", *coded, *bare}
+    expected = once | {f"{name}.0.{rate}" for name in single for rate in range(8)}
+    for name in ("finetuned", "joint", "original-on-joint"):
+        expected |= {f"{name}.{seed}.{rate}" for seed in (0, 1) for rate in range(8)}
+    assert points == expected
+
+
+def test_a_study_leaves_a_report_with_its_plots(study: Path) -> None:
+    results = json.loads((study / "results" / "results.json").read_text())
+    assert results["faces"] == 40
+    pages = {path.name for path in (study / "results").iterdir()}
+    assert {"README.md", "rate-accuracy.svg", "reconstructions.png"} <= pages
+    stages = {entry["stage"] for entry in json.loads((study / "run" / "runs.json").read_text())}
+    assert {"pretrain", "classifier", "finetune", "joint", "adapt-jpeg", "edge"} <= stages
+
+
+def test_a_finished_study_is_not_trained_or_measured_again(study: Path, photos: Path) -> None:
+    files = {p: p.stat().st_mtime_ns for p in (study / "run").rglob("*.pt")}
+    points = {p: p.stat().st_mtime_ns for p in (study / "run" / "points").glob("joint.*.npz")}
+    arguments = ["--data", str(study / "data"), "--photos", str(photos)]
+    out = ["--out", str(study / "run"), "--threads", "1"]
+    assert main(["study", "--preset", "smoke", *arguments, *out]) == 0
+    assert all(path.stat().st_mtime_ns == time for path, time in {**files, **points}.items())
+
+
+def test_a_stage_whose_start_is_missing_says_which(
+    study: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--data", str(study / "data"), "--photos", str(photos), "--out", str(tmp_path)]
+    assert main(["joint", "--preset", "smoke", *arguments]) == 2
+    assert "pretrain.pt is not there" in capsys.readouterr().err
+
+
+def test_the_papers_preset_takes_its_first_steps(
+    study: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--data", str(study / "data"), "--photos", str(photos), "--out", str(tmp_path)]
+    short = ["--pretrain.crops", "4", "--pretrain.batch_faces", "2", "--pretrain.epochs", "1"]
+    zoo = [
+        "--codec.zoo_quality",
+        "3",
+        "--pretrain.lmbdas",
+        "[0.0067]",
+        "--pretrain.valid_crops",
+        "2",
+    ]
+    assert main(["pretrain", "--preset", "paper", *arguments, *short, *zoo]) == 0
+    figures = json.loads((tmp_path / "pretrain.json").read_text())
+    assert figures["bytes_0"] > 0
