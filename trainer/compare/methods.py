@@ -11,6 +11,7 @@ from dataclasses import dataclass
 ANCHOR = "pretrained"
 UNCOMPRESSED = "uncompressed"
 EDGE_ONLY = "edge-only"
+MIRRORED = "uncompressed-mirrored"
 
 
 @dataclass(frozen=True)
@@ -29,18 +30,23 @@ class Method:
 
 _KNOWN = {
     UNCOMPRESSED: Method("uncompressed (PNG)", "", "#555555", ""),
+    MIRRORED: Method("uncompressed, the mean over both mirror images", "", "#555555", ""),
     ANCHOR: Method("generic learned codec", "original", "#000000", "o"),
     "finetuned": Method("codec fine-tuned", "original", "#0072b2", "s"),
     "original-on-joint": Method("joint codec, original classifier", "original", "#d55e00", "D"),
     "jpeg": Method("JPEG", "original", "#e69f00", "v"),
     "webp": Method("WebP", "original", "#56b4e9", "^"),
     "avif": Method("AVIF", "original", "#009e73", "<"),
+    "avif-bare": Method("AVIF without its container", "original", "#5b3a8c", "<"),
     "jxl": Method("JPEG XL", "original", "#cc79a7", ">"),
     "adapted": Method("generic learned codec, classifier adapted", "adapted", "#000000", "o"),
     "joint": Method("codec and classifier jointly", "adapted", "#d55e00", "D"),
     "jpeg-adapted": Method("JPEG, classifier adapted", "adapted", "#e69f00", "v"),
     "webp-adapted": Method("WebP, classifier adapted", "adapted", "#56b4e9", "^"),
     "avif-adapted": Method("AVIF, classifier adapted", "adapted", "#009e73", "<"),
+    "avif-bare-adapted": Method(
+        "AVIF without its container, classifier adapted", "adapted", "#5b3a8c", "<"
+    ),
     "jxl-adapted": Method("JPEG XL, classifier adapted", "adapted", "#cc79a7", ">"),
     "joint-on-uncompressed": Method("joint classifier on uncompressed faces", "", "#d55e00", ""),
     EDGE_ONLY: Method("classified on the device, 1 byte", "", "#555555", "*"),

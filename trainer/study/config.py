@@ -132,7 +132,7 @@ class StudyConfig:
     checkpoint_steps: int = 100
     max_faces: int | None = None
     classifier_width: int = 32
-    edge_width: int = 12
+    edge_width: int = 16
     adapt_faces: int | None = None
     dropout: float = 0.2
     face: FaceFormat = field(default_factory=FaceFormat)

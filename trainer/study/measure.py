@@ -7,7 +7,7 @@ out is classified.
 
 import io
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -30,6 +30,8 @@ from trainer.study.config import StudyConfig
 from trainer.study.runs import load_classifier, load_codec, seed_folder
 
 BATCH_FACES = 128
+# More container than picture, at this size: also measured without it.
+BARE = ("avif",)
 NOT_SEEN = np.zeros(0, dtype=np.float32)
 
 Pixels = NDArray[np.uint8]
@@ -110,9 +112,11 @@ def _image_codecs(config: StudyConfig, faces: FaceSet, original: ResNet18) -> No
                 continue
             decoded, sizes = code_faces(codec, pixels, quality)
             _write(config, faces, decoded, sizes, readers, config.seed, rate)
-            container = codec.container_bytes(codec.encode(pixels[0], quality))
-            if container:
-                bare = [replace(reader, method=f"{reader.method}-bare") for reader in readers]
+            if name in BARE:
+                container = codec.container_bytes(codec.encode(pixels[0], quality))
+                bare = [
+                    Reader(r.method.replace(name, f"{name}-bare"), r.classifier) for r in readers
+                ]
                 _write(config, faces, decoded, sizes - container, bare, config.seed, rate)
 
 

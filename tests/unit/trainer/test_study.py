@@ -13,12 +13,13 @@ pytest.importorskip("compressai", reason="CompressAI has no wheel for this proce
 from PIL import Image  # noqa: E402
 
 from tests.unit.trainer.datasets import drawn, votes_for, write_fer  # noqa: E402
-from trainer.cli import main  # noqa: E402
+from trainer.cli import _parser, _with_preset, main  # noqa: E402
 from trainer.data.errors import DatasetError  # noqa: E402
 from trainer.data.photos import read_photos  # noqa: E402
 from trainer.models.hyperprior import VariableRateHyperprior  # noqa: E402
 from trainer.models.resnet import ResNet18  # noqa: E402
 from trainer.study.config import TuneConfig  # noqa: E402
+from trainer.study.cost import classifier_macs, encoder_macs  # noqa: E402
 from trainer.study.runs import at_bytes  # noqa: E402
 from trainer.study.tune import TuneStage, feature_distance  # noqa: E402
 
@@ -154,8 +155,7 @@ def test_a_study_measures_every_method_at_every_rate(study: Path) -> None:
     once = {"uncompressed.0.0", "uncompressed-mirrored.0.0", "edge-only.0.0", "truth"}
     once |= {f"joint-on-uncompressed.{seed}.0" for seed in (0, 1)}
     coded = {*CODECS, *(f"{name}-adapted" for name in CODECS)}
-    bare = {f"{name}-bare" for name in coded if name.startswith(("webp", "avif"))}
-    single = {"pretrained", "adapted", *coded, *bare}
+    single = {"pretrained", "adapted", *coded, "avif-bare", "avif-bare-adapted"}
     expected = once | {f"{name}.0.{rate}" for name in single for rate in range(8)}
     for name in ("finetuned", "joint", "original-on-joint"):
         expected |= {f"{name}.{seed}.{rate}" for seed in (0, 1) for rate in range(8)}
@@ -204,3 +204,17 @@ def test_the_papers_preset_takes_its_first_steps(
     assert main(["pretrain", "--preset", "paper", *arguments, *short, *zoo]) == 0
     figures = json.loads((tmp_path / "pretrain.json").read_text())
     assert figures["bytes_0"] > 0
+
+
+@pytest.mark.parametrize("preset", ["two-cores", "paper"])
+def test_the_edge_classifier_costs_what_the_encoder_costs(preset: str, tmp_path: Path) -> None:
+    folders = ["--data", str(tmp_path), "--photos", str(tmp_path), "--out", str(tmp_path)]
+    parser = _parser()
+    arguments = _with_preset(["edge", "--preset", preset, *folders])
+    config = parser.instantiate(parser.parse_args(arguments)).edge
+    edge = ResNet18(config.face.channels, config.face.size, config.edge_width, 8, 0.0)
+    codec = VariableRateHyperprior(
+        config.codec.width, config.codec.latent_channels, config.face.channels, config.codec.rates
+    )
+    share = classifier_macs(edge, config.face) / encoder_macs(codec, config.face)
+    assert 0.9 < share < 1.1
