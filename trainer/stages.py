@@ -72,7 +72,12 @@ class Stage(Protocol):
 
 def soft_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
     """Cross-entropy in nats against distributions (N, K), averaged over faces."""
-    return -(target * F.log_softmax(logits, dim=1)).sum(dim=1).mean()
+    return cross_entropies(logits, target).mean()
+
+
+def cross_entropies(logits: Tensor, target: Tensor) -> Tensor:
+    """Cross-entropy in nats of each face (N,) against its distribution, both (N, K)."""
+    return -(target * F.log_softmax(logits, dim=1)).sum(dim=1)
 
 
 def augmented(

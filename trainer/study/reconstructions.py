@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainer.baselines.image_codecs import IMAGE_CODECS
+from trainer.compare.methods import method
 from trainer.compare.sheet import Cell, draw_sheet
 from trainer.data.images import IMAGE_SUFFIXES, read_picture
 from trainer.examples import as_float
@@ -18,7 +19,7 @@ from trainer.study.config import StudyConfig
 from trainer.study.runs import load_codec, seed_folder
 
 DRAWN_FACES = 6
-SHOWN_RATES = (0, 2, 4, 7)
+SHOWN_RATES = (0, 3, 6)
 
 
 def draw_reconstructions(config: StudyConfig, path: Path, pictures: Path | None) -> None:
@@ -55,7 +56,7 @@ def _coded(
         files = codec.compress(as_float(faces), rate)
         x_hat = codec.decompress(files, *faces.shape[-2:])
         decoded = (x_hat * 255).round().byte().numpy()
-        rows[f"{name}, rate {rate}"] = [
+        rows[f"{method(name).label}, rate {rate}"] = [
             _cell(face, seen, len(file))
             for face, seen, file in zip(faces, decoded, files, strict=True)
         ]

@@ -11,13 +11,12 @@ import math
 from collections import defaultdict
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trainer.examples import Examples, device_of, in_parts
 from trainer.models.hyperprior import VariableRateHyperprior
 from trainer.models.resnet import ResNet18
-from trainer.stages import Batch, Figures, augmented, soft_cross_entropy
+from trainer.stages import Batch, Figures, augmented, cross_entropies, soft_cross_entropy
 from trainer.study.config import TuneConfig
 from trainer.targets import Multiplier
 
@@ -83,30 +82,44 @@ class TuneStage:
         """lmbda · bits + distortion + feature distortion + cross-entropy, each weighted."""
         faces, votes, rates, weights, clean, y_noise, z_noise = batch
         coded = self.codec(faces, rates, y_noise, z_noise)
-        mse = F.mse_loss(coded.x_hat, faces)
-        logits, feature_distortion, clean_loss = self._classified(coded.x_hat, faces, votes, clean)
-        cross_entropy = soft_cross_entropy(logits, votes)
+        mse = (coded.x_hat - faces).square().mean(dim=(1, 2, 3))
+        logits, distances, clean_loss = self._classified(coded.x_hat, faces, votes, clean)
+        cross_entropy = cross_entropies(logits, votes)
+        balance = self._balance()[rates]
         loss = (
-            (self.lmbda.weight[rates] * coded.bits).mean()
-            + self.config.distortion * 100 * mse
-            + self.config.features * feature_distortion
-            + self.config.cross_entropy * cross_entropy
-            + clean_loss
-        )
+            balance
+            * (
+                self.lmbda.weight[rates] * coded.bits
+                + self.config.distortion * 100 * mse
+                + self.config.features * distances
+                + self.config.cross_entropy * cross_entropy
+            )
+        ).mean() + clean_loss
         right = logits.argmax(dim=1) == votes.argmax(dim=1)
         parts = {
-            "mse": mse,
-            "features": feature_distortion,
-            "cross_entropy": cross_entropy,
+            "mse": mse.mean(),
+            "features": distances.mean(),
+            "cross_entropy": cross_entropy.mean(),
             **_by_rate("bytes", coded.rounded_bits / 8 * weights, rates, self.codec.rates),
             **_by_rate("accuracy", right * weights, rates, self.codec.rates),
         }
         return loss, {name: part.detach() for name, part in parts.items()}
 
+    def _balance(self) -> Tensor:
+        """How much each rate counts (R,), 1 on average.
+
+        A low rate's loss is large whatever is done, and would have the shared transforms to itself.
+        """
+        weight = self.lmbda.weight**-self.config.balance
+        return weight / weight.mean()
+
     def _classified(
         self, x_hat: Tensor, faces: Tensor, votes: Tensor, clean: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Logits of x_hat, feature distortion, and the loss of the faces learnt clean."""
+        """Logits of x_hat, feature distances (N,), and the loss of the faces learnt clean.
+
+        When the classifier learns too, distances are those of the clean faces alone, 0 for others.
+        """
         if not self.train_classifier:
             made = self.classifier.features(x_hat)
             with torch.no_grad():
@@ -120,13 +133,14 @@ class TuneStage:
         both = self.classifier.features(torch.cat([x_hat, faces[clean]]))
         logits = self.classifier.classify(both)
         n = len(x_hat)
+        if not bool(clean.any()):
+            return logits, x_hat.new_zeros(n), x_hat.new_zeros(())
         made = [stage[:n][clean] for stage in both]
         meant = [stage[n:].detach() for stage in both]
-        if not bool(clean.any()):
-            return logits, x_hat.new_zeros(()), x_hat.new_zeros(())
         share = float(clean.float().mean())
+        distances = x_hat.new_zeros(n).masked_scatter(clean, feature_distance(made, meant) / share)
         clean_loss = share * soft_cross_entropy(logits[n:], votes[clean])
-        return logits[:n], feature_distance(made, meant), clean_loss
+        return logits[:n], distances, clean_loss
 
     def stepped(self, figures: Figures, progress: float) -> Figures:
         """Move the weight of the rate towards the targets."""
@@ -162,12 +176,13 @@ class TuneStage:
 
 
 def feature_distance(made: list[Tensor], meant: list[Tensor]) -> Tensor:
-    """Mean over the stages of the squared difference relative to meant's power."""
+    """For each face (N,), the mean over the stages of the squared difference over meant's power."""
     distances = [
-        (a.float() - b.float()).square().mean() / b.float().square().mean().clamp_min(1e-6)
+        (a.float() - b.float()).square().flatten(1).mean(dim=1)
+        / b.float().square().flatten(1).mean(dim=1).clamp_min(1e-6)
         for a, b in zip(made, meant, strict=True)
     ]
-    return torch.stack(distances).mean()
+    return torch.stack(distances).mean(dim=0)
 
 
 def _by_rate(name: str, weighted: Tensor, rates: Tensor, count: int) -> dict[str, Tensor]:
