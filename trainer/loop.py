@@ -117,6 +117,8 @@ class Loop:
         self.optimizer = _optimizer(stage.model, stage.config)
         self.epoch_steps = len(train) // stage.config.batch_faces
         self.steps = self.epoch_steps * stage.config.epochs
+        if not len(valid):
+            raise ValueError("no face to see by how training goes: the validation split is empty")
         if not self.steps:
             raise ValueError(f"{len(train)} faces do not fill a batch or there are no epochs")
         self.step = 0

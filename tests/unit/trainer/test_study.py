@@ -12,7 +12,7 @@ pytest.importorskip("compressai", reason="CompressAI has no wheel for this proce
 
 from PIL import Image  # noqa: E402
 
-from tests.unit.trainer.datasets import drawn, votes_for, write_fer  # noqa: E402
+from tests.unit.trainer.datasets import drawn, votes_for, write_fer, write_rafdb  # noqa: E402
 from trainer.cli import _parser, _with_preset, main  # noqa: E402
 from trainer.data.errors import DatasetError  # noqa: E402
 from trainer.data.photos import read_photos  # noqa: E402
@@ -189,22 +189,31 @@ def test_a_stage_whose_start_is_missing_says_which(
     assert "pretrain.pt is not there" in capsys.readouterr().err
 
 
-def test_the_papers_preset_takes_its_first_steps(
-    study: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    arguments = ["--data", str(study / "data"), "--photos", str(photos), "--out", str(tmp_path)]
-    short = ["--pretrain.crops", "4", "--pretrain.batch_faces", "2", "--pretrain.epochs", "1"]
-    zoo = [
+def test_the_papers_preset_takes_its_first_steps(photos: Path, tmp_path: Path) -> None:
+    names = [f"train_{index:05d}" for index in range(30)]
+    write_rafdb(tmp_path / "basic", drawn(30, side=100), names, [1, 2, 3, 4, 5, 6] * 5)
+    arguments = ["--data", str(tmp_path), "--photos", str(photos), "--out", str(tmp_path / "run")]
+    arguments += ["--threads", "1", "--max_faces", "2", "--seeds", "[0]"]
+    # One rate and CompressAI's own widths, as for a model a rate.
+    arguments += [
         "--codec.zoo_quality",
         "3",
-        "--pretrain.lmbdas",
-        "[0.0067]",
+        "--pretrain.crops",
+        "2",
         "--pretrain.valid_crops",
         "2",
     ]
-    assert main(["pretrain", "--preset", "paper", *arguments, *short, *zoo]) == 0
-    figures = json.loads((tmp_path / "pretrain.json").read_text())
+    for stage in ("pretrain", "classifier", "finetune", "joint"):
+        arguments += [f"--{stage}.batch_faces", "2", f"--{stage}.epochs", "1"]
+        if stage != "classifier":
+            arguments += [f"--{stage}.lmbdas", "[0.0067]"]
+    for stage in ("finetune", "joint"):
+        arguments += [f"--{stage}.start_gains", "[1.0]"]
+    for stage in ("pretrain", "classifier", "finetune", "joint"):
+        assert main([stage, "--preset", "paper", *arguments]) == 0
+    figures = json.loads((tmp_path / "run" / "seed-0" / "joint.json").read_text())
     assert figures["bytes_0"] > 0
+    assert 0 <= figures["accuracy_uncompressed"] <= 1
 
 
 @pytest.mark.parametrize("preset", ["two-cores", "paper"])
