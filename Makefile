@@ -67,7 +67,7 @@ $(VENV)/.services: $(VENV)/.made pyproject.toml
 	@touch $@
 
 $(VENV)/.everything: $(VENV)/.made pyproject.toml
-	@echo "Installing everything, torch included, into $(VENV): some minutes"
+	@echo "Installing everything, torch included, into $(VENV): some minutes, 7 GB"
 	@$(BIN)/python -m pip install --quiet --editable '.[edge,cloud,cli,trainer,dev]'
 	@touch $(VENV)/.services $@
 

@@ -66,6 +66,7 @@ class TuneConfig(StageConfig):
 
     loss = lmbda · bits + distortion · 100 · MSE + features · feature distortion
          + cross_entropy · cross-entropy, MSE on a 0..1 scale.
+    start: the stage whose codec is where this one starts: the generic one, or the same seed's.
     lmbdas: one for each rate, the lowest bitrate first.
     target_bytes, target_accuracy: one for each rate; when set, lmbdas are where the weights start,
         and they move until the training faces meet the targets (trainer.targets). Bytes are ideal
@@ -78,6 +79,7 @@ class TuneConfig(StageConfig):
         starts nearer to them.
     """
 
+    start: Literal["pretrain", "finetune"] = "pretrain"
     epochs: int = 4
     batch_faces: int = 64
     optimizer: Literal["sgd", "adamw"] = "adamw"

@@ -27,7 +27,7 @@ from trainer.models.hyperprior import VariableRateHyperprior, decoded_at_random,
 from trainer.models.resnet import ResNet18
 from trainer.processes import current
 from trainer.stages import ClassifierStage, Figures, Stage
-from trainer.study.config import StudyConfig
+from trainer.study.config import StudyConfig, TuneConfig
 from trainer.study.pretrain import PretrainStage
 from trainer.study.tune import TuneStage
 
@@ -65,13 +65,15 @@ def classifier(config: StudyConfig) -> Figures:
 
 def finetune(config: StudyConfig, seed: int) -> Figures:
     """Tune the generic codec against the frozen original classifier."""
-    stage = TuneStage("finetune", config.finetune, *_starts(config), train_classifier=False)
+    starts = _starts(config, config.finetune, seed)
+    stage = TuneStage("finetune", config.finetune, *starts, train_classifier=False)
     return _tune(config, stage, seed)
 
 
 def joint(config: StudyConfig, seed: int) -> Figures:
-    """Tune the generic codec and the original classifier together."""
-    stage = TuneStage("joint", config.joint, *_starts(config), train_classifier=True)
+    """Tune codec and classifier together, from the original classifier."""
+    starts = _starts(config, config.joint, seed)
+    stage = TuneStage("joint", config.joint, *starts, train_classifier=True)
     return _tune(config, stage, seed)
 
 
@@ -120,7 +122,8 @@ def grid(config: StudyConfig) -> list[dict[str, float]]:
                 config.finetune, epochs=1, cross_entropy=cross_entropy, features=features
             )
             name = f"grid-{cross_entropy}-{features}"
-            stage = TuneStage(name, short, *_starts(config), train_classifier=False)
+            starts = _starts(config, short, config.seed)
+            stage = TuneStage(name, short, *starts, train_classifier=False)
             figures = _fit(stage, _run(config), train, valid)
             weights = {
                 "cross_entropy": cross_entropy,
@@ -196,8 +199,11 @@ def seed_folder(config: StudyConfig, seed: int) -> Path:
     return config.out / f"seed-{seed}"
 
 
-def _starts(config: StudyConfig) -> tuple[VariableRateHyperprior, ResNet18]:
-    codec = load_codec(config, config.out / "pretrain.pt").train()
+def _starts(
+    config: StudyConfig, stage: TuneConfig, seed: int
+) -> tuple[VariableRateHyperprior, ResNet18]:
+    folder = config.out if stage.start == "pretrain" else seed_folder(config, seed)
+    codec = load_codec(config, folder / f"{stage.start}.pt").train()
     return codec, load_classifier(config, config.out / "classifier.pt")
 
 
