@@ -13,6 +13,7 @@ from trainer.data.faces import EXPRESSIONS, FaceSet
 from trainer.data.layout import read_train_and_valid
 from trainer.loop import Loop
 from trainer.models.networks import PixelClassifier
+from trainer.networks import averaged_states
 from trainer.processes import current
 from trainer.stages import ClassifierStage, Figures, JointModel, JointStage
 
@@ -82,13 +83,6 @@ def load_pixel_classifier(config: FitConfig) -> PixelClassifier:
 def _new_classifier(config: FitConfig) -> PixelClassifier:
     model = config.model
     return PixelClassifier(model.analysis_widths, len(EXPRESSIONS), model.dropout)
-
-
-def averaged_states(checkpoint: Path) -> dict[str, torch.Tensor]:
-    """The averaged weights in a checkpoint of the loop."""
-    state = torch.load(checkpoint, map_location="cpu", weights_only=True)["averaged"]
-    prefix = "module."
-    return {name.removeprefix(prefix): s for name, s in state.items() if name.startswith(prefix)}
 
 
 def _joint_states(run: Path) -> dict[str, torch.Tensor]:

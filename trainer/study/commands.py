@@ -38,6 +38,12 @@ def add_commands(commands: Any, presets: list[str]) -> None:
             "--pictures", type=Path, help="faces for the sheet instead of drawn ones"
         )
         commands.add_subcommand(name, parser)
+    release = jsonargparse.ArgumentParser(
+        description="write a study's finished networks in half precision, for others to start from"
+    )
+    release.add_argument("--out", type=Path, required=True, help="the study's --out")
+    release.add_argument("--networks", type=Path, required=True, help="folder to write")
+    commands.add_subcommand("release", release)
     report = jsonargparse.ArgumentParser(description="write a report's pages anew from its JSON")
     report.add_argument("--results", type=Path, required=True, help="folder with results.json")
     report.add_argument("--readme", type=Path, help="a page whose marked table is filled in")
@@ -48,6 +54,9 @@ def run_command(command: str, options: Any) -> None:
     """Run one of the commands that add_commands added."""
     if command == "report":
         _report(options.results, options.readme)
+        return
+    if command == "release":
+        _release(options.out, options.networks)
         return
     config = StudyConfig(**{f.name: options[f.name] for f in dataclasses.fields(StudyConfig)})
     config.out.mkdir(parents=True, exist_ok=True)
@@ -94,6 +103,13 @@ def _report(results: Path, readme: Path | None) -> None:
         print(path)
     if readme is not None:
         fill_readme(readme, results)
+
+
+def _release(out: Path, networks: Path) -> None:
+    from trainer.networks import release
+
+    for path in release(out, networks):
+        print(path)
 
 
 def _with_config(parser: jsonargparse.ArgumentParser, presets: list[str]) -> Any:

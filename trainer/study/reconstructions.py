@@ -41,7 +41,7 @@ def draw_reconstructions(config: StudyConfig, path: Path, pictures: Path | None)
         ("finetuned", folder / "finetune.pt"),
         ("joint", folder / "joint.pt"),
     ):
-        if checkpoint.is_file():
+        if checkpoint.with_suffix(".json").is_file():
             rows.update(_coded(config, name, checkpoint, faces))
     draw_sheet(path, rows)
 

@@ -21,10 +21,11 @@ from trainer.data.faces import EXPRESSIONS, FaceSet
 from trainer.data.layout import read_train_and_valid
 from trainer.data.photos import read_photos
 from trainer.examples import Examples
-from trainer.fit import averaged_states, limited
+from trainer.fit import limited
 from trainer.loop import Loop
 from trainer.models.hyperprior import VariableRateHyperprior, decoded_at_random, zoo_sizes
 from trainer.models.resnet import ResNet18
+from trainer.networks import averaged_states
 from trainer.processes import current
 from trainer.stages import ClassifierStage, Figures, Stage
 from trainer.study.config import StudyConfig, TuneConfig
@@ -209,8 +210,6 @@ def _starts(
 
 def _part(checkpoint: Path, prefix: str) -> dict[str, torch.Tensor]:
     """The averaged weights of one network; all of them where the checkpoint holds one network."""
-    if not checkpoint.is_file():
-        raise FileNotFoundError(f"{checkpoint} is not there: the stage that makes it comes first")
     states = averaged_states(checkpoint)
     found = {n.removeprefix(prefix): s for n, s in states.items() if n.startswith(prefix)}
     return found or states

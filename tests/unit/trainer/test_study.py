@@ -18,6 +18,7 @@ from trainer.data.errors import DatasetError  # noqa: E402
 from trainer.data.photos import read_photos  # noqa: E402
 from trainer.models.hyperprior import VariableRateHyperprior  # noqa: E402
 from trainer.models.resnet import ResNet18  # noqa: E402
+from trainer.networks import averaged_states  # noqa: E402
 from trainer.study.config import TuneConfig  # noqa: E402
 from trainer.study.cost import classifier_macs, encoder_macs  # noqa: E402
 from trainer.study.runs import at_bytes  # noqa: E402
@@ -179,6 +180,19 @@ def test_a_finished_study_is_not_trained_or_measured_again(study: Path, photos: 
     out = ["--out", str(study / "run"), "--threads", "1"]
     assert main(["study", "--preset", "smoke", *arguments, *out]) == 0
     assert all(path.stat().st_mtime_ns == time for path, time in {**files, **points}.items())
+
+
+def test_released_networks_do_what_the_trained_ones_do(
+    study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["release", "--out", str(study / "run"), "--networks", str(tmp_path)]) == 0
+    assert str(tmp_path / "seed-1" / "joint.npz") in capsys.readouterr().out
+    trained = averaged_states(study / "run" / "seed-1" / "joint.pt")
+    released = averaged_states(tmp_path / "seed-1" / "joint.pt")
+    assert trained.keys() == released.keys()
+    for name, value in trained.items():
+        assert torch.allclose(value.float(), released[name].float(), rtol=1e-3, atol=1e-6)
+    assert (tmp_path / "seed-1" / "joint.json").is_file(), "a study on it takes it for done"
 
 
 def test_a_stage_whose_start_is_missing_says_which(
