@@ -4,6 +4,10 @@ A constraint "at most B bytes" turns rate + distortion into a Lagrangian whose m
 weight of the rate; gradient ascent on it raises the weight while the constraint is missed and
 lowers it while there is slack. In the log domain, so that a weight never changes sign and a miss
 by a factor of two moves it the same wherever it stands.
+
+Networks answer a weight late, and ascent alone overshoots by a factor of five before they do. A
+proportional term damps that, as in a PI controller (Shao et al., 2020, "ControlVAE",
+arXiv:2004.05988); at the target it is 1 and what is left is dual ascent.
 """
 
 import torch
@@ -22,16 +26,21 @@ class Multiplier(nn.Module):
     start: the weights (R,) to start from. gain: share by which a weight moves in a step, for a
     miss of 1 (natural log, dB or points, whatever move is told), at most. settling_share: untrained
     networks miss every target, and weights that followed would wind up: they hold still so long.
+    proportion: the weight is also e^(proportion · miss) times what ascent made of it.
     Everything is a buffer, so that a checkpoint holds it.
     """
 
     weight: Tensor
+    ascended: Tensor
     mean: Tensor
 
-    def __init__(self, start: list[float], gain: float, settling_share: float) -> None:
+    def __init__(
+        self, start: list[float], gain: float, settling_share: float, proportion: float = 0.0
+    ) -> None:
         super().__init__()
-        self.gain, self.settling_share = gain, settling_share
+        self.gain, self.settling_share, self.proportion = gain, settling_share, proportion
         self.register_buffer("weight", torch.tensor(start))
+        self.register_buffer("ascended", torch.tensor(start))
         self.register_buffer("mean", torch.full((len(start),), NOTHING_SEEN))
 
     def average(self, figures: Tensor) -> Tensor:
@@ -46,5 +55,6 @@ class Multiplier(nn.Module):
     def move(self, miss: Tensor, progress: float) -> None:
         """Raise the weights where miss (R,) is positive, lower them where it is negative."""
         if progress >= self.settling_share:
-            change = torch.exp(self.gain * miss.clamp(-1, 1)).to(self.weight.device)
-            self.weight.mul_(change).clamp_(*WEIGHT_RANGE)
+            bounded = miss.clamp(-1, 1).to(self.weight.device)
+            self.ascended.mul_(torch.exp(self.gain * bounded)).clamp_(*WEIGHT_RANGE)
+            self.weight.copy_(self.ascended * torch.exp(self.proportion * bounded))

@@ -21,7 +21,8 @@ from trainer.study.config import TuneConfig
 from trainer.targets import Multiplier
 
 # How fast the weight of the rate follows a target, and when it starts to.
-RATE_GAIN = 0.004
+RATE_GAIN = 0.002
+RATE_PROPORTION = 1.0
 ACCURACY_GAIN = 0.02
 SETTLING_SHARE = 0.03
 
@@ -52,8 +53,10 @@ class TuneStage:
                 raise ValueError(f"{codec.rates} rates need as many values, not {setting}")
         if config.target_bytes and config.target_accuracy:
             raise ValueError("give target_bytes or target_accuracy: one weight meets one of them")
-        gain = ACCURACY_GAIN if config.target_accuracy else RATE_GAIN
-        self.lmbda = Multiplier(list(config.lmbdas), gain, SETTLING_SHARE)
+        by_accuracy = config.target_accuracy is not None
+        gain = ACCURACY_GAIN if by_accuracy else RATE_GAIN
+        proportion = 0.0 if by_accuracy else RATE_PROPORTION
+        self.lmbda = Multiplier(list(config.lmbdas), gain, SETTLING_SHARE, proportion)
         networks: dict[str, nn.Module] = {"codec": codec, "lmbda": self.lmbda}
         if train_classifier:
             networks["classifier"] = classifier

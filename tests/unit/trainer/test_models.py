@@ -73,6 +73,14 @@ def test_a_weight_rises_while_its_target_is_missed_and_falls_after() -> None:
     assert weights.weight.tolist() == pytest.approx([0.01 * math.exp(0.1), 0.02 / math.exp(0.1)])
 
 
+def test_a_proportional_weight_answers_at_once_and_is_ascents_own_at_the_target() -> None:
+    weights = Multiplier([0.01], gain=0.1, settling_share=0.0, proportion=2.0)
+    weights.move(torch.tensor([0.5]), progress=0.5)
+    assert float(weights.weight) == pytest.approx(0.01 * math.exp(0.05 + 1.0))
+    weights.move(torch.tensor([0.0]), progress=0.5)
+    assert float(weights.weight) == pytest.approx(0.01 * math.exp(0.05))
+
+
 def test_figures_are_averaged_from_the_first_on() -> None:
     weights = Multiplier([1.0], gain=0.1, settling_share=0.0)
     assert float(weights.average(torch.tensor([3.0]))) == 3
