@@ -31,7 +31,9 @@ class StageConfig:
 
     learning_rate is the peak of a one-cycle schedule (Smith, 2018, arXiv:1803.09820).
     mixup_share: share of batches that are blended; mixup_alpha: how evenly.
-    calm_share: share of the steps, at the end, without mixup and with little augmentation: what
+    restarts: epochs at which another cycle begins, each with half the peak of the one before
+    (Loshchilov and Hutter, 2017, arXiv:1608.03983).
+    calm_share: share of the steps, at the end of a cycle, without mixup and with little augmentation: what
     is learnt last should look like what is met later.
     """
 
@@ -41,6 +43,7 @@ class StageConfig:
     learning_rate: float = 0.1
     weight_decay: float = 5e-4
     warmup_share: float = 0.2
+    restarts: tuple[int, ...] = ()
     ema_decay: float = 0.998
     mixup_share: float = 0.5
     mixup_alpha: float = 0.4

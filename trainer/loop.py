@@ -65,6 +65,18 @@ def has_bf16() -> bool:
     )
 
 
+def cycle_at(step: int, epoch_steps: int, config: StageConfig) -> tuple[int, int, int]:
+    """Which cycle a step is in (from 0), how many steps into it, and how many it has.
+
+    Raises ValueError for restarts that are not epochs of the stage in order.
+    """
+    bounds = [epoch_steps * epoch for epoch in (0, *config.restarts, config.epochs)]
+    if sorted(set(bounds)) != bounds:
+        raise ValueError(f"restarts {config.restarts} must rise, within {config.epochs} epochs")
+    cycle = sum(step >= bound for bound in bounds[1:-1])
+    return cycle, step - bounds[cycle], bounds[cycle + 1] - bounds[cycle]
+
+
 def one_cycle(step: int, steps: int, config: StageConfig) -> float:
     """Learning rate: a cosine up to the peak over warmup_share, and a cosine down to none."""
     warmup = max(1, round(steps * config.warmup_share))
@@ -168,10 +180,11 @@ class Loop:
         # Dropout of its own for each share; what is prepared is the same in all processes.
         torch.manual_seed(seed + (self.processes.rank << 25))
         generator = torch.Generator().manual_seed(seed + (1 << 24))
+        cycle, cycle_step, cycle_steps = cycle_at(self.step, self.epoch_steps, self.stage.config)
         for group in self.optimizer.param_groups:
-            group["lr"] = one_cycle(self.step, self.steps, self.stage.config)
+            group["lr"] = one_cycle(cycle_step, cycle_steps, self.stage.config) / 2**cycle
         self.stage.model.train()
-        progress = self.step / self.steps
+        progress = cycle_step / cycle_steps
         whole = self.stage.prepare(faces, votes, progress, generator)
         device = self.processes.device
         batch = tuple(part[self.share].to(device) for part in whole)
