@@ -30,11 +30,11 @@ class StageConfig:
     """How one stage is optimised.
 
     learning_rate is the peak of a one-cycle schedule (Smith, 2018, arXiv:1803.09820).
-    mixup_share: share of batches that are blended; mixup_alpha: how evenly.
     restarts: epochs at which another cycle begins, each with half the peak of the one before
-    (Loshchilov and Hutter, 2017, arXiv:1608.03983).
-    calm_share: share of the steps, at the end of a cycle, without mixup and with little augmentation: what
-    is learnt last should look like what is met later.
+        (Loshchilov and Hutter, 2017, arXiv:1608.03983).
+    mixup_share: share of batches that are blended; mixup_alpha: how evenly.
+    calm_share: share of a cycle's steps, at its end, without mixup and with little augmentation:
+        what is learnt last should look like what is met later.
     """
 
     epochs: int = 20
