@@ -14,6 +14,7 @@ from trainer.config import FitConfig
 from trainer.data.errors import DatasetError
 from trainer.study.commands import add_commands, run_command
 
+X86_64_ONLY = ("compressai", "pillow_jxl", "webp")
 PRESETS = resources.files("trainer") / "presets"
 
 
@@ -30,6 +31,15 @@ def main(arguments: list[str] | None = None) -> int:
             run_command(command, options[command])
     except (DatasetError, MienError, FileNotFoundError, ValueError) as error:
         print(f"mien-train: {error}", file=sys.stderr)
+        return 2
+    except ModuleNotFoundError as error:
+        if error.name not in X86_64_ONLY:
+            raise
+        print(
+            f"mien-train: {error.name} is not installed, which a study needs: "
+            "pip install '.[trainer]' brings it on x86-64, elsewhere it has no wheel",
+            file=sys.stderr,
+        )
         return 2
     return 0
 

@@ -44,3 +44,15 @@ def test_an_unknown_preset_is_answered_with_those_there_are(
 ) -> None:
     assert main(["fit", "--preset", "best", "--data", "d", "--out", "o"]) == 2
     assert "there are ['released', 'released-finish', 'smoke']" in capsys.readouterr().err
+
+
+def test_a_study_without_compressai_says_what_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def missing(command: str, options: object) -> None:
+        raise ModuleNotFoundError("No module named 'compressai'", name="compressai")
+
+    monkeypatch.setattr("trainer.cli.run_command", missing)
+    folders = ["--data", str(tmp_path), "--photos", str(tmp_path), "--out", str(tmp_path)]
+    assert main(["pretrain", "--preset", "smoke", *folders]) == 2
+    assert "compressai is not installed" in capsys.readouterr().err

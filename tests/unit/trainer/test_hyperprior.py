@@ -2,12 +2,10 @@
 
 import numpy as np
 import pytest
+import torch
 
-torch = pytest.importorskip("torch")
-pytest.importorskip("compressai", reason="CompressAI has no wheel for this processor")
-
-from tests.unit.trainer.datasets import drawn  # noqa: E402
-from trainer.models.hyperprior import (  # noqa: E402
+from tests.unit.trainer.datasets import drawn
+from trainer.models.hyperprior import (
     VariableRateHyperprior,
     decoded_at_random,
     zoo_sizes,

@@ -6,23 +6,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from PIL import Image
 
-torch = pytest.importorskip("torch")
-pytest.importorskip("compressai", reason="CompressAI has no wheel for this processor")
-
-from PIL import Image  # noqa: E402
-
-from tests.unit.trainer.datasets import drawn, votes_for, write_fer, write_rafdb  # noqa: E402
-from trainer.cli import _parser, _with_preset, main  # noqa: E402
-from trainer.data.errors import DatasetError  # noqa: E402
-from trainer.data.photos import read_photos  # noqa: E402
-from trainer.models.hyperprior import VariableRateHyperprior  # noqa: E402
-from trainer.models.resnet import ResNet18  # noqa: E402
-from trainer.networks import averaged_states  # noqa: E402
-from trainer.study.config import TuneConfig  # noqa: E402
-from trainer.study.cost import classifier_macs, encoder_macs  # noqa: E402
-from trainer.study.runs import at_bytes  # noqa: E402
-from trainer.study.tune import TuneStage, feature_distance  # noqa: E402
+from tests.unit.trainer.datasets import drawn, votes_for, write_fer, write_rafdb
+from trainer.cli import _parser, _with_preset, main
+from trainer.data.errors import DatasetError
+from trainer.data.photos import read_photos
+from trainer.models.hyperprior import VariableRateHyperprior
+from trainer.models.resnet import ResNet18
+from trainer.networks import averaged_states
+from trainer.study.config import TuneConfig
+from trainer.study.cost import classifier_macs, encoder_macs
+from trainer.study.runs import at_bytes
+from trainer.study.tune import TuneStage, feature_distance
 
 RATES = 2
 TWO = {"lmbdas": (1e-3, 1e-4), "start_gains": (1.0, 1.0)}
