@@ -97,17 +97,21 @@ def moving_average(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Ten
     return average
 
 
-def _optimizer(model: nn.Module, config: StageConfig) -> torch.optim.Optimizer:
-    # Norms, biases and the prior's scalars are not weights of a sum: decay would only bias them.
-    decayed = [p for p in model.parameters() if p.dim() == 4 or p.dim() == 2]
-    rest = [p for p in model.parameters() if not (p.dim() == 4 or p.dim() == 2)]
-    groups = [
-        {"params": decayed, "weight_decay": config.weight_decay},
-        {"params": rest, "weight_decay": 0.0},
+def _optimizer(stage: Stage) -> torch.optim.Optimizer:
+    config = stage.config
+    groups: dict[tuple[bool, float], list[nn.Parameter]] = {}
+    for name, parameter in stage.model.named_parameters():
+        # Norms, biases and a prior's scalars are no weights of a sum: decay would only bias them.
+        decayed = parameter.dim() in (2, 4)
+        scale = stage.learning_rate_shares.get(name.partition(".")[0], 1.0)
+        groups.setdefault((decayed, scale), []).append(parameter)
+    settings = [
+        {"params": group, "weight_decay": config.weight_decay if decayed else 0.0, "scale": scale}
+        for (decayed, scale), group in groups.items()
     ]
     if config.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=config.learning_rate, momentum=0.9, nesterov=True)
-    return torch.optim.AdamW(groups, lr=config.learning_rate)
+        return torch.optim.SGD(settings, lr=config.learning_rate, momentum=0.9, nesterov=True)
+    return torch.optim.AdamW(settings, lr=config.learning_rate)
 
 
 class Loop:
@@ -126,7 +130,7 @@ class Loop:
         self.averaged = AveragedModel(
             stage.model, avg_fn=moving_average(stage.config.ema_decay), use_buffers=True
         )
-        self.optimizer = _optimizer(stage.model, stage.config)
+        self.optimizer = _optimizer(stage)
         self.epoch_steps = len(train) // stage.config.batch_faces
         self.steps = self.epoch_steps * stage.config.epochs
         if not len(valid):
@@ -182,7 +186,8 @@ class Loop:
         generator = torch.Generator().manual_seed(seed + (1 << 24))
         cycle, cycle_step, cycle_steps = cycle_at(self.step, self.epoch_steps, self.stage.config)
         for group in self.optimizer.param_groups:
-            group["lr"] = one_cycle(cycle_step, cycle_steps, self.stage.config) / 2**cycle
+            peak = one_cycle(cycle_step, cycle_steps, self.stage.config) / 2**cycle
+            group["lr"] = peak * group["scale"]
         self.stage.model.train()
         progress = cycle_step / cycle_steps
         whole = self.stage.prepare(faces, votes, progress, generator)

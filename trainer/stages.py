@@ -6,6 +6,8 @@ held-out faces. How steps are taken is the loop's (trainer.loop).
 """
 
 import math
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Protocol
 
 import torch
@@ -24,6 +26,8 @@ from trainer.targets import Multiplier
 Figures = dict[str, float]
 Batch = tuple[Tensor, ...]
 
+# Every part of a model learns at the stage's own rate.
+EVERYTHING_ALIKE: Mapping[str, float] = MappingProxyType({})
 # How fast the joint stage's weights follow their targets, and when they start to.
 RATE_GAIN = 0.003
 PSNR_GAIN_PER_DB = 0.003
@@ -41,6 +45,10 @@ class Stage(Protocol):
     @property
     def frozen(self) -> tuple[nn.Module, ...]:
         """Networks that the loss asks and that are not trained."""
+
+    @property
+    def learning_rate_shares(self) -> Mapping[str, float]:
+        """Of the learning rate, what parts of the model get, by name; 1 for those not named."""
 
     @property
     def config(self) -> StageConfig:
@@ -97,6 +105,7 @@ class ClassifierStage:
     """A classifier on faces as they are given, with vote distributions as targets."""
 
     frozen: tuple[nn.Module, ...] = ()
+    learning_rate_shares: Mapping[str, float] = EVERYTHING_ALIKE
 
     def __init__(self, config: StageConfig, classifier: nn.Module, name: str) -> None:
         self.config, self.name = config, name
@@ -149,6 +158,7 @@ class JointStage:
         self.config = config
         self.teacher = teacher.eval().requires_grad_(False)
         self.frozen: tuple[nn.Module, ...] = (self.teacher,)
+        self.learning_rate_shares: Mapping[str, float] = EVERYTHING_ALIKE
         joint = JointModel(model)
         joint.analysis.trunk.load_state_dict(teacher.trunk.state_dict())
         self.joint = joint

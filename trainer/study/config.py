@@ -72,6 +72,8 @@ class TuneConfig(StageConfig):
         and they move until the training faces meet the targets (trainer.targets). Bytes are ideal
         ones, of the latents alone.
     balance: each rate's loss counts by lmbda to the power of -balance; 0 for all alike.
+    classifier_share: of the learning rate, what the classifier gets: it starts trained, and the
+        codec's rate would tear it down.
     clean_share: of each batch, faces that the classifier also learns from uncompressed; only when
         the classifier is trained.
     valid_faces: so many of the validation split are looked at after each epoch.
@@ -95,6 +97,7 @@ class TuneConfig(StageConfig):
     features: float = 0.2
     cross_entropy: float = 1.0
     balance: float = 0.5
+    classifier_share: float = 0.1
     clean_share: float = 0.25
     valid_faces: int = 1024
     start_gains: tuple[float, ...] = (0.25, 0.3, 0.35, 0.4, 0.5, 0.6, 0.75, 0.9)

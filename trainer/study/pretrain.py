@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from trainer.examples import Examples, device_of, in_parts
 from trainer.models.hyperprior import VariableRateHyperprior
-from trainer.stages import Batch, Figures
+from trainer.stages import EVERYTHING_ALIKE, Batch, Figures
 from trainer.study.config import PretrainConfig
 
 
@@ -17,6 +17,7 @@ class PretrainStage:
 
     name = "pretrain"
     frozen: tuple[nn.Module, ...] = ()
+    learning_rate_shares = EVERYTHING_ALIKE
 
     def __init__(self, config: PretrainConfig, codec: VariableRateHyperprior) -> None:
         self.config = config

@@ -64,6 +64,7 @@ class TuneStage:
             classifier.eval().requires_grad_(False)
         self.model: nn.Module = nn.ModuleDict(networks)
         self.frozen: tuple[nn.Module, ...] = () if train_classifier else (classifier,)
+        self.learning_rate_shares = {"classifier": config.classifier_share}
         codec.scale_gains(config.start_gains)
 
     def prepare(

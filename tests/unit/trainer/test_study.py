@@ -13,6 +13,7 @@ from tests.unit.trainer.datasets import drawn, votes_for, write_fer, write_rafdb
 from trainer.cli import _parser, _with_preset, main
 from trainer.data.errors import DatasetError
 from trainer.data.photos import read_photos
+from trainer.loop import _optimizer
 from trainer.models.hyperprior import VariableRateHyperprior
 from trainer.models.resnet import ResNet18
 from trainer.networks import averaged_states
@@ -239,3 +240,12 @@ def test_the_edge_classifier_costs_what_the_encoder_costs(preset: str, tmp_path:
     )
     share = classifier_macs(edge, config.face) / encoder_macs(codec, config.face)
     assert 0.9 < share < 1.1
+
+
+def test_a_classifier_that_starts_trained_learns_at_a_share_of_the_rate() -> None:
+    stage = tune(TuneConfig(**TWO, classifier_share=0.25), train_classifier=True)
+    groups = _optimizer(stage).param_groups
+    scales = {id(p): group["scale"] for group in groups for p in group["params"]}
+    assert {scales[id(p)] for p in stage.classifier.parameters()} == {0.25}
+    assert {scales[id(p)] for p in stage.codec.parameters()} == {1.0}
+    assert len(scales) == sum(1 for _ in stage.model.parameters())
