@@ -84,6 +84,9 @@ class TuneStage:
 
     def loss(self, batch: Batch, progress: float) -> tuple[Tensor, dict[str, Tensor]]:
         """lmbda · bits + distortion + feature distortion + cross-entropy, each weighted."""
+        # Batch norm keeps the statistics of uncompressed faces: a batch holds all rates at once, and
+        # no rate is like their mixture.
+        self.classifier.eval()
         faces, votes, rates, weights, clean, y_noise, z_noise = batch
         coded = self.codec(faces, rates, y_noise, z_noise)
         mse = (coded.x_hat - faces).square().mean(dim=(1, 2, 3))
@@ -133,7 +136,6 @@ class TuneStage:
                 feature_distance(made, meant),
                 x_hat.new_zeros(()),
             )
-        # One pass, so that batch norm sees decoded and clean faces as they come in the end.
         both = self.classifier.features(torch.cat([x_hat, faces[clean]]))
         logits = self.classifier.classify(both)
         n = len(x_hat)

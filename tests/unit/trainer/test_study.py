@@ -249,3 +249,12 @@ def test_a_classifier_that_starts_trained_learns_at_a_share_of_the_rate() -> Non
     assert {scales[id(p)] for p in stage.classifier.parameters()} == {0.25}
     assert {scales[id(p)] for p in stage.codec.parameters()} == {1.0}
     assert len(scales) == sum(1 for _ in stage.model.parameters())
+
+
+def test_joint_training_keeps_the_batch_norm_statistics_of_uncompressed_faces() -> None:
+    stage = tune(TuneConfig(**TWO), train_classifier=True)
+    stage.model.train()
+    before = {name: value.clone() for name, value in stage.classifier.named_buffers()}
+    one_step(stage)
+    after = dict(stage.classifier.named_buffers())
+    assert all(torch.equal(value, after[name]) for name, value in before.items())
