@@ -84,8 +84,8 @@ class TuneStage:
 
     def loss(self, batch: Batch, progress: float) -> tuple[Tensor, dict[str, Tensor]]:
         """lmbda · bits + distortion + feature distortion + cross-entropy, each weighted."""
-        # Batch norm keeps the statistics of uncompressed faces: a batch holds all rates at once, and
-        # no rate is like their mixture.
+        # Batch norm keeps the statistics of uncompressed faces: a batch holds all rates at once,
+        # and no rate is like their mixture.
         self.classifier.eval()
         faces, votes, rates, weights, clean, y_noise, z_noise = batch
         coded = self.codec(faces, rates, y_noise, z_noise)
