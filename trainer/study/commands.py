@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -71,17 +70,10 @@ def run_command(command: str, options: Any) -> None:
 
 
 def _stage(command: str, config: StudyConfig, options: Any) -> Any:
-    from trainer.study import pipeline, runs
+    from trainer.study import pipeline
 
-    one: dict[str, Callable[[StudyConfig], Any]] = {
-        "pretrain": runs.pretrain,
-        "classifier": runs.classifier,
-        "edge": runs.edge,
-        "grid": runs.grid,
-    }
-    if command in one:
-        with pipeline.timed(config, command):
-            return one[command](config)
+    if command in pipeline.ONCE:
+        return pipeline.once(config, command)
     if command == "adapt":
         return {name: pipeline.adapt(config, name) for name in options.codecs or pipeline.ADAPTED}
     return {seed: pipeline.tune(config, command, seed) for seed in config.seeds}

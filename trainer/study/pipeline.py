@@ -17,6 +17,12 @@ from trainer.study.measure import measure
 from trainer.study.reconstructions import draw_reconstructions
 
 ADAPTED = ("pretrained", *IMAGE_CODECS)
+ONCE: dict[str, Callable[[StudyConfig], object]] = {
+    "pretrain": runs.pretrain,
+    "classifier": runs.classifier,
+    "edge": runs.edge,
+    "grid": runs.grid,
+}
 
 
 def train(config: StudyConfig) -> None:
@@ -24,14 +30,8 @@ def train(config: StudyConfig) -> None:
 
     A stage that is done is not run again; one that was stopped goes on.
     """
-    once: dict[str, Callable[[StudyConfig], object]] = {
-        "pretrain": runs.pretrain,
-        "classifier": runs.classifier,
-        "edge": runs.edge,
-        "grid": runs.grid,
-    }
     for name in ("pretrain", "classifier"):
-        _unless_done(config, name, once[name])
+        _unless_done(config, name)
     for seed in config.seeds:
         for name in ("finetune", "joint"):
             if not (runs.seed_folder(config, seed) / f"{name}.json").is_file():
@@ -40,7 +40,13 @@ def train(config: StudyConfig) -> None:
         if not (config.out / f"adapt-{name}.json").is_file():
             adapt(config, name)
     for name in ("edge", "grid"):
-        _unless_done(config, name, once[name])
+        _unless_done(config, name)
+
+
+def once(config: StudyConfig, name: str) -> object:
+    """One of the stages that are taken once for all seeds."""
+    with timed(config, name):
+        return ONCE[name](config)
 
 
 def tune(config: StudyConfig, name: str, seed: int) -> Figures:
@@ -83,9 +89,8 @@ def timed(config: StudyConfig, stage: str, seed: int | None = None) -> Iterator[
     path.write_text(json.dumps(noted, indent=2) + "\n")
 
 
-def _unless_done(config: StudyConfig, name: str, stage: Callable[[StudyConfig], object]) -> None:
+def _unless_done(config: StudyConfig, name: str) -> None:
     if (config.out / f"{name}.json").is_file():
         print(f"{name}: done before")
         return
-    with timed(config, name):
-        stage(config)
+    once(config, name)
