@@ -11,7 +11,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NoReturn, Protocol
 
@@ -97,13 +97,19 @@ def moving_average(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Ten
     return average
 
 
+def learning_rate_share(name: str, shares: Mapping[str, float]) -> float:
+    """Of the learning rate, what a parameter gets: by the first of the names that it is within."""
+    within = (share for part, share in shares.items() if f"{name}.".startswith(f"{part}."))
+    return next(within, 1.0)
+
+
 def _optimizer(stage: Stage) -> torch.optim.Optimizer:
     config = stage.config
     groups: dict[tuple[bool, float], list[nn.Parameter]] = {}
     for name, parameter in stage.model.named_parameters():
         # Norms, biases and a prior's scalars are no weights of a sum: decay would only bias them.
         decayed = parameter.dim() in (2, 4)
-        scale = stage.learning_rate_shares.get(name.partition(".")[0], 1.0)
+        scale = learning_rate_share(name, stage.learning_rate_shares)
         groups.setdefault((decayed, scale), []).append(parameter)
     settings = [
         {"params": group, "weight_decay": config.weight_decay if decayed else 0.0, "scale": scale}

@@ -71,11 +71,15 @@ class TuneConfig(StageConfig):
     target_bytes, target_accuracy: one for each rate; when set, lmbdas are where the weights start,
         and they move until the training faces meet the targets (trainer.targets). Bytes are ideal
         ones, of the latents alone.
+    feature_stages: so many of the classifier's last stages are compared; the first ones see pixels
+        and ask for as many bits as distortion does.
     balance: each rate's loss counts by lmbda to the power of -balance; 0 for all alike.
     classifier_share: of the learning rate, what the classifier gets: it starts trained, and the
         codec's rate would tear it down.
-    clean_share: of each batch, faces that the classifier also learns from uncompressed; only when
-        the classifier is trained.
+    prior_share: as many times the learning rate for what predicts the latents (h_a, h_s and z's
+        prior): it starts from photographs, where nothing has a place of its own as in faces.
+    clean_share: of each batch, faces that the classifier also learns from uncompressed, by the same
+        weights; only when the classifier is trained.
     valid_faces: so many of the validation split are looked at after each epoch.
     start_gains: the pretrained gains are multiplied by these: a codec that is tuned for few bytes
         starts nearer to them.
@@ -95,9 +99,11 @@ class TuneConfig(StageConfig):
     target_accuracy: tuple[float, ...] | None = None
     distortion: float = 0.2
     features: float = 0.2
+    feature_stages: int = 4
     cross_entropy: float = 1.0
     balance: float = 0.5
     classifier_share: float = 0.1
+    prior_share: float = 1.0
     clean_share: float = 0.25
     valid_faces: int = 1024
     start_gains: tuple[float, ...] = (0.25, 0.3, 0.35, 0.4, 0.5, 0.6, 0.75, 0.9)

@@ -3,10 +3,13 @@
     face ── codec ── x_hat ── classifier ── features, logits
                      rate · distortion · feature distortion · cross-entropy
 
-Feature distortion compares what the classifier's stages make of the face and of x_hat, each
-relative to its own power, so that no stage drowns the others.
+Feature distortion compares what the classifier's stages make of x_hat with what the original
+classifier's make of the face, each relative to its power, so that no stage drowns the others. The
+original is the reference also where the classifier learns: it is then taught by it, too, and what
+it knew of uncompressed faces is held.
 """
 
+import copy
 import math
 from collections import defaultdict
 
@@ -25,6 +28,9 @@ RATE_GAIN = 0.002
 RATE_PROPORTION = 1.0
 ACCURACY_GAIN = 0.02
 SETTLING_SHARE = 0.03
+# What only says how likely the latents are. It can learn what faces are like much faster than the
+# transforms may move without losing what they know.
+PRIOR = ("h_a", "h_s", "entropy_bottleneck")
 
 
 class TuneStage:
@@ -58,15 +64,19 @@ class TuneStage:
         proportion = 0.0 if by_accuracy else RATE_PROPORTION
         self.lmbda = Multiplier(list(config.lmbdas), gain, SETTLING_SHARE, proportion)
         networks: dict[str, nn.Module] = {"codec": codec, "lmbda": self.lmbda}
+        self.original = classifier
         if train_classifier:
+            self.original = copy.deepcopy(classifier)
             networks["classifier"] = classifier
-        else:
-            classifier.eval().requires_grad_(False)
-            # The loop does this for what it trains: a frozen network is a quarter faster too.
-            classifier.to(memory_format=torch.channels_last)
+        self.original.eval().requires_grad_(False)
+        # The loop does this for what it trains: a frozen network is a quarter faster too.
+        self.original.to(memory_format=torch.channels_last)
         self.model: nn.Module = nn.ModuleDict(networks)
-        self.frozen: tuple[nn.Module, ...] = () if train_classifier else (classifier,)
-        self.learning_rate_shares = {"classifier": config.classifier_share}
+        self.frozen: tuple[nn.Module, ...] = (self.original,)
+        self.learning_rate_shares = {
+            "classifier": config.classifier_share,
+            **{f"codec.{part}": config.prior_share for part in PRIOR},
+        }
         codec.scale_gains(config.start_gains)
 
     def prepare(
@@ -125,29 +135,24 @@ class TuneStage:
     def _classified(
         self, x_hat: Tensor, faces: Tensor, votes: Tensor, clean: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Logits of x_hat, feature distances (N,), and the loss of the faces learnt clean.
-
-        When the classifier learns too, distances are those of the clean faces alone, 0 for others.
-        """
-        if not self.train_classifier:
-            made = self.classifier.features(x_hat)
-            with torch.no_grad():
-                meant = self.classifier.features(faces)
-            return (
-                self.classifier.classify(made),
-                feature_distance(made, meant),
-                x_hat.new_zeros(()),
-            )
-        both = self.classifier.features(torch.cat([x_hat, faces[clean]]))
-        logits = self.classifier.classify(both)
+        """Logits of x_hat, feature distances (N,), and the loss of the faces learnt clean."""
         n = len(x_hat)
-        if not bool(clean.any()):
-            return logits, x_hat.new_zeros(n), x_hat.new_zeros(())
-        made = [stage[:n][clean] for stage in both]
-        meant = [stage[n:].detach() for stage in both]
-        share = float(clean.float().mean())
-        distances = x_hat.new_zeros(n).masked_scatter(clean, feature_distance(made, meant) / share)
-        clean_loss = share * soft_cross_entropy(logits[n:], votes[clean])
+        last = self.config.feature_stages
+        with torch.no_grad():
+            meant = self.original.features(faces)[-last:]
+        learns_clean = self.train_classifier and bool(clean.any())
+        seen = torch.cat([x_hat, faces[clean]]) if learns_clean else x_hat
+        made = self.classifier.features(seen)
+        logits = self.classifier.classify(made)
+        made = made[-last:]
+        distances = feature_distance([stage[:n] for stage in made], meant)
+        if not learns_clean:
+            return logits, distances, x_hat.new_zeros(())
+        held = feature_distance([stage[n:] for stage in made], [stage[clean] for stage in meant])
+        clean_loss = float(clean.float().mean()) * (
+            self.config.features * held.mean()
+            + self.config.cross_entropy * soft_cross_entropy(logits[n:], votes[clean])
+        )
         return logits[:n], distances, clean_loss
 
     def stepped(self, figures: Figures, progress: float) -> Figures:
