@@ -3,6 +3,9 @@
 import threading
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from cloud_recognizer.model import ExpressionModel, Models, RuntimeOptions, load_models
 from mien.bitstream import EncodedFace, Limits
 
@@ -50,7 +53,7 @@ class Gate:
             classify = model.classify
             model.codec.decode = noting_decode  # type: ignore[method-assign]
 
-            def held_classify(symbols):  # type: ignore[no-untyped-def]
+            def held_classify(symbols: NDArray[np.int32]) -> NDArray[np.float32]:
                 self.batches.append(self._decoded)
                 self._decoded = []
                 if not self._open.wait(60):
