@@ -123,7 +123,7 @@ async def test_a_chunk_that_is_too_late_is_rejected_and_acknowledged_and_not_com
     bundles: Path, bundle: Bundle, max_age_s: float, max_latency_ms: int
 ) -> None:
     gate = Gate()
-    async with gated(bundles, gate, max_age_s=max_age_s) as running:
+    async with gated(bundles, gate, max_age_s=max_age_s, credits=64) as running:
         holder = Device(running.stub)
         await holder.open(hello(bundle, "holder"))
         for seq in range(1, 100):  # on a busy machine the first may be too late itself

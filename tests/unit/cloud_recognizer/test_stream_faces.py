@@ -250,7 +250,10 @@ async def test_a_device_without_a_served_bundle_is_told_which_to_get(
 
 
 async def test_of_two_streams_of_one_epoch_the_newest_wins(bundles: Path, bundle: Bundle) -> None:
-    async with running_recognizer(bundles, max_batch_wait_s=0.5) as running:
+    # It takes over the place too: there is no other.
+    async with running_recognizer(
+        bundles, max_batch_wait_s=0.5, max_streams=1, max_sessions=1
+    ) as running:
         first, second = Device(running.stub), Device(running.stub)
         await first.open(hello(bundle))
         await first.send(1, payload(bundle))
