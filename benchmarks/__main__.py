@@ -7,12 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import alignment, codec
+from benchmarks import alignment, cloud, codec
 
 BENCHMARKS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
     "alignment": alignment.run,
+    "cloud": cloud.run,
     "codec": codec.run,
 }
+NEED_DATA = ("alignment", "codec")
 
 
 def main() -> None:
@@ -28,9 +30,11 @@ def main() -> None:
     )
     parser.add_argument("--detector_model", type=Path, help="YuNet's file; MTCNN without it")
     parser.add_argument("--faces", type=int, help="use so many faces only")
+    parser.add_argument("--streams", type=int, default=16, help="cloud: devices that send")
+    parser.add_argument("--seconds", type=float, default=4.0, help="cloud: of each of two loads")
     parser.add_argument("--json", type=Path, help="also write the figures here")
     options = parser.parse_args()
-    if options.data is None:
+    if options.data is None and options.benchmark in NEED_DATA:
         parser.error("--data, or MIEN_DATA in the environment, must name a dataset")
     figures = BENCHMARKS[options.benchmark](options)
     width = max(map(len, figures))

@@ -1,19 +1,21 @@
-"""Jobs of many streams, computed a batch at a time on threads.
+"""Jobs of many senders, computed a batch at a time on threads.
 
-offer → queue (bounded) → a worker takes a batch when it is full or its first job has waited
-long enough → compute, on a thread → the job's future.
+offer → FairQueue (bounded) → a worker takes a batch when there are faces enough or a job has
+waited long enough → compute, on a thread → the job's future.
 """
 
 import asyncio
 import logging
-from collections import OrderedDict
+import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Generic, Self, TypeVar
 
-from cloud_recognizer.metrics import QUEUE_FULL, STREAM_GONE, Metrics
-from mien.errors import OverloadedError
+from cloud_recognizer.fair_queue import FairQueue, Flow
+from cloud_recognizer.metrics import QUEUE_FULL, STREAM_GONE, TOO_LATE, Metrics
+from mien.errors import DeadlineExceededError, OverloadedError
 
 _log = logging.getLogger(__name__)
 
@@ -21,12 +23,27 @@ Job = TypeVar("Job")
 Answer = TypeVar("Answer")
 
 
+@dataclass(slots=True, eq=False)
+class _Ticket(Generic[Job, Answer]):
+    """A job that waits. Times are the event loop's."""
+
+    job: Job
+    flow: Flow
+    faces: int
+    size_bytes: int
+    queued_s: float
+    due_s: float  # when a batch with it should not wait for others any more
+    deadline_s: float
+    future: asyncio.Future[Answer]
+
+
 class Batcher(Generic[Job, Answer]):
     """An async context manager that runs `workers` batches at a time.
 
-    compute: called on a thread with 1 to `max_batch` jobs, answers each in order. Where it
-    raises, the jobs are computed one by one, so that one bad job fails alone.
-    capacity: jobs that may wait. max_wait_s: how long the first job of a batch waits for others.
+    compute: called on a thread with the jobs of a batch, answers each in order. Where it raises,
+    the jobs are computed one by one, so that one bad job fails alone.
+    max_chunks, max_bytes: jobs that may wait, and bytes of them. max_batch_faces: faces of a
+    batch; a job with more is one of its own. max_wait_s: how long a job waits for others.
     """
 
     def __init__(
@@ -34,21 +51,24 @@ class Batcher(Generic[Job, Answer]):
         compute: Callable[[Sequence[Job]], Sequence[Answer]],
         metrics: Metrics,
         *,
-        capacity: int,
-        max_batch: int,
+        max_chunks: int,
+        max_bytes: int,
+        max_batch_faces: int,
         max_wait_s: float,
         workers: int = 1,
     ) -> None:
         self._compute = compute
         self._metrics = metrics
-        self._capacity = capacity
-        self._max_batch = max_batch
+        self._max_batch_faces = max_batch_faces
         self._max_wait_s = max_wait_s
         self._workers = workers
-        # Ordered by arrival; keyed by future so that a cancelled one leaves at once.
-        self._queue: OrderedDict[asyncio.Future[Answer], tuple[Job, float]] = OrderedDict()
+        self._queue: FairQueue[_Ticket[Job, Answer]] = FairQueue(
+            max_chunks=max_chunks, max_bytes=max_bytes
+        )
+        self._tickets: dict[asyncio.Future[Answer], _Ticket[Job, Answer]] = {}
+        self._due_s = math.inf  # the earliest of those that wait
         self._some = asyncio.Event()
-        self._full = asyncio.Event()
+        self._hurry = asyncio.Event()  # the batch is full, or due sooner than it was
 
     async def __aenter__(self) -> Self:
         self._executor = ThreadPoolExecutor(self._workers, thread_name_prefix="batch")
@@ -65,70 +85,113 @@ class Batcher(Generic[Job, Answer]):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._executor.shutdown()
-        for future in list(self._queue):
+        for future in list(self._tickets):
             future.cancel()
 
     def __len__(self) -> int:
-        return len(self._queue)
+        return self._queue.chunks
 
-    def offer(self, job: Job) -> asyncio.Future[Answer]:
+    def offer(
+        self, job: Job, flow: Flow, *, faces: int, size_bytes: int, max_age_s: float = math.inf
+    ) -> asyncio.Future[Answer]:
         """Queue a job; when full, the new one is refused, for its sender still has it.
 
-        Cancelling the future withdraws the job. Raises OverloadedError.
+        A job that is still waiting after `max_age_s` fails with DeadlineExceededError and is not
+        computed. Cancelling the future withdraws it. Raises OverloadedError.
         """
-        if len(self._queue) >= self._capacity:
-            self._metrics.dropped.labels(QUEUE_FULL).inc()
-            raise OverloadedError(
-                f"{self._capacity} chunks are waiting already; send again in a moment"
-            )
         loop = asyncio.get_running_loop()
+        now_s = loop.time()
+        # A job with little time left does not spend it on waiting for others.
+        due_s = now_s + min(self._max_wait_s, max_age_s / 2)
         future: asyncio.Future[Answer] = loop.create_future()
-        self._queue[future] = (job, loop.time())
-        future.add_done_callback(self._withdraw)
+        ticket = _Ticket(job, flow, faces, size_bytes, now_s, due_s, now_s + max_age_s, future)
+        try:
+            self._queue.offer(ticket)
+        except OverloadedError:
+            self._metrics.dropped.labels(QUEUE_FULL).inc()
+            raise
+        self._tickets[future] = ticket
+        future.add_done_callback(self.withdraw)
+        if due_s < self._due_s:
+            self._due_s = due_s
+            self._hurry.set()
         self._note_length()
         return future
 
-    def _withdraw(self, future: asyncio.Future[Answer]) -> None:
-        if self._queue.pop(future, None) is not None:
+    def withdraw(self, future: asyncio.Future[Answer]) -> None:
+        """Take a job out at once, if it still waits, and cancel its future."""
+        future.cancel()
+        ticket = self._tickets.pop(future, None)
+        if ticket is not None:
+            self._queue.withdraw(ticket)
             self._metrics.dropped.labels(STREAM_GONE).inc()
             self._note_length()
 
     def _note_length(self) -> None:
-        length = len(self._queue)
-        self._metrics.queue_chunks.set(length)
-        (self._some.set if length else self._some.clear)()
-        (self._full.set if length >= self._max_batch else self._full.clear)()
+        queue = self._queue
+        self._metrics.queue_chunks.set(queue.chunks)
+        self._metrics.queue_faces.set(queue.faces)
+        self._metrics.queue_bytes.set(queue.size_bytes)
+        if queue.chunks:
+            self._some.set()
+        else:
+            self._some.clear()
+            self._due_s = math.inf
+        if queue.faces >= self._max_batch_faces:
+            self._hurry.set()
 
     async def _run(self) -> None:
-        loop = asyncio.get_running_loop()
         while True:
             await self._some.wait()
-            _, first_s = next(iter(self._queue.values()))
-            try:
-                async with asyncio.timeout_at(first_s + self._max_wait_s):
-                    await self._full.wait()
-            except TimeoutError:
-                pass
-            batch = self._take(loop.time())
+            await self._until_ready()
+            batch = self._take()
             try:
                 if batch:
+                    self._metrics.batch_chunks.observe(len(batch))
                     await self._answer(batch)
             finally:  # only a worker cancelled in the middle leaves any to cancel
-                for future, _ in batch:
-                    future.cancel()
+                for ticket in batch:
+                    ticket.future.cancel()
 
-    def _take(self, now_s: float) -> list[tuple[asyncio.Future[Answer], Job]]:
-        batch: list[tuple[asyncio.Future[Answer], Job]] = []
-        while self._queue and len(batch) < self._max_batch:
-            future, (job, queued_s) = self._queue.popitem(last=False)
-            self._metrics.queue_seconds.observe(now_s - queued_s)
-            batch.append((future, job))
+    async def _until_ready(self) -> None:
+        while self._queue.faces < self._max_batch_faces:
+            self._hurry.clear()
+            try:
+                async with asyncio.timeout_at(self._due_s):
+                    await self._hurry.wait()
+            except TimeoutError:
+                return
+
+    def _take(self) -> list[_Ticket[Job, Answer]]:
+        now_s = asyncio.get_running_loop().time()
+        batch, late = self._queue.take(
+            self._max_batch_faces, lambda ticket: now_s >= ticket.deadline_s
+        )
+        for ticket in late:
+            del self._tickets[ticket.future]
+            self._refuse_late(ticket, now_s)
+        for ticket in batch:
+            del self._tickets[ticket.future]
+            self._metrics.queue_seconds.observe(now_s - ticket.queued_s)
+        self._due_s = min((ticket.due_s for ticket in self._queue.heads()), default=math.inf)
         self._note_length()
         return batch
 
-    async def _answer(self, batch: list[tuple[asyncio.Future[Answer], Job]]) -> None:
+    def _refuse_late(self, ticket: _Ticket[Job, Answer], now_s: float) -> None:
+        self._metrics.dropped.labels(TOO_LATE).inc()
+        self._metrics.late_seconds.observe(now_s - ticket.deadline_s)
+        if not ticket.future.done():
+            allowed_s = ticket.deadline_s - ticket.queued_s
+            ticket.future.set_exception(
+                DeadlineExceededError(
+                    f"the chunk waited {now_s - ticket.queued_s:.3f} s, it was worth recognising "
+                    f"for {allowed_s:.3f} s: send less, or allow more time"
+                )
+            )
+
+    async def _answer(self, batch: list[_Ticket[Job, Answer]]) -> None:
         loop = asyncio.get_running_loop()
-        jobs = [job for _, job in batch]
+        jobs = [ticket.job for ticket in batch]
         try:
             answers = await loop.run_in_executor(self._executor, self._compute, jobs)
         except Exception as error:
@@ -136,9 +199,9 @@ class Batcher(Generic[Job, Answer]):
             if len(batch) > 1:
                 for single in batch:
                     await self._answer([single])
-            elif not batch[0][0].done():
-                batch[0][0].set_exception(error)
+            elif not batch[0].future.done():
+                batch[0].future.set_exception(error)
             return
-        for (future, _), answer in zip(batch, answers, strict=True):
-            if not future.done():
-                future.set_result(answer)
+        for ticket, answer in zip(batch, answers, strict=True):
+            if not ticket.future.done():
+                ticket.future.set_result(answer)

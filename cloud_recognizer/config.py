@@ -31,16 +31,22 @@ class CloudConfig:
     """Threads that ONNX Runtime uses for one batch."""
     workers: int = 2
     """Batches that are decoded and classified at the same time."""
-    max_batch_chunks: int = 64
-    """Chunks that are taken into one batch."""
+    max_batch_faces: int = 256
+    """Faces that are taken into one batch; a chunk with more is a batch of its own."""
     max_batch_wait_s: float = 0.004
     """Seconds the first chunk of a batch waits for others."""
+    max_age_s: float = 5.0
+    """Seconds from receipt after which a chunk that still waits is not recognised any more."""
     max_streams: int = 512
     """Device streams that may be open."""
     credits: int = 8
-    """Chunks of one stream that may be unsettled."""
+    """Chunks of one stream that may be unsettled; fewer when there is much to do."""
+    queue_chunks: int = 8192
+    """Chunks of all streams and calls that may be promised or unsettled."""
+    queue_bytes: int = 128 << 20
+    """Bytes that these chunks may have, each counted as the longest that is allowed."""
     max_recognize_chunks: int = 4096
-    """Chunks of all Recognize calls together that may be unsettled."""
+    """Chunks of all Recognize calls together that may be unsettled, of those of queue_chunks."""
     max_sessions: int = 65536
     """Devices whose last acknowledged chunk is remembered."""
     max_watchers: int = 64
@@ -64,11 +70,18 @@ class CloudConfig:
             check_within("metrics_port", self.metrics_port, 0, 65535)
         check_within("threads", self.threads, 1, 256)
         check_within("workers", self.workers, 1, 64)
-        check_within("max_batch_chunks", self.max_batch_chunks, 1, 4096)
+        check_within("max_batch_faces", self.max_batch_faces, 1, 65536)
         check_within("max_batch_wait_s", self.max_batch_wait_s, 0, 1)
+        check_within("max_age_s", self.max_age_s, 0.01, 3600)
         check_within("max_streams", self.max_streams, 1, 100_000)
         check_within("credits", self.credits, 1, 1024)
-        check_within("max_recognize_chunks", self.max_recognize_chunks, 256, 1 << 20)
+        # One call may be as long as a message may be.
+        check_within("max_recognize_chunks", self.max_recognize_chunks, 512, 1 << 20)
+        # Every stream has a place of its own.
+        fewest = self.max_streams + self.max_recognize_chunks
+        check_within("queue_chunks", self.queue_chunks, fewest, 1 << 24)
+        longest = Limits().max_chunk_bytes
+        check_within("queue_bytes", self.queue_bytes, fewest * longest, 1 << 40)
         check_within("max_sessions", self.max_sessions, self.max_streams, 1 << 24)
         check_within("max_watchers", self.max_watchers, 0, 10_000)
         check_within("watcher_queue", self.watcher_queue, Limits().max_faces, 1 << 20)
@@ -78,9 +91,10 @@ class CloudConfig:
         check_within("drain_grace_s", self.drain_grace_s, 0, 3600)
 
     @property
-    def queue_chunks(self) -> int:
-        """Capacity of the batcher's queue: a place for every credit and every Recognize chunk."""
-        return self.max_streams * self.credits + self.max_recognize_chunks
+    def stream_chunks(self) -> int:
+        """Chunks of all streams together, of the longest length, that there is room for."""
+        by_bytes = self.queue_bytes // Limits().max_chunk_bytes
+        return min(self.queue_chunks, by_bytes) - self.max_recognize_chunks
 
     @property
     def logging_level(self) -> int:

@@ -17,12 +17,22 @@ from prometheus_client import (
 )
 
 # Why something was dropped: one for each rule of a queue.
-QUEUE_FULL: Final = "queue_full"  # batcher: the newest chunk is refused
+QUEUE_FULL: Final = "queue_full"  # batcher: a call's chunks are refused, there is no room
+TOO_LATE: Final = "too_late"  # batcher: not worth recognising any more when its turn came
+NO_CREDIT: Final = "no_credit"  # stream: more than was granted, which ends the stream
 STREAM_GONE: Final = "stream_gone"  # batcher: withdrawn with its stream; the device sends it again
 DUPLICATE: Final = "duplicate"  # stream: received before, acknowledged again
 WATCHER_SLOW: Final = "watcher_slow"  # subscriber: the oldest recognitions go, by chunk
 SESSION_FORGOTTEN: Final = "session_forgotten"  # the device longest silent starts from seq 0
-REASONS: Final = (QUEUE_FULL, STREAM_GONE, DUPLICATE, WATCHER_SLOW, SESSION_FORGOTTEN)
+REASONS: Final = (
+    QUEUE_FULL,
+    TOO_LATE,
+    NO_CREDIT,
+    STREAM_GONE,
+    DUPLICATE,
+    WATCHER_SLOW,
+    SESSION_FORGOTTEN,
+)
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
 _FACES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
@@ -40,6 +50,12 @@ class Metrics:
         self.streams = self._gauge("streams", "Device streams that are open")
         self.watchers = self._gauge("watchers", "Subscribers to recognitions")
         self.queue_chunks = self._gauge("queue_chunks", "Chunks that wait for a batch")
+        self.queue_faces = self._gauge("queue_faces", "Faces that these chunks declare")
+        self.queue_bytes = self._gauge("queue_bytes", "Bytes of these chunks")
+        self.credits = self._gauge("credits", "Credits that devices hold, all together")
+        self.credit_window = self._gauge(
+            "credit_window", "Credits that a stream may have at most by the time chunks take"
+        )
         self.payload_bytes = self._counter("payload_bytes", "Bytes of coded chunks received")
         self.chunks = self._counter("chunks", "Chunks settled, by what became of them", "status")
         self.faces = self._counter("faces", "Faces recognised, by the RPC they came in", "rpc")
@@ -56,6 +72,10 @@ class Metrics:
         self.reconstructions = self._counter("reconstructions", "Faces made viewable")
         self.face_bits = self._histogram("face_bits", "Payload bits a face, by chunk", _BITS)
         self.batch_faces = self._histogram("batch_faces", "Faces in a batch", _FACES)
+        self.batch_chunks = self._histogram("batch_chunks", "Chunks in a batch", _FACES)
+        self.late_seconds = self._histogram(
+            "late_seconds", "From a chunk's deadline to its turn, of those too late", _SECONDS
+        )
         self.queue_seconds = self._histogram(
             "queue_seconds", "From a chunk received to its batch taken", _SECONDS
         )

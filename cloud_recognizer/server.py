@@ -1,6 +1,6 @@
 """The recognizer's wiring: what is made, in which order, and how it stops.
 
-device ⇄ RecognitionServicer ⇄ DeviceStream → Batcher → Recognizer (thread) → back
+device ⇄ RecognitionServicer ⇄ DeviceStream → Intake → Batcher → Recognizer (thread) → back
                                     └→ Hub → Subscription → WatchRecognitions
 """
 
@@ -19,7 +19,9 @@ from grpc_reflection.v1alpha import reflection
 from cloud_recognizer.batcher import Batcher
 from cloud_recognizer.bundle_service import BundleServicer
 from cloud_recognizer.config import CloudConfig
+from cloud_recognizer.credits import CreditLedger
 from cloud_recognizer.hub import Hub
+from cloud_recognizer.intake import Intake
 from cloud_recognizer.metrics import Metrics
 from cloud_recognizer.model import Models, RuntimeOptions, load_models
 from cloud_recognizer.recognizer import Job, Outcome, Recognizer
@@ -37,6 +39,8 @@ LoadModels = Callable[[Path, RuntimeOptions, Limits], Models]
 
 RECOGNITION: Final = recognition_pb2.DESCRIPTOR.services_by_name["RecognitionService"].full_name
 BUNDLES: Final = bundle_pb2.DESCRIPTOR.services_by_name["BundleService"].full_name
+# The part of max_age_s that chunks may take before streams get fewer credits.
+PATIENCE: Final = 0.25
 # Seconds that calls other than device streams get to end once those are gone.
 CLOSE_GRACE_S: Final = 1.0
 OPTIONS: Final = (
@@ -69,19 +73,23 @@ async def serving(
     port that cannot be bound.
     """
     options = RuntimeOptions(config.provider, config.threads, config.allow_reconstruction)
-    models = await asyncio.to_thread(load, config.bundles, options, Limits())
+    limits = Limits()
+    models = await asyncio.to_thread(load, config.bundles, options, limits)
     await asyncio.to_thread(_prove, models, metrics)
     recognizer = Recognizer(models, metrics)
     hub = Hub(metrics, max_watchers=config.max_watchers, capacity=config.watcher_queue)
     batcher: Batcher[Job, Outcome] = Batcher(
         recognizer.recognise,
         metrics,
-        capacity=config.queue_chunks,
-        max_batch=config.max_batch_chunks,
+        max_chunks=config.queue_chunks,
+        max_bytes=config.queue_bytes,
+        max_batch_faces=config.max_batch_faces,
         max_wait_s=config.max_batch_wait_s,
         workers=config.workers,
     )
-    servicer = RecognitionServicer(config, models, recognizer, batcher, hub, metrics)
+    ledger = _ledger(config, metrics)
+    intake = Intake(recognizer, batcher, limits)
+    servicer = RecognitionServicer(config, models, recognizer, intake, ledger, hub, metrics)
     checks = health.aio.HealthServicer()
     server = grpc.aio.server(options=OPTIONS)
     add_RecognitionServiceServicer_to_server(servicer, server)
@@ -108,6 +116,19 @@ async def serving(
             finally:
                 await checks.enter_graceful_shutdown()
                 await _stop(server, servicer, hub, config.drain_grace_s)
+
+
+def _ledger(config: CloudConfig, metrics: Metrics) -> CreditLedger:
+    ledger = CreditLedger(
+        places=config.stream_chunks,
+        max_streams=config.max_streams,
+        most=config.credits,
+        call_places=config.max_recognize_chunks,
+        patience_s=config.max_age_s * PATIENCE,
+    )
+    metrics.credits.set_function(lambda: ledger.outstanding)
+    metrics.credit_window.set_function(lambda: ledger.window)
+    return ledger
 
 
 def _prove(models: Models, metrics: Metrics) -> None:

@@ -6,17 +6,20 @@ settles. Only this side of the service aborts an RPC, by the table in `status`.
 
 import asyncio
 import contextlib
+import math
 from collections.abc import Iterator
+from typing import Any
 
 import grpc
 
-from cloud_recognizer.batcher import Batcher
 from cloud_recognizer.config import CloudConfig
+from cloud_recognizer.credits import CreditLedger
 from cloud_recognizer.hub import Hub
+from cloud_recognizer.intake import Intake
 from cloud_recognizer.metrics import QUEUE_FULL, Metrics
 from cloud_recognizer.model import ExpressionModel, Models
 from cloud_recognizer.png import encode_grey
-from cloud_recognizer.recognizer import Job, Outcome, Recognizer
+from cloud_recognizer.recognizer import Job, Recognizer
 from cloud_recognizer.sessions import Sessions
 from cloud_recognizer.status import aborting
 from cloud_recognizer.stream import DeviceStream, count, result_of
@@ -40,28 +43,29 @@ StreamContext = grpc.aio.ServicerContext[pb.StreamFacesRequest, pb.StreamFacesRe
 
 
 class RecognitionServicer(RecognitionServiceServicer):
-    """Serves devices, backend consumers and watchers from one batcher and one hub."""
+    """Serves devices, backend consumers and watchers from one intake and one hub."""
 
     def __init__(
         self,
         config: CloudConfig,
         models: Models,
         recognizer: Recognizer,
-        batcher: Batcher[Job, Outcome],
+        intake: Intake,
+        ledger: CreditLedger,
         hub: Hub,
         metrics: Metrics,
     ) -> None:
         self._config = config
         self._models = models
         self._recognizer = recognizer
-        self._batcher = batcher
+        self._intake = intake
+        self._ledger = ledger
         self._hub = hub
         self._metrics = metrics
         self._sessions = Sessions(
             metrics, max_streams=config.max_streams, capacity=config.max_sessions
         )
         self._streams: set[DeviceStream] = set()
-        self._recognizing = 0
         self._reconstructing = 0
         self._draining = False
         self._idle = asyncio.Event()
@@ -118,10 +122,12 @@ class RecognitionServicer(RecognitionServiceServicer):
             hello,
             self._choose(hello),
             self._sessions,
-            self._submit,
+            self._intake,
+            self._ledger,
             self._hub,
             self._metrics,
-            self._config.credits,
+            most=self._config.credits,
+            max_age_s=self._config.max_age_s,
         )
         with stream:
             self._streams.add(stream)
@@ -155,38 +161,41 @@ class RecognitionServicer(RecognitionServiceServicer):
     async def _write(self, context: StreamContext, message: Downward) -> None:
         await write(context, downward_to_proto(message), self._config.write_timeout_s)
 
-    def _submit(self, job: Job) -> "asyncio.Future[Outcome]":
-        refused = self._recognizer.refuse_oversize(job)
-        if refused is None:
-            return self._batcher.offer(job)
-        settled: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        settled.set_result(refused)
-        return settled
-
     async def Recognize(  # noqa: N802
         self,
         request: pb.RecognizeRequest,
         context: grpc.aio.ServicerContext[pb.RecognizeRequest, pb.RecognizeResponse],
     ) -> pb.RecognizeResponse:
-        """See recognition.proto. When too many chunks are unsettled, the whole call is refused."""
+        """See recognition.proto. When there is no room for all chunks, the call is refused."""
         async with aborting(context, self._metrics):
             size = len(request.payloads)
             if size > MAX_PAYLOADS:
                 raise ProtocolError(f"at most {MAX_PAYLOADS} payloads fit a call, got {size}")
-            if self._recognizing + size > self._config.max_recognize_chunks:
-                self._metrics.dropped.labels(QUEUE_FULL).inc(size)
-                raise OverloadedError(f"{self._recognizing} chunks are being recognised already")
-            self._recognizing += size
+            payloads = list(request.payloads)
+            places = self._intake.places(payloads)
             try:
-                return await self._recognize(list(request.payloads))
+                self._ledger.reserve(places)
+            except OverloadedError:
+                self._metrics.dropped.labels(QUEUE_FULL).inc(size)
+                raise
+            try:
+                max_age_s = min(self._config.max_age_s, _remaining_s(context))
+                return await self._recognize(payloads, context.peer(), max_age_s)
             finally:
-                self._recognizing -= size
+                self._ledger.release(places)
 
-    async def _recognize(self, payloads: list[bytes]) -> pb.RecognizeResponse:
+    async def _recognize(
+        self, payloads: list[bytes], peer: str, max_age_s: float
+    ) -> pb.RecognizeResponse:
         self._metrics.payload_bytes.inc(sum(map(len, payloads)))
-        outcomes = [self._submit(Job(payload)) for payload in payloads]
-        # A cancelled call cancels them, which withdraws what still waits.
-        await asyncio.gather(*outcomes, return_exceptions=True)
+        # The calls of one connection take turns with devices as one sender.
+        flow = self._intake.flow("calls", peer, max_chunks=self._config.max_recognize_chunks)
+        outcomes = [self._intake.submit(Job(payload), flow, max_age_s) for payload in payloads]
+        try:
+            await asyncio.gather(*outcomes, return_exceptions=True)
+        finally:  # a cancelled call leaves some that still wait
+            for outcome in outcomes:
+                self._intake.withdraw(outcome)
         results = [result_of(seq, outcome) for seq, outcome in enumerate(outcomes, 1)]
         for result in results:
             count(self._metrics, result, "Recognize")
@@ -263,6 +272,12 @@ class RecognitionServicer(RecognitionServiceServicer):
         for stream in self._streams:
             stream.wake.set()
         await self._idle.wait()
+
+
+def _remaining_s(context: grpc.aio.ServicerContext[Any, Any]) -> float:
+    """Seconds until a call's own deadline, infinite when it has none."""
+    remaining_s = context.time_remaining()
+    return math.inf if remaining_s is None else max(remaining_s, 0.0)
 
 
 async def _read(context: StreamContext, stream: DeviceStream) -> None:

@@ -15,6 +15,7 @@ from grpc_status import rpc_status
 from cloud_recognizer.metrics import Metrics
 from mien.errors import (
     BitstreamError,
+    DeadlineExceededError,
     MienError,
     OverloadedError,
     ProtocolError,
@@ -39,6 +40,7 @@ STATUS: Final[dict[type[MienError], grpc.StatusCode]] = {
     ReconstructionDisabledError: grpc.StatusCode.PERMISSION_DENIED,
     OverloadedError: grpc.StatusCode.RESOURCE_EXHAUSTED,
     SupersededError: grpc.StatusCode.ABORTED,
+    DeadlineExceededError: grpc.StatusCode.DEADLINE_EXCEEDED,
     UnavailableError: grpc.StatusCode.UNAVAILABLE,
 }
 _RETRY_AFTER_S: Final[dict[type[MienError], int]] = {OverloadedError: 1, UnavailableError: 1}

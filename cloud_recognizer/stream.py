@@ -1,7 +1,7 @@
 """One device's stream: credits, the window of unsettled chunks, and what to answer.
 
-receive(chunk) → batcher → settle(): results in the order the chunks came, then one cumulative
-acknowledgement and the credits given back. Nothing here knows gRPC.
+receive(chunk) → intake → settle(): results in the order the chunks came, then one cumulative
+acknowledgement and the credits that the ledger gives. Nothing here knows gRPC.
 
 A chunk is settled once its result is published to the hub: from then on it is acknowledged, also
 on the next stream of the same epoch, and never recognised again.
@@ -10,19 +10,25 @@ on the next stream of the same epoch, and never recognised again.
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
+from cloud_recognizer.credits import CreditLedger
 from cloud_recognizer.hub import Hub, Origin
-from cloud_recognizer.metrics import DUPLICATE, Metrics
+from cloud_recognizer.intake import Intake
+from cloud_recognizer.metrics import DUPLICATE, NO_CREDIT, Metrics
 from cloud_recognizer.model import ExpressionModel
 from cloud_recognizer.recognizer import Job, Outcome
 from cloud_recognizer.sessions import Sessions
 from cloud_recognizer.status import INTERNAL_CODE, INTERNAL_MESSAGE
 from mien.bitstream import Limits
-from mien.errors import OverloadedError, ProtocolError, SupersededError
+from mien.errors import (
+    DeadlineExceededError,
+    OverloadedError,
+    ProtocolError,
+    SupersededError,
+)
 from mien.messages import (
     Acknowledgement,
     ChunkResult,
@@ -35,8 +41,6 @@ from mien.messages import (
     Welcome,
 )
 
-Submit = Callable[[Job], "asyncio.Future[Outcome]"]
-
 
 @dataclass(slots=True)
 class _Unsettled:
@@ -46,17 +50,23 @@ class _Unsettled:
 
 
 class DeviceStream:
-    """The state of one stream after its Hello; a context manager that holds the session."""
+    """The state of one stream after its Hello; a context manager that holds session and account.
+
+    most: chunks that may be unsettled at a time. max_age_s: how old one may become.
+    """
 
     def __init__(
         self,
         hello: Hello,
         model: ExpressionModel,
         sessions: Sessions,
-        submit: Submit,
+        intake: Intake,
+        ledger: CreditLedger,
         hub: Hub,
         metrics: Metrics,
-        credits: int,  # noqa: A002  # the contract's word
+        *,
+        most: int,
+        max_age_s: float,
     ) -> None:
         self._hello = hello
         self._origin = Origin(
@@ -67,10 +77,14 @@ class DeviceStream:
             model.expressions,
         )
         self._sessions = sessions
-        self._submit = submit
+        self._intake = intake
+        self._ledger = ledger
         self._hub = hub
         self._metrics = metrics
-        self._credits = credits
+        self._flow = intake.flow("stream", hello.device_id, hello.epoch, max_chunks=most)
+        self._max_age_s = max_age_s
+        if hello.max_latency_ms:
+            self._max_age_s = min(max_age_s, hello.max_latency_ms / 1000)
         self._unsettled: deque[_Unsettled] = deque()
         self._duplicates = 0
         self._superseded = False
@@ -78,6 +92,11 @@ class DeviceStream:
 
     def __enter__(self) -> Self:
         self._session = self._sessions.enter(self._hello, self)
+        try:
+            self._account = self._ledger.open()
+        except OverloadedError:
+            self._sessions.leave(self._session, self)
+            raise
         self._highest_seq = self._session.acknowledged_seq
         return self
 
@@ -88,7 +107,7 @@ class DeviceStream:
         traceback: TracebackType | None,
     ) -> None:
         self._sessions.leave(self._session, self)
-        self._withdraw()
+        self._give_up()
 
     @property
     def idle(self) -> bool:
@@ -100,7 +119,7 @@ class DeviceStream:
         return Welcome(
             bundle_id=self._origin.bundle_id,
             acknowledged_seq=self._session.acknowledged_seq,
-            credits=self._credits,
+            credits=self._account.balance,
             target_face_bytes=target_face_bytes,
             max_chunk_bytes=limits.max_chunk_bytes,
             max_chunk_faces=limits.max_faces,
@@ -113,21 +132,29 @@ class DeviceStream:
         nor a duplicate: both end the stream, as SupersededError does.
         """
         self._check_superseded()
-        if self._credits == 0:
-            raise OverloadedError(
-                f"chunk {chunk.seq} came without a credit: wait for Credits before sending more"
-            )
-        self._credits -= 1
+        try:
+            self._account.spend()
+        except OverloadedError:
+            self._metrics.dropped.labels(NO_CREDIT).inc()
+            raise
         self._metrics.payload_bytes.inc(len(chunk.payload))
         if self._is_duplicate(chunk.seq):
             self._metrics.dropped.labels(DUPLICATE).inc()
             self._duplicates += 1
             self.wake.set()
             return
-        outcome = self._submit(Job(chunk.payload, self._origin.bundle_id))
-        self._unsettled.append(_Unsettled(chunk.seq, time.monotonic(), outcome))
+        received_s = time.monotonic()
+        job = Job(chunk.payload, self._origin.bundle_id)
+        outcome = self._intake.submit(job, self._flow, self._max_age_s)
+        self._unsettled.append(_Unsettled(chunk.seq, received_s, outcome))
         self._highest_seq = chunk.seq
-        outcome.add_done_callback(lambda _: self.wake.set())
+        outcome.add_done_callback(lambda done: self._answered(done, received_s))
+
+    def _answered(self, outcome: "asyncio.Future[Outcome]", received_s: float) -> None:
+        # Here and not when it is settled: a device that reads slowly is no pressure on the others.
+        if not outcome.cancelled():
+            self._ledger.note_chunk(received_s, time.monotonic())
+        self.wake.set()
 
     def _is_duplicate(self, seq: int) -> bool:
         if seq > self._highest_seq:
@@ -150,9 +177,9 @@ class DeviceStream:
         returned = len(answers) + self._duplicates
         self._duplicates = 0
         if returned:
-            self._credits += returned
             answers.append(Acknowledgement(self._session.acknowledged_seq))
-            answers.append(Credits(returned))
+            if granted := self._account.settle(returned):
+                answers.append(Credits(granted))
         return answers
 
     def _settled(self, chunk: _Unsettled) -> ChunkResult:
@@ -166,7 +193,7 @@ class DeviceStream:
     def supersede(self) -> None:
         """Settle nothing more, and end: a newer stream has the session."""
         self._superseded = True
-        self._withdraw()
+        self._give_up()
         self.wake.set()
 
     def _check_superseded(self) -> None:
@@ -176,17 +203,22 @@ class DeviceStream:
                 "do two devices share an id?"
             )
 
-    def _withdraw(self) -> None:
-        # Not settled, so not acknowledged: the device sends them again.
+    def _give_up(self) -> None:
+        # Not settled, so not acknowledged: the device sends them again. They leave the queue before
+        # their places are given to others.
         for chunk in self._unsettled:
-            chunk.outcome.cancel()
+            self._intake.withdraw(chunk.outcome)
         self._unsettled.clear()
+        self._account.close()
 
 
 def result_of(seq: int, outcome: "asyncio.Future[Outcome]") -> ChunkResult:
     """What the wire says of a chunk whose outcome is there; a failure of ours is "internal"."""
-    if outcome.exception() is not None:
+    failure = outcome.exception()
+    if failure is not None:
         error = ItemError(INTERNAL_CODE, INTERNAL_MESSAGE)
+        if isinstance(failure, DeadlineExceededError):
+            error = ItemError(failure.code, str(failure))
         return ChunkResult(seq, ItemStatus.REJECTED, error=error)
     done = outcome.result()
     if done.error is not None:

@@ -9,6 +9,7 @@ from typing import Literal
 
 from edge_encoder.detector.model_file import YUNET_SHA256
 from mien.errors import ConfigError
+from mien.messages import MAX_LATENCY_MS
 from mien.settings import check_within, logging_level, parse_settings
 
 MAX_CHUNK_FACES = 64
@@ -58,6 +59,8 @@ class EdgeConfig:
     """Faces that share a chunk."""
     chunk_seconds: float = 0.5
     """Seconds that a face waits for others at most."""
+    max_latency_ms: int = 0
+    """Milliseconds a chunk may wait in the recognizer, beyond which it is rejected; 0: no bound."""
     queue_chunks: int = 64
     """Chunks that wait for the network; beyond, files wait and cameras lose the oldest."""
     give_up_s: float = 30.0
@@ -93,6 +96,7 @@ class EdgeConfig:
         check_within("max_faces", self.max_faces, 1, MAX_CHUNK_FACES)
         check_within("chunk_faces", self.chunk_faces, 1, MAX_CHUNK_FACES)
         check_within("chunk_seconds", self.chunk_seconds, 0, 3600)
+        check_within("max_latency_ms", self.max_latency_ms, 0, MAX_LATENCY_MS)
         check_within("queue_chunks", self.queue_chunks, 1, 65536)
         check_within("give_up_s", self.give_up_s, 0, 1e9)
         if self.metrics_port is not None:

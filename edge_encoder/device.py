@@ -107,6 +107,7 @@ def _hello(config: EdgeConfig, bundle: Bundle) -> Hello:
         bundle_ids=(bundle.bundle_id,),
         purpose=config.purpose,
         notice=config.notice,
+        max_latency_ms=config.max_latency_ms,
     )
 
 

@@ -11,11 +11,29 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.bitstream import EncodedFace, Envelope, Limits
-from mien.errors import EncodeError, LimitError, MalformedError, SymbolRangeError
+from mien.bitstream import HEADER_BYTES, EncodedFace, Envelope, Limits, payload_tag
+from mien.errors import BitstreamError, EncodeError, LimitError, MalformedError, SymbolRangeError
 from mien.range_coder import MAX_SYMBOL, BitCounter, RangeDecoder, RangeEncoder
 from mien.side_information import SideInformationReader, SideInformationWriter
 from mien.tables import CdfTables
+
+# The face count, at most 18 bits, is read from the first of these; the decoder looks ahead.
+_COUNT_BYTES = 12
+
+
+def declared_faces(payload: bytes, limits: Limits) -> int:
+    """Return the faces a payload says it has, 1 to `limits.max_faces`, before it is decoded.
+
+    What `decode` will cost at most: it reads as many as are declared, and none of a payload whose
+    checksum does not hold, which is not looked at here. Raises nothing, whatever the bytes.
+    """
+    try:
+        payload_tag(payload)
+        head = RangeDecoder(payload[HEADER_BYTES : HEADER_BYTES + _COUNT_BYTES])
+        declared = SideInformationReader(head, limits).read_count()
+    except BitstreamError:
+        return 1
+    return min(max(declared, 1), limits.max_faces)
 
 
 class ChunkCodec:

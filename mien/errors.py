@@ -122,6 +122,12 @@ class OverloadedError(MienError):
     code = "overloaded"
 
 
+class DeadlineExceededError(MienError):
+    """It was not worth recognising any more when its turn came."""
+
+    code = "deadline_exceeded"
+
+
 class ReconstructionDisabledError(MienError):
     """Viewable images were asked for, and the operator has not allowed them."""
 

@@ -16,6 +16,7 @@ from mien.v1 import recognition_pb2 as pb
 
 MAX_BUNDLE_IDS = 64
 MAX_TEXT = 500
+MAX_LATENCY_MS = 3_600_000
 
 _DEVICE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _BUNDLE_ID = re.compile(r"[0-9a-f]{64}")
@@ -31,7 +32,10 @@ class ItemStatus(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """Opens a stream. `bundle_ids` in the device's order of preference."""
+    """Opens a stream. `bundle_ids` in the device's order of preference.
+
+    max_latency_ms: a chunk that waits longer is not worth recognising to this device; 0: no bound.
+    """
 
     device_id: str
     epoch: int
@@ -39,6 +43,7 @@ class Hello:
     bundle_ids: tuple[str, ...]
     purpose: str = ""
     notice: str = ""
+    max_latency_ms: int = 0
 
     def to_proto(self) -> pb.Hello:
         """As the message on the wire."""
@@ -49,6 +54,7 @@ class Hello:
             bundle_ids=self.bundle_ids,
             purpose=self.purpose,
             notice=self.notice,
+            max_latency_ms=self.max_latency_ms,
         )
 
     @classmethod
@@ -71,6 +77,10 @@ class Hello:
         for name, text in (("purpose", message.purpose), ("notice", message.notice)):
             if len(text) > MAX_TEXT:
                 raise ProtocolError(f"hello.{name} may have {MAX_TEXT} characters, got {len(text)}")
+        if message.max_latency_ms > MAX_LATENCY_MS:
+            raise ProtocolError(
+                f"hello.max_latency_ms may be {MAX_LATENCY_MS}, got {message.max_latency_ms}"
+            )
         return cls(
             device_id=message.device_id,
             epoch=message.epoch,
@@ -78,6 +88,7 @@ class Hello:
             bundle_ids=tuple(message.bundle_ids),
             purpose=message.purpose,
             notice=message.notice,
+            max_latency_ms=message.max_latency_ms,
         )
 
 

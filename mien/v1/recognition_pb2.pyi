@@ -87,6 +87,7 @@ class Hello(_message.Message):
     BUNDLE_IDS_FIELD_NUMBER: _builtins.int
     PURPOSE_FIELD_NUMBER: _builtins.int
     NOTICE_FIELD_NUMBER: _builtins.int
+    MAX_LATENCY_MS_FIELD_NUMBER: _builtins.int
     device_id: _builtins.str
     """Letters, digits, '.', '_' and '-'; 1 to 64 of them."""
     epoch: _builtins.int
@@ -97,6 +98,11 @@ class Hello(_message.Message):
     """What the recognitions are for, in the device owner's words."""
     notice: _builtins.str
     """How the people in view are informed: a text or an address."""
+    max_latency_ms: _builtins.int
+    """A chunk that has waited for longer than this, counted from its receipt by the server, is
+    REJECTED with "deadline_exceeded" instead of being recognised; 0: as the server has it.
+    At most 3600000.
+    """
     @_builtins.property
     def bundle_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """SHA-256 ids (64 hexadecimal digits) of the bundles the device can encode with,
@@ -112,10 +118,11 @@ class Hello(_message.Message):
         bundle_ids: _abc.Iterable[_builtins.str] | None = ...,
         purpose: _builtins.str = ...,
         notice: _builtins.str = ...,
+        max_latency_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_ids", b"bundle_ids", "device_id", b"device_id", "epoch", b"epoch", "epoch_start_unix_ms", b"epoch_start_unix_ms", "notice", b"notice", "purpose", b"purpose"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_ids", b"bundle_ids", "device_id", b"device_id", "epoch", b"epoch", "epoch_start_unix_ms", b"epoch_start_unix_ms", "max_latency_ms", b"max_latency_ms", "notice", b"notice", "purpose", b"purpose"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -138,7 +145,7 @@ class Welcome(_message.Message):
     acknowledged_seq: _builtins.int
     """The highest seq of this epoch up to which everything is acknowledged; 0 when none is."""
     credits: _builtins.int
-    """Chunks that may be sent before more credits come."""
+    """Chunks that may be sent before more credits come; at least 1."""
     target_face_bytes: _builtins.int
     """Payload bytes a face to aim at; 0 leaves it to the device."""
     max_chunk_bytes: _builtins.int
@@ -322,7 +329,10 @@ Global___Acknowledgement: _TypeAlias = Acknowledgement  # noqa: Y015
 
 @_typing.final
 class Credits(_message.Message):
-    """Chunks that may be sent in addition to those granted before."""
+    """Chunks that may be sent in addition to those granted before. Fewer than were settled when
+    there is much to do, more when there is less again; a device always has a credit, or a
+    chunk unsettled that will bring one. Sending without is RESOURCE_EXHAUSTED.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import grpc
+from google.rpc.error_details_pb2 import RetryInfo
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_status import rpc_status
 
 from cloud_recognizer.config import CloudConfig
 from cloud_recognizer.metrics import Metrics
@@ -154,6 +156,15 @@ def payload(bundle: Bundle, faces: int = 3, *, track_id: int = 7, seed: int = 0)
             for index, symbols in enumerate(tiny_symbols(faces, seed))
         ]
     )
+
+
+def retry_delay_s(error: grpc.aio.AioRpcError) -> float:
+    """The RetryInfo of a refused call, seconds."""
+    status = rpc_status.from_call(error)
+    assert status is not None
+    (packed,) = [item for item in status.details if item.Is(RetryInfo.DESCRIPTOR)]
+    retry = RetryInfo.FromString(packed.value)
+    return retry.retry_delay.seconds + retry.retry_delay.nanos / 1e9
 
 
 async def health(

@@ -34,11 +34,14 @@ def test_flags_win_over_environment_and_environment_over_yaml(
         ("metrics_port", 70_000),
         ("threads", 0),
         ("workers", 0),
-        ("max_batch_chunks", 0),
+        ("max_batch_faces", 0),
         ("max_batch_wait_s", -0.1),
+        ("max_age_s", 0),
         ("max_streams", 0),
         ("credits", 0),
-        ("max_recognize_chunks", 255),
+        ("max_recognize_chunks", 511),  # the longest message would never fit
+        ("queue_chunks", 4607),  # a stream would have no place
+        ("queue_bytes", 4608 * 16384 - 1),
         ("max_sessions", 511),
         ("max_watchers", -1),
         ("watcher_queue", 63),  # a chunk of 64 faces would not fit
@@ -83,6 +86,18 @@ def test_help_explains_every_setting(capsys: pytest.CaptureFixture[str]) -> None
         assert len(explanation.split()) >= 4, f"--{field.name} is not explained"
 
 
-def test_the_queue_has_a_place_for_every_credit() -> None:
-    config = CloudConfig(Path("/b"), max_streams=10, credits=3, max_recognize_chunks=300)
-    assert config.queue_chunks == 330
+@pytest.mark.parametrize(
+    ("queue_chunks", "queue_bytes", "places"),
+    [(1000, 1 << 30, 400), (1 << 20, 900 * 16384, 300), (610, 610 * 16384, 10)],
+)
+def test_streams_get_the_places_for_which_there_are_chunks_and_bytes(
+    queue_chunks: int, queue_bytes: int, places: int
+) -> None:
+    config = CloudConfig(
+        Path("/b"),
+        max_streams=10,
+        max_recognize_chunks=600,
+        queue_chunks=queue_chunks,
+        queue_bytes=queue_bytes,
+    )
+    assert config.stream_chunks == places

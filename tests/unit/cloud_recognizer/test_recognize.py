@@ -14,9 +14,12 @@ from mien.messages import ChunkResult, ItemStatus
 from mien.v1 import recognition_pb2 as pb
 from tests.support.recognizer import (
     RPC_TIMEOUT_S,
+    Device,
     Running,
     eventually,
+    hello,
     payload,
+    retry_delay_s,
     running_recognizer,
 )
 from tests.support.reseal import reseal
@@ -116,20 +119,45 @@ async def test_calls_beyond_what_may_wait_are_refused_and_streams_keep_their_pla
 ) -> None:
     chunk = payload(bundle, faces=1)
     async with running_recognizer(
-        bundles, max_recognize_chunks=256, max_batch_chunks=4096, max_batch_wait_s=1.0
+        bundles, max_recognize_chunks=512, max_batch_faces=4096, max_batch_wait_s=1.0
     ) as running:
-        waiting = asyncio.ensure_future(recognize(running, [chunk] * 200))
-        await eventually(lambda: running.sample("queue_chunks") == 200)
+        waiting = [asyncio.ensure_future(recognize(running, [chunk] * 200)) for _ in range(2)]
+        await eventually(lambda: running.sample("queue_chunks") == 400)
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await recognize(running, [chunk] * 100)
+            await recognize(running, [chunk] * 113)
         assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-        assert running.sample("dropped_total", reason="queue_full") == 100
-        assert len(await waiting) == 200
+        assert retry_delay_s(caught.value) > 0
+        assert running.sample("dropped_total", reason="queue_full") == 113
+        device = Device(running.stub)
+        await device.open(hello(bundle))
+        await device.send(1, chunk)
+        assert [len(await call) for call in waiting] == [200, 200]
+        assert len((await device.close()).results) == 1
         assert len(await recognize(running, [chunk] * 256)) == 256
 
 
+async def test_long_payloads_count_as_many_places_as_they_take_memory(
+    bundles: Path, bundle: Bundle
+) -> None:
+    long = bytes(16384)
+    async with running_recognizer(
+        bundles, max_recognize_chunks=512, max_batch_faces=4096, max_batch_wait_s=1.0
+    ) as running:
+        # Too long for the queue, so it is rejected; until then it takes 400 chunks' memory.
+        waiting = asyncio.ensure_future(recognize(running, [payload(bundle), long * 400]))
+        await eventually(lambda: running.sample("queue_chunks") == 1)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await recognize(running, [long] * 120)
+        assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert [result.status for result in await waiting] == [
+            ItemStatus.RESULT,
+            ItemStatus.REJECTED,
+        ]
+        assert len(await recognize(running, [long] * 120)) == 120
+
+
 async def test_a_cancelled_call_withdraws_its_chunks(bundles: Path, bundle: Bundle) -> None:
-    async with running_recognizer(bundles, max_batch_wait_s=1.0, max_batch_chunks=64) as running:
+    async with running_recognizer(bundles, max_batch_wait_s=1.0, max_batch_faces=64) as running:
         call = running.stub.Recognize(
             pb.RecognizeRequest(payloads=[payload(bundle)] * 8), timeout=RPC_TIMEOUT_S
         )

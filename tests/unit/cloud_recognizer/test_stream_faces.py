@@ -11,7 +11,14 @@ import pytest
 from mien.bundle import Bundle
 from mien.messages import ChunkResult, Hello, ItemStatus
 from mien.v1 import recognition_pb2 as pb
-from tests.support.recognizer import Device, eventually, hello, payload, running_recognizer
+from tests.support.recognizer import (
+    Device,
+    eventually,
+    hello,
+    payload,
+    retry_delay_s,
+    running_recognizer,
+)
 
 
 async def test_chunks_are_answered_in_order_with_what_the_classifier_says(
@@ -213,6 +220,7 @@ async def test_a_chunk_beyond_the_credits_ends_the_stream(bundles: Path, bundle:
         assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
         assert "without a credit" in details
         assert running.sample("rpc_errors_total", code="overloaded") == 1
+        assert running.sample("dropped_total", reason="no_credit") == 1
 
 
 async def test_the_device_and_the_server_settle_on_a_bundle_both_have(
@@ -242,7 +250,10 @@ async def test_a_device_without_a_served_bundle_is_told_which_to_get(
 
 
 async def test_of_two_streams_of_one_epoch_the_newest_wins(bundles: Path, bundle: Bundle) -> None:
-    async with running_recognizer(bundles, max_batch_wait_s=0.5) as running:
+    # It takes over the place too: there is no other.
+    async with running_recognizer(
+        bundles, max_batch_wait_s=0.5, max_streams=1, max_sessions=1
+    ) as running:
         first, second = Device(running.stub), Device(running.stub)
         await first.open(hello(bundle))
         await first.send(1, payload(bundle))
@@ -263,7 +274,10 @@ async def test_devices_beyond_max_streams_are_asked_to_come_later(
         first, second = Device(running.stub), Device(running.stub)
         await first.open(hello(bundle, "first"))
         await second.call.write(pb.StreamFacesRequest(hello=hello(bundle, "second").to_proto()))
-        assert (await second.status())[0] is grpc.StatusCode.RESOURCE_EXHAUSTED
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await second.read()
+        assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert retry_delay_s(caught.value) > 0
         await first.close()
         await eventually(lambda: running.sample("streams") == 0)
         third = Device(running.stub)
@@ -287,7 +301,7 @@ async def test_a_cancelled_stream_leaves_no_task_and_no_queue_entry(
             await eventually(lambda: running.sample("queue_chunks") > 0)
             device.call.cancel()
             await eventually(lambda: running.sample("streams") == 0)
-            assert running.sample("queue_chunks") == 0
+            assert running.sample("queue_chunks") == running.sample("credits") == 0
         del device
         await eventually(lambda: len(asyncio.all_tasks()) <= tasks)
         assert running.sample("dropped_total", reason="stream_gone") > 0
@@ -306,7 +320,7 @@ async def test_a_device_that_reads_nothing_is_cut_off(bundles: Path, bundle: Bun
 
 
 async def test_streams_share_batches(bundles: Path, bundle: Bundle) -> None:
-    async with running_recognizer(bundles, max_batch_wait_s=1.0, max_batch_chunks=12) as running:
+    async with running_recognizer(bundles, max_batch_wait_s=1.0, max_batch_faces=24) as running:
         devices = [Device(running.stub) for _ in range(4)]
         for number, device in enumerate(devices):
             await device.open(hello(bundle, f"device{number}"))

@@ -50,6 +50,7 @@ def test_paths_and_switches_are_what_they_look_like() -> None:
         ("chunk_faces", 65),
         ("chunk_seconds", -0.1),
         ("queue_chunks", 0),
+        ("max_latency_ms", -1),
         ("give_up_s", -1),
         ("read_timeout_s", 0),
         ("metrics_port", 65536),

@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mien.bitstream import HEADER_BYTES, Box, EncodedFace, Envelope, Limits
-from mien.codec import ChunkCodec
+from mien.codec import ChunkCodec, declared_faces
 from mien.errors import (
     BitstreamError,
     ChecksumError,
@@ -146,6 +146,25 @@ def test_more_faces_than_allowed_are_rejected_when_declared(count):
 def test_no_face_at_all_is_rejected():
     with pytest.raises(MalformedError, match="no face"):
         CODEC.decode(sealed(body_that_declares(0)))
+
+
+@given(chunks(SHAPE, max_faces=16))
+def test_the_faces_a_chunk_declares_are_those_it_decodes_to(faces):
+    assert declared_faces(CODEC.encode(faces), LIMITS) == len(faces)
+
+
+@given(st.integers(0, (1 << 15) - 1))
+def test_what_is_declared_is_taken_within_the_limits(count):
+    declared = declared_faces(sealed(body_that_declares(count)), LIMITS)
+    assert declared == min(max(count, 1), LIMITS.max_faces)
+
+
+@given(st.binary(max_size=40) | st.binary(max_size=30).map(sealed))
+def test_no_payload_makes_its_declaration_less_than_what_is_decoded(payload):
+    declared = declared_faces(payload, LIMITS)
+    assert 1 <= declared <= LIMITS.max_faces
+    with contextlib.suppress(BitstreamError):
+        assert declared == len(CODEC.decode(payload))
 
 
 def peak_bytes(codec: ChunkCodec, payload: bytes) -> int:

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from mien.bitstream import Box
 from mien.errors import ProtocolError
 from mien.messages import (
+    MAX_LATENCY_MS,
     Acknowledgement,
     ChunkResult,
     Credits,
@@ -42,6 +43,7 @@ hellos = st.builds(
     st.lists(bundle_ids, max_size=3).map(tuple),
     st.text(max_size=500),
     st.text(max_size=500),
+    st.integers(0, MAX_LATENCY_MS),
 )
 chunks = st.builds(EncodedChunk, st.integers(1, 2**64 - 1), st.binary(max_size=50))
 boxes = st.builds(Box, i32, i32, i32, i32)
@@ -109,6 +111,7 @@ def test_a_watched_chunk_arrives_as_it_was(message: WatchedChunk) -> None:
         (pb.Hello(device_id="d", bundle_ids=["a" * 64] * 65), "bundle_ids"),
         (pb.Hello(device_id="d", purpose="p" * 501), "purpose"),
         (pb.Hello(device_id="d", notice="n" * 501), "notice"),
+        (pb.Hello(device_id="d", max_latency_ms=3_600_001), "max_latency_ms"),
     ],
 )
 def test_a_hello_out_of_range_is_refused_by_field(message: pb.Hello, field: str) -> None:
