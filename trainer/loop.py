@@ -203,7 +203,8 @@ class Loop:
             loss, parts = self.loss(batch, progress)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        nn.utils.clip_grad_norm_(self.stage.model.parameters(), 5.0)
+        # Raises where a gradient is infinite or no number: nothing that follows could be saved.
+        nn.utils.clip_grad_norm_(self.stage.model.parameters(), 5.0, error_if_nonfinite=True)
         self.optimizer.step()
         self.averaged.update_parameters(self.stage.model)
         shown = self.processes.average({"loss": loss, **parts})

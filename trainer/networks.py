@@ -1,7 +1,7 @@
 """Trained networks on disk: the loop's checkpoints, and what is released of them.
 
 A checkpoint holds everything that training needs to go on. A released network is the averaged
-weights alone, in half precision, as an .npz file that holds no pickle.
+weights alone, in half precision where that keeps them, as an .npz file that holds no pickle.
 """
 
 import shutil
@@ -13,6 +13,8 @@ import torch
 from mien.npz import write_npz
 
 RELEASED = ".npz"
+# What half precision rounds a network's weights by, relative to the largest.
+HALF_ROUNDING = 1e-3
 
 
 def averaged_states(checkpoint: Path) -> dict[str, torch.Tensor]:
@@ -47,10 +49,23 @@ def release(run: Path, folder: Path) -> list[Path]:
         to.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(figures, to)
         states = averaged_states(checkpoint).items()
-        arrays = {n: (s.half() if s.is_floating_point() else s).numpy() for n, s in states}
+        arrays = {n: _smaller(s).numpy() for n, s in states}
         network = to.with_suffix(RELEASED)
         network.write_bytes(write_npz(arrays))
         written.append(network)
     if not written:
         raise FileNotFoundError(f"{run} holds no finished stage")
     return written
+
+
+def _smaller(state: torch.Tensor) -> torch.Tensor:
+    """In half precision, unless it would not be the same any more.
+
+    Constants are states as well: CompressAI bounds likelihoods by 1e-9, which is 0 as a half, and a
+    likelihood of 0 costs infinitely many bits.
+    """
+    if not state.is_floating_point() or not state.numel():
+        return state
+    half = state.half()
+    same = (half.float() - state).abs().max() <= HALF_ROUNDING * state.abs().max()
+    return half if bool(same) else state

@@ -189,7 +189,9 @@ def test_released_networks_do_what_the_trained_ones_do(
     released = averaged_states(tmp_path / "seed-1" / "joint.pt")
     assert trained.keys() == released.keys()
     for name, value in trained.items():
-        assert torch.allclose(value.float(), released[name].float(), rtol=1e-3, atol=1e-6)
+        largest = float(value.abs().max()) if value.numel() else 0.0
+        # By the largest of its own kind: a bound of 1e-9 must not become 0.
+        assert torch.allclose(value.float(), released[name].float(), rtol=0, atol=1e-3 * largest)
     assert (tmp_path / "seed-1" / "joint.json").is_file(), "a study on it takes it for done"
 
 
