@@ -120,9 +120,12 @@ class EdgeConfig:
     @property
     def device(self) -> str:
         """`device_id`, or the host's name with what may not stand in one replaced."""
-        if self.device_id:
-            return self.device_id
-        return re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname())[:64] or "device"
+        return self.device_id or self.host()[:64]
+
+    @staticmethod
+    def host() -> str:
+        """The host's name with what may not stand in a device id replaced."""
+        return re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname()) or "device"
 
     @property
     def shown_source(self) -> str:

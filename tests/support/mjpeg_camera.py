@@ -32,8 +32,11 @@ class MjpegCamera:
     frozen: the same picture again and again.
     """
 
-    def __init__(self, picture: Callable[[int], Image] = noise) -> None:
+    def __init__(
+        self, picture: Callable[[int], Image] = noise, *, frame_s: float = FRAME_S
+    ) -> None:
         self.picture = picture
+        self.frame_s = frame_s
         self.stalled = threading.Event()
         self.frozen = threading.Event()
         self.connections = 0
@@ -56,7 +59,7 @@ class MjpegCamera:
                 self.send_response(200)
                 self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
                 self.end_headers()
-                while not off.wait(FRAME_S):
+                while not off.wait(camera.frame_s):
                     if not camera.stalled.is_set():
                         try:
                             self.wfile.write(camera.part())
