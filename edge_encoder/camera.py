@@ -1,7 +1,7 @@
 """Where frames come from: a video file, photographs, a camera, or a stream by URL.
 
-Files wait for their reader, so every frame is seen; cameras and streams (`live_camera`) do not,
-so the newest frame is.
+Files wait for their reader, so every frame is seen, and end at their end; cameras and streams
+(`live_camera`) do not wait, so the newest frame is seen, and are opened again when they fail.
 """
 
 import time
@@ -9,14 +9,20 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
+from edge_encoder.camera_health import Watcher
+from edge_encoder.capture import capture_device, capture_url, is_clip, without_credentials
+from edge_encoder.capture_reader import LiveSettings
 from edge_encoder.detector.base import Image
-from mien.errors import SourceError
+from mien.errors import SourceError, SourceOpenError
+
+if TYPE_CHECKING:
+    from edge_encoder.live_camera import LiveSource
 
 IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 URL_SCHEMES = frozenset({"http", "https", "rtmp", "rtsp", "rtsps", "srt", "tcp", "udp"})
@@ -37,8 +43,16 @@ class Frame:
     image: Image
 
 
+@dataclass(frozen=True)
+class Gap:
+    """A live source was lost here; what comes next may show another scene."""
+
+
 class Source(Protocol):
-    """A context manager over frames; iterating raises SourceError when reading fails."""
+    """A context manager over frames; iterating raises SourceError when reading fails.
+
+    A live source that fails is opened again, and gives a `Gap` for the time between.
+    """
 
     @property
     def name(self) -> str:
@@ -60,7 +74,7 @@ class Source(Protocol):
         """Frames lost, or that could not be read, so far."""
         ...
 
-    def __iter__(self) -> Iterator[Frame]: ...
+    def __iter__(self) -> Iterator[Frame | Gap]: ...
 
     def interrupt(self) -> None:
         """From any thread: whoever waits for a frame is told that there are no more."""
@@ -77,19 +91,23 @@ class Source(Protocol):
 
 
 def open_source(
-    source: str, *, open_timeout_s: float = 10.0, read_timeout_s: float = 10.0, pace: bool = False
+    source: str,
+    live: LiveSettings = LiveSettings(),  # noqa: B008  # frozen
+    *,
+    pace: bool = False,
+    watcher: Watcher | None = None,
 ) -> Source:
     """A video file, an image, a folder of images, a camera's number, or a URL.
 
+    live: for cameras and streams, which need not be there yet. A clip behind HTTP is a file: it
+    waits for its reader and ends at its end.
     pace: play video files at their own speed rather than as fast as they are read.
     Raises SourceError that says what is wrong with the source.
     """
-    from edge_encoder.live_camera import open_camera, open_url
-
     path = Path(source)
     scheme, separator, _ = source.partition("://")
     if separator and scheme.lower() in URL_SCHEMES:
-        return open_url(source, open_timeout_s, read_timeout_s, pace=pace)
+        return _open_url(source, live, watcher, pace=pace)
     if path.is_dir():
         return ImageFolder(path, _images_in(path))
     if path.is_file():
@@ -97,11 +115,56 @@ def open_source(
             return ImageFolder(path, [path])
         return VideoFile(path, pace=pace)
     if source.isdecimal():
-        return open_camera(int(source), read_timeout_s)
+        number = int(source)
+        return _live(f"camera {number}", lambda: capture_device(number), live, watcher)
     raise SourceError(
         f"source {source!r} is no file, folder, camera number or URL "
         f"({', '.join(sorted(URL_SCHEMES))})"
     )
+
+
+def frames_of(source: Source) -> Iterator[Frame]:
+    """The frames alone, for those who do not mind gaps."""
+    return (item for item in source if isinstance(item, Frame))
+
+
+def _open_url(url: str, live: LiveSettings, watcher: Watcher | None, *, pace: bool) -> Source:
+    name = without_credentials(url)
+    opened: list[cv2.VideoCapture] = []
+    if url.lower().startswith("http"):
+        # A clip or a camera? Only opening it tells; what does not answer is taken for a camera.
+        try:
+            capture = capture_url(url, live.open_timeout_s, live.read_timeout_s)
+        except SourceOpenError:
+            pass
+        else:
+            if is_clip(url, capture):
+                return VideoFile(name, capture=capture, pace=pace)
+            opened.append(capture)
+
+    def open_capture() -> cv2.VideoCapture:
+        if opened:
+            return opened.pop()
+        capture = capture_url(url, live.open_timeout_s, live.read_timeout_s)
+        if is_clip(url, capture):
+            # Read as it comes, it would be over in a moment, and then begin again, for ever.
+            raise SourceError(
+                f"{name} is a clip with an end, but was not there when the run began; start again"
+            )
+        return capture
+
+    return _live(name, open_capture, live, watcher)
+
+
+def _live(
+    name: str,
+    open_capture: Callable[[], cv2.VideoCapture],
+    live: LiveSettings,
+    watcher: Watcher | None,
+) -> "LiveSource":
+    from edge_encoder.live_camera import LiveSource
+
+    return LiveSource(name, open_capture, live, watcher=watcher)
 
 
 class _FileSource:

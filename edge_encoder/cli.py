@@ -1,5 +1,7 @@
 """`mien-edge run`: encode a source and stream it until it ends, or SIGTERM or SIGINT.
 
+`mien-edge fleet` does so for several cameras, each in a process of its own, as a file lists them.
+
 Results go to standard output or a file as JSON lines; everything else goes to standard error.
 Exit codes: 0 done, 1 the server broke the contract, 2 wrong usage or setting, 3 the source cannot
 be read, 4 the server cannot be reached, 5 the bundle cannot be used, 130 ended by Ctrl-C.
@@ -12,16 +14,19 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Final
+from typing import Any, Final
 
-from edge_encoder.config import EdgeConfig, parse_config
+from edge_encoder.config import parse_config
+from edge_encoder.fleet_config import parse_fleet_config
 from mien.errors import MienError
 from mien.exit_codes import ExitCode, exit_code
 
 USAGE: Final = """usage: mien-edge run --source SOURCE [--server HOST:PORT] [options]
+       mien-edge fleet --cameras FILE [options]
 
-Find faces, encode them in tens of bytes, and stream them to a recognizer.
-`mien-edge run --help` lists the options."""
+Find faces, encode them in tens of bytes, and stream them to a recognizer: of one source, or of
+the cameras that a file lists. `mien-edge run --help` and `mien-edge fleet --help` list the
+options."""
 
 _log = logging.getLogger(__name__)
 
@@ -32,16 +37,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if command in ("-h", "--help"):
         print(USAGE)
         return ExitCode.OK
-    if command != "run":
+    if command not in ("run", "fleet"):
         print(USAGE, file=sys.stderr)
         return ExitCode.USAGE
     try:
-        config = parse_config(rest[:-1])
-        _set_up_logging(config)
-        # Only now: nothing heavy is loaded to say what is wrong with a flag.
-        from edge_encoder.device import run
-
-        return asyncio.run(run(config))
+        return _run(rest[:-1]) if command == "run" else _fleet(rest[:-1])
     except MienError as error:
         print(f"mien-edge: {error}", file=sys.stderr)
         return exit_code(error)
@@ -53,16 +53,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return ExitCode.OK
 
 
-def _set_up_logging(config: EdgeConfig) -> None:
+def _run(arguments: Sequence[str]) -> int:
+    config = parse_config(arguments)
+    shown = asdict(config) | {"source": config.shown_source}
+    # The device's name tells the cameras of a fleet apart.
+    _set_up_logging(config.logging_level, f"{config.device} ", shown)
+    # Only now: nothing heavy is loaded to say what is wrong with a flag.
+    from edge_encoder.device import run
+
+    return asyncio.run(run(config))
+
+
+def _fleet(arguments: Sequence[str]) -> int:
+    config = parse_fleet_config(arguments)
+    _set_up_logging(config.logging_level, "", asdict(config))
+    from edge_encoder.fleet import run
+
+    return asyncio.run(run(config))
+
+
+def _set_up_logging(level: int, who: str, settings: dict[str, Any]) -> None:
     # FFmpeg and OpenCV write past the log, about things that SourceError says better.
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")
     logging.basicConfig(
-        level=config.logging_level,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        level=level,
+        format=f"%(asctime)s %(levelname)s {who}%(name)s: %(message)s",
     )
-    shown = asdict(config) | {"source": config.shown_source}
-    _log.info("settings: %s", json.dumps(shown, default=str))
+    _log.info("settings: %s", json.dumps(settings, default=str))
 
 
 if __name__ == "__main__":

@@ -41,6 +41,14 @@ class EdgeConfig:
     """Seconds a URL may take to open."""
     read_timeout_s: float = 10.0
     """Seconds a camera or URL may take for its next frame."""
+    stall_s: float = 20.0
+    """Seconds after which a camera whose decoder does not return at all is left and opened anew."""
+    frozen_s: float = 60.0
+    """Seconds a camera may send the very same picture before it is opened anew; 0 for ever."""
+    expected_fps: float | None = None
+    """Frames a second that a camera should give; only its health is measured by it."""
+    source_give_up_s: float | None = None
+    """Seconds without a frame after which a camera ends the run; null opens it anew for ever."""
     record: Path | None = None
     """Folder to keep the frames that were looked at; pictures of people, so off by default."""
     detector_model: Path | None = None
@@ -88,8 +96,16 @@ class EdgeConfig:
             )
         if not re.fullmatch(r"[0-9a-fA-F]{64}", self.detector_sha256):
             raise ConfigError("detector_sha256 must be 64 hexadecimal digits")
-        for name in ("open_timeout_s", "read_timeout_s", "welcome_timeout_s", "answer_timeout_s"):
+        for name in (
+            *("open_timeout_s", "read_timeout_s", "stall_s"),
+            *("welcome_timeout_s", "answer_timeout_s"),
+        ):
             check_within(name, getattr(self, name), 0.01, 3600)
+        check_within("frozen_s", self.frozen_s, 0, 86400)
+        if self.expected_fps is not None:
+            check_within("expected_fps", self.expected_fps, 0.01, 1000)
+        if self.source_give_up_s is not None:
+            check_within("source_give_up_s", self.source_give_up_s, 0, 1e9)
         check_within("detect_every", self.detect_every, 1, 1000)
         check_within("detect_max_side_px", self.detect_max_side_px, 64, 8192)
         check_within("min_face_px", self.min_face_px, 12, 1024)
@@ -108,9 +124,12 @@ class EdgeConfig:
     @property
     def device(self) -> str:
         """`device_id`, or the host's name with what may not stand in one replaced."""
-        if self.device_id:
-            return self.device_id
-        return re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname())[:64] or "device"
+        return self.device_id or self.host()[:64]
+
+    @staticmethod
+    def host() -> str:
+        """The host's name with what may not stand in a device id replaced."""
+        return re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname()) or "device"
 
     @property
     def shown_source(self) -> str:

@@ -8,13 +8,16 @@ import asyncio
 import signal
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Final
 
 import cv2
 
 from edge_encoder.camera import Source, open_source
+from edge_encoder.camera_events import CameraEvents
+from edge_encoder.camera_health import CameraHealth, Watcher
+from edge_encoder.capture_reader import LiveSettings
 from edge_encoder.chunker import Chunker
 from edge_encoder.config import EdgeConfig
 from edge_encoder.detector import Detector, open_detector
@@ -42,13 +45,18 @@ async def run(config: EdgeConfig) -> ExitCode:
     # A second thread would only fight the uplink for the core of a small device.
     cv2.setNumThreads(1)
     metrics = Metrics()
-    with ExitStack() as stack:
+    async with AsyncExitStack() as stack:
         results = stack.enter_context(open_results(config.results))
         metrics_port = stack.enter_context(
             metrics_endpoint(metrics.registry, config.metrics_host, config.metrics_port)
         )
+        if metrics_port is not None:
+            results.write("metrics", metrics_port=metrics_port)
         detector = _detector(config)
-        source = stack.enter_context(_source(config))
+        events = CameraEvents(results, metrics, CameraHealth(config.expected_fps))
+        source = stack.enter_context(_source(config, events.watcher))
+        if source.live:
+            await stack.enter_async_context(events.regularly())
         bundle = await _bundle(config)
         hello = _hello(config, bundle)
         pipeline = _pipeline(config, source, detector, bundle, results, metrics)
@@ -82,13 +90,15 @@ def _detector(config: EdgeConfig) -> Detector:
     )
 
 
-def _source(config: EdgeConfig) -> Source:
-    source = open_source(
-        config.source,
-        open_timeout_s=config.open_timeout_s,
-        read_timeout_s=config.read_timeout_s,
-        pace=config.pace,
+def _source(config: EdgeConfig, watcher: Watcher) -> Source:
+    live = LiveSettings(
+        config.open_timeout_s,
+        config.read_timeout_s,
+        config.stall_s,
+        config.frozen_s,
+        config.source_give_up_s,
     )
+    source = open_source(config.source, live, pace=config.pace, watcher=watcher)
     return source if config.record is None else RecordedSource(source, config.record)
 
 

@@ -1,7 +1,8 @@
 """What the encoder counts, for Prometheus and for its own summary. Seconds and bytes.
 
-No label holds a device, a track or anything else of a person; their values are bounded: stages
-and reasons are the constants below, codes are those of `mien.errors`.
+No label holds a track or anything else of a person; their values are bounded: reasons are the
+constants below, codes are those of `mien.errors`. One process has one camera; where several are
+supervised, `fleet_metrics` adds the camera's name, which comes from the operator's file.
 """
 
 from collections import Counter as Tally
@@ -16,6 +17,15 @@ from prometheus_client import (
     ProcessCollector,
 )
 
+from edge_encoder.camera_health import CameraHealth
+from mien.errors import (
+    SourceEndedError,
+    SourceFrozenError,
+    SourceOpenError,
+    SourceStalledError,
+    SourceTimeoutError,
+)
+
 # Why something was dropped. Frames:
 CAMERA_NEWER: Final = "camera_newer_frame"  # nobody asked for it before the next one came
 UNREADABLE: Final = "unreadable_image"
@@ -24,6 +34,12 @@ MAX_FACES: Final = "max_faces"  # the smallest of too many in a frame
 UPLINK_FULL: Final = "uplink_full"  # the oldest unsent chunk, when a camera outruns the network
 UNANSWERED: Final = "unanswered"  # recognised, but the connection broke before the result came
 REASONS: Final = (CAMERA_NEWER, UNREADABLE, MAX_FACES, UPLINK_FULL, UNANSWERED)
+
+# Why a live source was lost: the codes of mien.errors.
+LOSSES: Final = (
+    *(SourceOpenError.code, SourceEndedError.code, SourceTimeoutError.code),
+    *(SourceStalledError.code, SourceFrozenError.code),
+)
 
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1)
 
@@ -57,8 +73,11 @@ class Metrics:
         )
         self._dropped = self._counter("dropped", "Frames or faces, by the rule's name", "reason")
         self._rejected = self._counter("rejected_faces", "Refused by the server, by code", "code")
+        self._camera_losses = self._counter("camera_losses", "Losses of the camera", "code")
         for reason in REASONS:
             self._dropped.labels(reason)
+        for code in LOSSES:
+            self._camera_losses.labels(code)
 
     def drop(self, reason: str, count: int) -> None:
         """Count frames or faces that a rule has dropped."""
@@ -73,6 +92,22 @@ class Metrics:
         """Count the faces of a chunk that the server refused."""
         self.rejections[code] += faces
         self._rejected.labels(code).inc(faces)
+
+    def lose_camera(self, code: str) -> None:
+        """Count a failure of a live source, which is opened again."""
+        self._camera_losses.labels(code).inc()
+
+    def show_health(self, health: CameraHealth) -> None:
+        """Have a live source's health among the metrics."""
+        self._gauge("camera_health", "0..1 over five minutes, see CameraHealth").set_function(
+            lambda: health.report().health
+        )
+        self._gauge("camera_delivering", "Whether the camera delivers now").set_function(
+            lambda: float(health.report().delivering)
+        )
+        self._gauge("camera_fps", "Frames a second while it delivered").set_function(
+            lambda: health.report().fps
+        )
 
     def observe_frame(self, cpu_s: float) -> None:
         """Note the processor time of one frame."""

@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-from edge_encoder.camera import Frame, Source
+from edge_encoder.camera import Frame, Gap, Source
 from edge_encoder.chunker import Chunk, Chunker, FrameTime
 from edge_encoder.faces import FaceEncoder
 from edge_encoder.metrics import CAMERA_NEWER, MAX_FACES, UNREADABLE, Metrics
@@ -134,11 +134,15 @@ class Pipeline:
             self._note_wire(self._uplink)
             self.results.write("wire", wire_bytes=self.figures.wire_bytes)
 
-    def _step(self, frames: Iterator[Frame]) -> list[Chunk] | None:
+    def _step(self, frames: Iterator[Frame | Gap]) -> list[Chunk] | None:
         """Worker: the chunks that the next frame completes; None at the source's end."""
         frame = None if self._stopping else next(frames, None)
         if frame is None:
             return None
+        if isinstance(frame, Gap):
+            # What was seen does not wait for a camera that may never come back.
+            self.encoder.tracker.forget()
+            return self._last()
         start_s = time.thread_time()
         faces = self.encoder.encode(frame.image, round(frame.t_s * 1000))
         chunks = self.chunker.add(FrameTime(frame.index, frame.t_s), faces)

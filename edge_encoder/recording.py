@@ -12,7 +12,7 @@ from typing import Self
 
 import cv2
 
-from edge_encoder.camera import Frame, Source, colour
+from edge_encoder.camera import Frame, Gap, Source, colour
 from mien.errors import ConfigError
 
 _NAME = re.compile(r"frame-(\d+)-(\d+)\.jpg")
@@ -56,8 +56,11 @@ class RecordedSource:
         """The recorded source's."""
         self._source.interrupt()
 
-    def __iter__(self) -> Iterator[Frame]:
+    def __iter__(self) -> Iterator[Frame | Gap]:
         for frame in self._source:
+            if isinstance(frame, Gap):
+                yield frame
+                continue
             name = f"frame-{frame.index:08d}-{round(frame.t_s * 1e6):014d}.jpg"
             if not cv2.imwrite(str(self._folder / name), frame.image):
                 raise ConfigError(f"record: {self._folder / name} cannot be written; disk full?")

@@ -18,7 +18,7 @@ class ResultWriter:
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
 
-    def write(self, event: str, **fields: Any) -> None:
+    def write(self, event: str, /, **fields: Any) -> None:
         """One line. Raises BrokenPipeError when nobody reads any more."""
         self._stream.write(json.dumps({"event": event, **fields}) + "\n")
         self._stream.flush()

@@ -7,7 +7,6 @@ with centres at integers, as OpenCV has it.
 import math
 from typing import Any
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -65,6 +64,8 @@ def warp(image: Image, transform: Transform, size: tuple[int, int]) -> Image:
     bilinear warp looks at four source pixels and lets fine texture (stubble, hair, sensor noise)
     alias into the crop, different in every frame.
     """
+    import cv2  # here, for the supervisor of a fleet has no need of its 20 MB
+
     width, height = size
     samples = min(max(math.ceil(1 / max(scale_of(transform), 1e-6)), 1), MAX_SUPERSAMPLING)
     image, transform = _cut(image, transform, size)

@@ -79,6 +79,12 @@ class FaceTracker:
         self._tracks = [track for track in self._tracks if _is_alive(track)]
         return [TrackedFace(track.track_id, track.last) for track in self._tracks if track.seen]
 
+    def forget(self) -> None:
+        """The source was interrupted: whoever is seen next gets a new id."""
+        self._tracks.clear()
+        self._frames_since_search = None
+        self._thumbnail = None
+
     def _is_cut(self, image: Image) -> bool:
         # Every pixel of a large frame would cost more than following its faces does.
         step = max(min(image.shape[:2]) // (4 * THUMBNAIL_PX), 1)

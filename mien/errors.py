@@ -150,3 +150,39 @@ class SourceError(MienError):
     """Frames cannot be read from the source."""
 
     code = "source"
+
+
+class SourceLostError(SourceError):
+    """A live source has failed; it is opened again."""
+
+    code = "source_lost"
+
+
+class SourceOpenError(SourceLostError):
+    """Nothing answers where the source should be, or not in time."""
+
+    code = "source_open"
+
+
+class SourceEndedError(SourceLostError):
+    """A stream that should not end has ended."""
+
+    code = "source_ended"
+
+
+class SourceTimeoutError(SourceLostError):
+    """An open source sent no frame within the time that its decoder was given."""
+
+    code = "source_timeout"
+
+
+class SourceStalledError(SourceLostError):
+    """A call into the source's decoder does not return."""
+
+    code = "source_stalled"
+
+
+class SourceFrozenError(SourceLostError):
+    """A source sends one and the same picture all the time."""
+
+    code = "source_frozen"

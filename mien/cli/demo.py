@@ -30,6 +30,8 @@ _CLOUD_START_S = 60.0
 # Asked to stop, the edge has this long to send what it has and to get the answers.
 _EDGE_FLUSH_S = 15.0
 _TICK_S = 0.5
+# A camera that is not there is said to be so; who watches would rather correct it than wait.
+_SOURCE_GIVE_UP_S = "10"
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,7 @@ def _cloud(options: DemoOptions, bundle: Path) -> Child:
 def _edge(options: DemoOptions, bundle: Path, address: str, record: Path | None) -> Child:
     arguments = ["run", "--source", options.source, "--server", address, "--bundle", str(bundle)]
     arguments += ["--results", "-", "--pace", str(options.at_clip_speed).lower()]
+    arguments += ["--source_give_up_s", _SOURCE_GIVE_UP_S]
     arguments += ["--purpose", "demonstration on one machine"]
     if record is not None:
         arguments += ["--record", str(record)]

@@ -30,14 +30,14 @@ class Pictures:
     @contextmanager
     def read(self) -> Iterator[Iterable[Picture]]:
         """The frames, in order. Raises SourceError."""
-        from edge_encoder.camera import open_source
+        from edge_encoder.camera import frames_of, open_source
         from edge_encoder.recording import read_recording
 
         if self.record is not None:
             yield read_recording(self.record)
             return
-        with open_source(self.source) as frames:
-            yield frames
+        with open_source(self.source) as source:
+            yield frames_of(source)
 
     @property
     def fps(self) -> float | None:

@@ -88,12 +88,12 @@ def _print(**values: Any) -> None:
 
 def read_image(path: Path) -> Image:
     """uint8 (H, W, 3), blue, green, red. Raises SourceError."""
-    from edge_encoder.camera import open_source
+    from edge_encoder.camera import frames_of, open_source
 
     if not path.is_file():
         raise SourceError(f"{path} is no file")
     with open_source(str(path)) as source:
-        return next(iter(source)).image
+        return next(frames_of(source)).image
 
 
 class Photographs:

@@ -1,7 +1,6 @@
 """Sources: every frame of a file, the newest of a camera, and an error for what is neither."""
 
 import socket
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,13 +10,13 @@ import numpy as np
 import pytest
 
 from edge_encoder.camera import DEFAULT_FPS, VideoFile, open_source
-from edge_encoder.live_camera import LiveSource, without_credentials
+from edge_encoder.capture import without_credentials
+from edge_encoder.capture_reader import LiveSettings
 from mien.errors import SourceError
 from tests.support.moving_face import Scene
 from tests.unit.edge_encoder.conftest import CLIP_FRAMES
 
 PATIENCE_S = 60.0
-BLACK = np.zeros((8, 8, 3), np.uint8)
 
 
 def test_a_clip_gives_every_frame_with_its_time(clip: Path) -> None:
@@ -101,9 +100,17 @@ def test_a_folder_of_which_nothing_can_be_read_is_an_error(tmp_path: Path) -> No
         list(source)
 
 
-def test_a_camera_that_is_not_there_is_refused() -> None:
-    with pytest.raises(SourceError, match="no camera 99"):
-        open_source("99")
+def first_error(source: str, **live: float) -> SourceError:
+    """What a live source ends with that is opened once."""
+    settings = LiveSettings(give_up_s=0, **live)
+    with open_source(source, settings) as opened, pytest.raises(SourceError) as caught:
+        next(iter(opened))
+    assert opened.live
+    return caught.value
+
+
+def test_a_camera_that_is_not_there_is_said_to_be_so() -> None:
+    assert "no camera 99" in str(first_error("99"))
 
 
 @contextmanager
@@ -115,111 +122,21 @@ def silent_server() -> Iterator[str]:
 
 @pytest.mark.parametrize("scheme", ["http", "rtsp"])
 def test_a_url_that_never_answers_is_given_up(scheme: str) -> None:
-    with (
-        silent_server() as address,
-        pytest.raises(SourceError, match=r"did not answer within 0\.3 s \(--open_timeout_s\)"),
-    ):
-        open_source(f"{scheme}://{address}/live", open_timeout_s=0.3)
+    with silent_server() as address:
+        error = first_error(f"{scheme}://{address}/live", open_timeout_s=0.3)
+    assert "did not answer within 0.3 s (--open_timeout_s)" in str(error)
 
 
 def test_a_closed_port_is_not_waited_for() -> None:
     with silent_server() as address:
         pass
-    with pytest.raises(SourceError, match="nothing listens there"):
-        open_source(f"http://{address}/live", open_timeout_s=PATIENCE_S)
+    error = first_error(f"http://{address}/live", open_timeout_s=PATIENCE_S)
+    assert "nothing listens there" in str(error)
 
 
 def test_a_url_is_named_without_its_secrets() -> None:
     url = "rtsp://admin:secret@camera.local:554/live?token=abc#x"
     assert without_credentials(url) == "rtsp://camera.local:554/live"
-    with pytest.raises(SourceError) as caught:
-        open_source("http://admin:secret@127.0.0.1:9/live?token=abc", open_timeout_s=1)
-    assert "secret" not in str(caught.value)
-    assert "abc" not in str(caught.value)
-
-
-class ScriptedCapture:
-    """A camera whose every frame is released by the test."""
-
-    def __init__(self) -> None:
-        self.pictures: list[np.ndarray | None] = []
-        self.released = threading.Event()
-        self.more = threading.Semaphore(0)
-        self.asked = threading.Semaphore(0)
-
-    def give(self, *pictures: np.ndarray | None) -> None:
-        """Let it capture these; None is a failure to read."""
-        for picture in pictures:
-            self.pictures.append(picture)
-            self.more.release()
-
-    def read(self) -> tuple[bool, np.ndarray]:
-        self.asked.release()
-        assert self.more.acquire(timeout=PATIENCE_S)
-        picture = self.pictures.pop(0)
-        return picture is not None, BLACK if picture is None else picture
-
-    def release(self) -> None:
-        self.released.set()
-
-    def wait_until_asked(self, times: int) -> None:
-        for _ in range(times):
-            assert self.asked.acquire(timeout=PATIENCE_S)
-
-
-def shade(value: int) -> np.ndarray:
-    return np.full((8, 8, 3), value, np.uint8)
-
-
-def test_of_a_camera_the_newest_frame_is_taken_and_the_others_counted() -> None:
-    capture = ScriptedCapture()
-    with LiveSource("camera", capture, 10.0) as source:
-        frames = iter(source)
-        capture.wait_until_asked(1)
-        capture.give(shade(1))
-        assert next(frames).image[0, 0, 0] == 1
-        capture.wait_until_asked(1)
-        capture.give(shade(2), shade(3), shade(4))
-        capture.wait_until_asked(3)  # the fourth read begins: the third frame is kept
-        newest = next(frames)
-        assert newest.image[0, 0, 0] == 4
-        assert newest.index == 3
-        assert source.dropped == 2
-        capture.give(None)
-        assert list(frames) == []
-    assert capture.released.wait(PATIENCE_S)
-
-
-def test_frames_from_before_anyone_asked_are_no_loss() -> None:
-    capture = ScriptedCapture()
-    with LiveSource("camera", capture, 10.0) as source:
-        capture.give(shade(1), shade(2))
-        capture.wait_until_asked(3)
-        assert next(iter(source)).image[0, 0, 0] == 2
-        assert source.dropped == 0
-        capture.give(None)
-
-
-def test_a_camera_that_stops_sending_is_an_error() -> None:
-    capture = ScriptedCapture()
-    now = iter([0.0, 0.0, 0.1, 0.1, 10.2])  # start; before and after each read
-    with LiveSource("camera 1", capture, 10.0, clock=lambda: next(now)) as source:
-        capture.give(shade(1), None)
-        with pytest.raises(SourceError, match=r"camera 1 sent no frame for 10\.1 s"):
-            list(source)
-
-
-def test_a_stream_without_a_single_frame_is_an_error() -> None:
-    capture = ScriptedCapture()
-    with LiveSource("camera 1", capture, 10.0) as source:
-        capture.give(None)
-        with pytest.raises(SourceError, match="no frame that can be decoded"):
-            list(source)
-
-
-def test_who_waits_for_a_camera_can_be_interrupted() -> None:
-    capture = ScriptedCapture()
-    with LiveSource("camera", capture, 10.0) as source:
-        threading.Timer(0.05, source.interrupt).start()
-        assert list(source) == []
-        capture.give(None)
+    error = first_error("http://admin:secret@127.0.0.1:9/live?token=abc", open_timeout_s=1)
+    assert "secret" not in str(error)
+    assert "abc" not in str(error)

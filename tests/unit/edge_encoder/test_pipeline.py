@@ -1,6 +1,7 @@
 """Sources that fail, and sources that do not wait, through the whole device."""
 
 import asyncio
+import json
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Self
 
 import pytest
 
-from edge_encoder.camera import Frame
+from edge_encoder.camera import Frame, Gap
 from edge_encoder.chunker import Chunker
 from edge_encoder.detector import Detector
 from edge_encoder.faces import FaceEncoder
@@ -32,20 +33,25 @@ from tests.support.scripted_server import DeviceStream, scripted_server
 
 
 class ScriptedSource:
-    """Gives the frames of a walk, and then fails."""
+    """Gives the frames of a walk, with a gap perhaps, and then fails."""
 
     name = "scripted"
     stills = False
     dropped = 0
 
-    def __init__(self, frames: int, *, live: bool, failure: str = "") -> None:
+    def __init__(
+        self, frames: int, *, live: bool, failure: str = "", gap_before: int | None = None
+    ) -> None:
         self.live = live
+        self._gap_before = gap_before
         self.at_end: Callable[[], object] = lambda: None
         self._frames, self._failure = frames, failure
 
-    def __iter__(self) -> Iterator[Frame]:
+    def __iter__(self) -> Iterator[Frame | Gap]:
         pictures = walk(min(self._frames, 12))
         for index in range(self._frames):
+            if index == self._gap_before:
+                yield Gap()
             yield Frame(index, index / 25, pictures[index % len(pictures)])
         self.at_end()
         if self._failure:
@@ -83,6 +89,26 @@ async def test_what_a_source_gave_before_it_failed_is_recognised(
                 with pytest.raises(SourceError, match="the camera fell down"):
                     await running.run(uplink)
     assert running.figures.faces_recognised == running.figures.faces_sent == 5
+
+
+async def test_what_was_seen_before_a_camera_was_lost_is_sent_and_not_followed_on(
+    bundle: Bundle, detector: Detector, tmp_path: Path
+) -> None:
+    source = ScriptedSource(6, live=True, gap_before=3)
+    results_file = tmp_path / "results"
+    with open_results(str(results_file)) as results:
+        running = pipeline(source, detector, bundle, results)
+        async with running_recognizer(bundle.folder) as server:
+            settings = UplinkSettings(f"127.0.0.1:{server.serving.port}")
+            async with Uplink(
+                settings, hello(bundle), running.on_result, running.metrics
+            ) as uplink:
+                await running.run(uplink)
+    faces = [json.loads(line) for line in results_file.read_text().splitlines()]
+    faces = [face for face in faces if face["event"] == "recognition"]
+    # Chunks are of two faces: the third face did not wait for the fourth.
+    assert [face["chunk_faces"] for face in faces] == [2, 2, 1, 2, 2, 1]
+    assert [face["track_id"] for face in faces] == [0, 0, 0, 1, 1, 1]
 
 
 async def test_a_camera_does_not_wait_for_the_network_and_its_losses_are_counted(

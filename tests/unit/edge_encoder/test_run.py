@@ -5,7 +5,6 @@ import json
 import signal
 import subprocess
 import sys
-import urllib.request
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -18,8 +17,10 @@ from edge_encoder.config import EdgeConfig
 from edge_encoder.device import run
 from mien.bundle import EDGE_FILES, Bundle, BundleRepository
 from mien.exit_codes import ExitCode
+from tests.support.metrics_page import metrics_page
+from tests.support.mjpeg_camera import MjpegCamera, walking
 from tests.support.moving_face import Scene, film
-from tests.support.recognizer import Running, running_recognizer
+from tests.support.recognizer import Running, eventually, running_recognizer
 from tests.unit.edge_encoder.conftest import CLIP_FRAMES
 
 ROOT = Path(__file__).parents[3]
@@ -145,14 +146,60 @@ async def test_metrics_are_served_while_it_runs(
     async with asyncio.timeout(60):
         while not (results.is_file() and named(events(results), "recognition")):
             await asyncio.sleep(0.01)
-        port = events(results)[0]["metrics_port"]
-        url = f"http://127.0.0.1:{port}/metrics"
-        page = await asyncio.to_thread(lambda: urllib.request.urlopen(url).read().decode())
+        page = await asyncio.to_thread(metrics_page, events(results)[0]["metrics_port"])
         await task
-    lines = dict(line.rsplit(" ", 1) for line in page.splitlines() if not line.startswith("#"))
-    assert float(lines["mien_edge_frames_total"]) >= 8
-    assert float(lines["mien_edge_recognised_faces_total"]) >= 8
-    assert 'mien_edge_dropped_total{reason="uplink_full"}' in lines
+    assert page["mien_edge_frames_total"] >= 8
+    assert page["mien_edge_recognised_faces_total"] >= 8
+    assert 'mien_edge_dropped_total{reason="uplink_full"}' in page
+
+
+async def test_a_camera_that_dies_and_comes_back_is_streamed_on(
+    recognizer: Running, bundle: Bundle, tmp_path: Path
+) -> None:
+    results = tmp_path / "results.jsonl"
+    camera = MjpegCamera(walking)
+    with camera.on():
+        pass  # now it has an address
+
+    async def said(name: str, **fields: str) -> None:
+        """Wait for one more event like this."""
+        before = count(name, fields)
+        await eventually(lambda: count(name, fields) > before)
+
+    def count(name: str, fields: dict[str, str]) -> int:
+        found = named(events(results), name) if results.is_file() else []
+        return sum(fields.items() <= event.items() for event in found)
+
+    def tracks() -> set[int]:
+        return {face["track_id"] for face in named(events(results), "recognition")}
+
+    server = f"127.0.0.1:{recognizer.serving.port}"
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "edge_encoder.cli", "run", "--source", camera.url),
+        *("--server", server, "--bundle", str(bundle.folder), "--results", str(results)),
+        *("--chunk_faces", "1", "--metrics_port", "0", "--read_timeout_s", "0.5"),
+        stderr=subprocess.PIPE,
+        cwd=ROOT,
+    )
+    try:
+        await said("source", state="lost", code="source_open")
+        for stretch in (1, 2):
+            with camera.on():
+                # Results of before may still come: only another track id is of this stretch.
+                await eventually(lambda: len(tracks()) >= stretch)  # noqa: B023
+            await said("source", state="lost")
+        port = named(events(results), "metrics")[0]["metrics_port"]
+        page = await asyncio.to_thread(metrics_page, port)
+    finally:
+        process.terminate()
+        _, log = await process.communicate()
+    assert process.returncode == ExitCode.OK, log.decode()
+    faces = named(events(results), "recognition")
+    assert len(tracks()) >= 2
+    assert [face["frame"] for face in faces] == sorted(face["frame"] for face in faces)
+    assert 0 < named(events(results), "source")[-1]["health"] < 1
+    assert page['mien_edge_camera_losses_total{code="source_open"}'] >= 1
+    assert 0 < page["mien_edge_camera_health"] < 1
 
 
 @pytest.mark.parametrize(
