@@ -7,19 +7,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import alignment, codec
+from benchmarks import alignment, codec, paths
 
 BENCHMARKS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
     "alignment": alignment.run,
     "codec": codec.run,
+    "paths": paths.run,
 }
+WITHOUT_DATA = {"paths"}
 
 
 def main() -> None:
     """Run one benchmark."""
     parser = argparse.ArgumentParser("python -m benchmarks", description=__doc__)
     parser.add_argument("benchmark", choices=sorted(BENCHMARKS))
-    parser.add_argument("--bundle", type=Path, required=True, help="folder of the bundle")
+    parser.add_argument("--bundle", type=Path, help="folder of the bundle")
     parser.add_argument(
         "--data",
         type=Path,
@@ -28,10 +30,14 @@ def main() -> None:
     )
     parser.add_argument("--detector_model", type=Path, help="YuNet's file; MTCNN without it")
     parser.add_argument("--faces", type=int, help="use so many faces only")
+    parser.add_argument("--payloads", type=int, help="compare the paths on so many payloads")
     parser.add_argument("--json", type=Path, help="also write the figures here")
     options = parser.parse_args()
-    if options.data is None:
-        parser.error("--data, or MIEN_DATA in the environment, must name a dataset")
+    if options.benchmark not in WITHOUT_DATA:
+        if options.bundle is None:
+            parser.error("--bundle must name the folder of a bundle")
+        if options.data is None:
+            parser.error("--data, or MIEN_DATA in the environment, must name a dataset")
     figures = BENCHMARKS[options.benchmark](options)
     width = max(map(len, figures))
     for name, value in figures.items():
