@@ -7,13 +7,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import alignment, cloud, codec
+from benchmarks import alignment, cloud, codec, paths
 
 BENCHMARKS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
     "alignment": alignment.run,
     "cloud": cloud.run,
     "codec": codec.run,
+    "paths": paths.run,
 }
+NEED_BUNDLE = ("alignment", "cloud", "codec")
 NEED_DATA = ("alignment", "codec")
 
 
@@ -21,7 +23,7 @@ def main() -> None:
     """Run one benchmark."""
     parser = argparse.ArgumentParser("python -m benchmarks", description=__doc__)
     parser.add_argument("benchmark", choices=sorted(BENCHMARKS))
-    parser.add_argument("--bundle", type=Path, required=True, help="folder of the bundle")
+    parser.add_argument("--bundle", type=Path, help="folder of the bundle")
     parser.add_argument(
         "--data",
         type=Path,
@@ -30,10 +32,13 @@ def main() -> None:
     )
     parser.add_argument("--detector_model", type=Path, help="YuNet's file; MTCNN without it")
     parser.add_argument("--faces", type=int, help="use so many faces only")
+    parser.add_argument("--payloads", type=int, help="paths: compare them on so many")
     parser.add_argument("--streams", type=int, default=16, help="cloud: devices that send")
     parser.add_argument("--seconds", type=float, default=4.0, help="cloud: of each of two loads")
     parser.add_argument("--json", type=Path, help="also write the figures here")
     options = parser.parse_args()
+    if options.bundle is None and options.benchmark in NEED_BUNDLE:
+        parser.error("--bundle must name the folder of a bundle")
     if options.data is None and options.benchmark in NEED_DATA:
         parser.error("--data, or MIEN_DATA in the environment, must name a dataset")
     figures = BENCHMARKS[options.benchmark](options)

@@ -1,51 +1,133 @@
-"""What coding costs: bytes beyond the tables' ideal, and microseconds a face.
+"""What coding costs: bytes beyond the tables' ideal, and processor time a face by each path.
 
-WebP at its lowest quality on the same faces in the same run, as a yardstick.
+Times are processor time of this process, the least of several rounds in which the paths take turns,
+so that a busy machine touches all alike; the ratios are what to trust. Decoding goes through
+`ChunkCodec.decode_chunks` with 256 faces, checksums and dataclasses included. WebP at its lowest
+quality on the same faces is a yardstick.
 """
 
 import argparse
+import os
 import time
+from collections.abc import Callable
+from itertools import chain, islice
 from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
-from mien.bitstream import HEADER_BYTES
-from mien.bundle import load_bundle
+from benchmarks.paths import PATHS
+from cloud_recognizer.model import ExpressionModel, RuntimeOptions
+from edge_encoder.analysis import Analysis
+from mien.bitstream import HEADER_BYTES, EncodedFace, Limits
+from mien.bundle import ALL_FILES, Bundle, load_bundle
+from mien.codec import ChunkCodec
+from mien.plain_reader import PlainReader
 from trainer.data.layout import read_held_out
-from trainer.evaluate import chunks_of
+from trainer.evaluate import CHUNK_FACES, chunks_of
 from trainer.runtime import Network, symbols_of
 
 FACES = 800
+BATCH_FACES = 256
+ROUNDS = 7
+Chunks = list[list[EncodedFace]]
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
-    """Overheads, sizes and times over chunks of eight held-out faces."""
-    bundle = load_bundle(options.bundle)
-    codec = bundle.codec()
+    """Overheads, sizes and times over chunks of eight held-out faces, and of one."""
+    bundle = load_bundle(options.bundle, ALL_FILES)
     faces, split = read_held_out(options.data)
     pixels = faces.pixels[: options.faces or FACES]
     symbols = symbols_of(Network(bundle.path("analysis.onnx"))(pixels))
     chunks = list(chunks_of(symbols))
-    started = time.perf_counter()
+    return {
+        "split": split,
+        "faces": len(symbols),
+        **_sizes(bundle.codec(), chunks),
+        "webp_quality_1_bytes_per_face": _webp_bytes(pixels),
+        "load_average": os.getloadavg()[0],
+        **_encoding(bundle, pixels[:BATCH_FACES], chunks),
+        **_decoding(bundle, chunks),
+        "classify_us_per_face": _classifying(bundle, symbols[:BATCH_FACES]),
+    }
+
+
+def _sizes(codec: ChunkCodec, chunks: Chunks) -> dict[str, float]:
     payloads = [codec.encode(chunk) for chunk in chunks]
-    encoded = time.perf_counter()
-    for payload in payloads:
-        codec.decode(payload)
-    decoded = time.perf_counter()
     overheads = [
         len(payload) - HEADER_BYTES - codec.ideal_bits(chunk) / 8
         for payload, chunk in zip(payloads, chunks, strict=True)
     ]
-    webp = [cv2.imencode(".webp", face, [cv2.IMWRITE_WEBP_QUALITY, 1])[1] for face in pixels[:, 0]]
     return {
-        "split": split,
-        "faces": len(symbols),
         "header_bytes_a_chunk": HEADER_BYTES,
         "overhead_bytes_a_chunk_mean": float(np.mean(overheads)),
         "overhead_bytes_a_chunk_max": float(np.max(overheads)),
-        "payload_bytes_per_face": sum(map(len, payloads)) / len(symbols),
-        "webp_quality_1_bytes_per_face": float(np.mean([len(file) for file in webp])),
-        "encode_us_per_face": (encoded - started) / len(symbols) * 1e6,
-        "decode_us_per_face": (decoded - encoded) / len(symbols) * 1e6,
+        "payload_bytes_per_face": sum(map(len, payloads)) / sum(map(len, chunks)),
     }
+
+
+def _webp_bytes(pixels: NDArray[np.uint8]) -> float:
+    files = [cv2.imencode(".webp", face, [cv2.IMWRITE_WEBP_QUALITY, 1])[1] for face in pixels[:, 0]]
+    return float(np.mean([len(file) for file in files]))
+
+
+def _encoding(bundle: Bundle, pixels: NDArray[np.uint8], chunks: Chunks) -> dict[str, float]:
+    """Crops to bytes as the edge does it: one face a call of the analysis, eight a chunk."""
+    codec, analysis = bundle.codec(), Analysis(bundle)
+    few = _first_faces(chunks)
+    spent_s = _least_s(
+        {
+            "analysis": lambda: [analysis.symbols([crop]) for crop in pixels],
+            "encode": lambda: [codec.encode(chunk) for chunk in few],
+        }
+    )
+    analysis_us = spent_s["analysis"] / len(pixels) * 1e6
+    encode_us = spent_s["encode"] / sum(map(len, few)) * 1e6
+    return {
+        "analysis_us_per_face": analysis_us,
+        "encode_us_per_face": encode_us,
+        "crop_to_bytes_us_per_face": analysis_us + encode_us,
+    }
+
+
+def _decoding(bundle: Bundle, chunks: Chunks) -> dict[str, float]:
+    """Faces a second of each path and how many times plain's, for chunks of eight and of one."""
+    readers = PATHS | {"default": PlainReader}
+    codecs = {name: bundle.codec(reader=reader) for name, reader in readers.items()}
+    codec, few = codecs["plain"], _first_faces(chunks)
+    figures: dict[str, float] = {}
+    for size, batch in ((CHUNK_FACES, few), (1, [[face] for face in chain.from_iterable(few)])):
+        payloads = [codec.encode(chunk) for chunk in batch]
+        spent_s = _least_s({name: _decoder(codec, payloads) for name, codec in codecs.items()})
+        faces = sum(map(len, batch))
+        for name, seconds in spent_s.items():
+            key = f"decode_{name}_{len(payloads)}_chunks_of_{size}"
+            figures[f"{key}_faces_per_s"] = faces / seconds
+            figures[f"{key}_times_plain"] = spent_s["plain"] / seconds
+    return figures
+
+
+def _classifying(bundle: Bundle, symbols: NDArray[np.int32]) -> float:
+    model = ExpressionModel(bundle, RuntimeOptions(provider="cpu"), Limits())
+    return _least_s({"": lambda: model.classify(symbols)})[""] / len(symbols) * 1e6
+
+
+def _first_faces(chunks: Chunks) -> Chunks:
+    faces = list(islice(chain.from_iterable(chunks), BATCH_FACES))
+    return [faces[start : start + CHUNK_FACES] for start in range(0, len(faces), CHUNK_FACES)]
+
+
+def _decoder(codec: ChunkCodec, payloads: list[bytes]) -> Callable[[], object]:
+    return lambda: codec.decode_chunks(payloads)
+
+
+def _least_s(tasks: dict[str, Callable[[], object]]) -> dict[str, float]:
+    """Processor seconds of each task in its best round; the first round only warms up."""
+    spent: dict[str, list[float]] = {name: [] for name in tasks}
+    for _ in range(1 + ROUNDS):
+        for name, task in tasks.items():
+            started = time.process_time()
+            task()
+            spent[name].append(time.process_time() - started)
+    return {name: min(seconds[1:]) for name, seconds in spent.items()}

@@ -14,6 +14,7 @@ from cloud_recognizer.config import Provider
 from mien.bitstream import Limits, payload_tag
 from mien.bundle import Bundle, BundleRepository
 from mien.codec import ChunkCodec
+from mien.compiled_reader import fastest_reader
 from mien.errors import ConfigError, ProbeError, WrongBundleError
 from mien.probe import check_payloads, load_probe
 
@@ -69,7 +70,7 @@ class ExpressionModel:
         self.bundle = bundle
         self.bundle_id = bundle.bundle_id
         self.expressions = bundle.manifest.expressions
-        self.codec: ChunkCodec = bundle.codec(limits)
+        self.codec: ChunkCodec = bundle.codec(limits, fastest_reader)
         self._classifier = Network(bundle, "classifier.onnx", options)
         self._synthesis = (
             Network(bundle, "synthesis.onnx", options) if options.reconstruction else None
@@ -96,7 +97,7 @@ class ExpressionModel:
         it is above PROBE_TOLERANCE or a payload does not decode to its symbols.
         """
         probe = load_probe(self.bundle)
-        check_payloads(self.bundle, probe)
+        check_payloads(self.bundle, probe, fastest_reader)
         try:
             found = self.classify(probe.symbols)
             self.classify(np.resize(probe.symbols, (MAX_BATCH_FACES, *probe.symbols.shape[1:])))
@@ -164,10 +165,11 @@ def load_models(bundles: Path, options: RuntimeOptions, limits: Limits) -> Model
     models = Models(BundleRepository(bundles), options, limits)
     for model in models:
         _log.info(
-            "bundle %s (%s) runs on %s",
+            "bundle %s (%s) runs on %s, its chunks are read by the %s reader",
             model.bundle_id[:12],
             model.bundle.manifest.name,
             model.provider,
+            model.codec.reader.name,
         )
         built_for_cuda = CUDA in ort.get_available_providers()
         if options.provider == "auto" and built_for_cuda and model.provider != CUDA:

@@ -1,7 +1,7 @@
 """Payloads to recognitions, a batch at a time, on a thread of the batcher.
 
-Each chunk is decoded alone, so that a damaged one is an error of its own; the symbols of the
-others go through the classifier together, one call for each bundle.
+The chunks of a bundle are decoded together, and a damaged one is an error of its own; the symbols
+of the others go through the classifier together, one call for each bundle.
 """
 
 import time
@@ -62,12 +62,11 @@ class Recognizer:
         started_s = time.perf_counter()
         outcomes = [Outcome()] * len(jobs)
         decoded: dict[ExpressionModel, list[tuple[int, Faces]]] = {}
-        for position, job in enumerate(jobs):
-            try:
-                model, faces = self.decode(job)
-            except BitstreamError as error:
-                outcomes[position] = _rejected(job, error)
+        for position, answer in enumerate(self._decode(jobs)):
+            if isinstance(answer, BitstreamError):
+                outcomes[position] = _rejected(jobs[position], answer)
             else:
+                model, faces = answer
                 decoded.setdefault(model, []).append((position, faces))
         self._metrics.decode_seconds.observe(time.perf_counter() - started_s)
         for model, chunks in decoded.items():
@@ -77,31 +76,52 @@ class Recognizer:
                 outcomes[position] = Outcome(model.bundle_id, recognitions)
         return outcomes
 
-    def decode(self, job: Job) -> tuple[ExpressionModel, Faces]:
-        """Decode one chunk. Raises BitstreamError, UnknownBundleError for the job's bundle."""
-        if job.bundle_id is not None:
-            model = self._models.get(job.bundle_id)
-            return model, self._decoded(model, job.payload)
-        *others, last = self._models.of_payload(job.payload)
-        for model in others:  # another bundle with the same tag: its checksum does not hold
-            try:
-                return model, self._decoded(model, job.payload)
-            except ChecksumError:
-                continue
-        return last, self._decoded(last, job.payload)
-
     def reconstruct(self, payload: bytes) -> tuple[Faces, NDArray[np.uint8]]:
         """The faces of one chunk and a picture of each, uint8 (N, height, width).
 
         Raises BitstreamError.
         """
-        model, faces = self.decode(Job(payload))
+        (answer,) = self._decode([Job(payload)])
+        if isinstance(answer, BitstreamError):
+            raise answer
+        model, faces = answer
         return faces, model.synthesise(np.stack([face.symbols for face in faces]))
 
-    def _decoded(self, model: ExpressionModel, payload: bytes) -> Faces:
-        faces = model.codec.decode(payload)
-        self._metrics.face_bits.observe(8 * len(payload) / len(faces))
-        return faces
+    def _decode(self, jobs: Sequence[Job]) -> list[tuple[ExpressionModel, Faces] | BitstreamError]:
+        """Decode a batch; what is damaged is an error of its own.
+
+        Raises UnknownBundleError where a job names a bundle that is not here.
+        """
+        answers: list[tuple[ExpressionModel, Faces] | BitstreamError] = []
+        untried: dict[int, tuple[ExpressionModel, ...]] = {}
+        for position, job in enumerate(jobs):
+            try:
+                untried[position] = self._candidates(job)
+                answers.append(BitstreamError())  # until it is decoded
+            except BitstreamError as error:
+                answers.append(error)
+        while untried:
+            for model, positions in _by_first(untried).items():
+                payloads = [jobs[position].payload for position in positions]
+                for position, read in zip(
+                    positions, model.codec.decode_chunks(payloads), strict=True
+                ):
+                    answers[position] = read if isinstance(read, BitstreamError) else (model, read)
+            # Where the checksum does not hold, another bundle with the same tag may be meant.
+            untried = {
+                position: models[1:]
+                for position, models in untried.items()
+                if models[1:] and isinstance(answers[position], ChecksumError)
+            }
+        for job, answer in zip(jobs, answers, strict=True):
+            if not isinstance(answer, BitstreamError):
+                self._metrics.face_bits.observe(8 * len(job.payload) / len(answer[1]))
+        return answers
+
+    def _candidates(self, job: Job) -> tuple[ExpressionModel, ...]:
+        if job.bundle_id is None:
+            return self._models.of_payload(job.payload)
+        return (self._models.get(job.bundle_id),)
 
     def _classify(
         self, model: ExpressionModel, chunks: list[Faces]
@@ -118,6 +138,15 @@ class Recognizer:
             answers.append(_recognitions(model.expressions, faces, rows))
             start += len(faces)
         return answers
+
+
+def _by_first(
+    candidates: dict[int, tuple[ExpressionModel, ...]],
+) -> dict[ExpressionModel, list[int]]:
+    positions: dict[ExpressionModel, list[int]] = {}
+    for position, (model, *_) in candidates.items():
+        positions.setdefault(model, []).append(position)
+    return positions
 
 
 def _rejected(job: Job, error: BitstreamError) -> Outcome:

@@ -29,6 +29,8 @@ from mien.manifest import (
     Manifest,
     is_plain_name,
 )
+from mien.plain_reader import PlainReader
+from mien.reading import ReaderKind
 from mien.tables import CdfTables
 
 MANIFEST = "manifest.json"
@@ -45,9 +47,9 @@ class Bundle:
     manifest: Manifest
     tables: CdfTables
 
-    def codec(self, limits: Limits | None = None) -> ChunkCodec:
-        """Return a codec for chunks of this bundle."""
-        return ChunkCodec(self.tables, self.bundle_id, limits)
+    def codec(self, limits: Limits | None = None, reader: ReaderKind = PlainReader) -> ChunkCodec:
+        """Return a codec for chunks of this bundle. reader: how it decodes them."""
+        return ChunkCodec(self.tables, self.bundle_id, limits, reader)
 
     def path(self, name: str) -> Path:
         """Return where a file of the bundle lies. Raises ManifestError when it has no such file."""

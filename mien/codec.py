@@ -3,18 +3,24 @@
 Decoding raises nothing but BitstreamError, whatever the bytes. What a hostile chunk can cost is
 bounded before it is read: at most max_chunk_bytes are looked at and at most max_faces faces are
 decoded, each as long as the tables say; beyond its end a body reads as zeros, it does not grow.
-By the default limits, 64 faces of 300 symbols that are all escapes take 0.1 s and 2 MB at worst.
+By the default limits, 64 faces of 300 symbols that are all escapes take 0.1 s and 2 MB at worst,
+whichever way they are read.
 """
 
 from collections.abc import Sequence
+from functools import cached_property
+from struct import unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.bitstream import HEADER_BYTES, EncodedFace, Envelope, Limits, payload_tag
-from mien.errors import BitstreamError, EncodeError, LimitError, MalformedError, SymbolRangeError
-from mien.range_coder import MAX_SYMBOL, BitCounter, RangeDecoder, RangeEncoder
-from mien.side_information import SideInformationReader, SideInformationWriter
+from mien.bitstream import HEADER_BYTES, Box, EncodedFace, Envelope, Limits, payload_tag
+from mien.chunk_reading import STATE_FIELDS, start
+from mien.errors import BitstreamError, EncodeError, SymbolRangeError
+from mien.plain_reader import PlainReader
+from mien.range_coder import MAX_SYMBOL, BitCounter, RangeEncoder
+from mien.reading import WORD_BYTES, ChunkReader, Contents, FlatTables, ReaderKind
+from mien.side_information import SideInformationWriter
 from mien.tables import CdfTables
 
 # The face count, at most 18 bits, is read from the first of these; the decoder looks ahead.
@@ -29,8 +35,8 @@ def declared_faces(payload: bytes, limits: Limits) -> int:
     """
     try:
         payload_tag(payload)
-        head = RangeDecoder(payload[HEADER_BYTES : HEADER_BYTES + _COUNT_BYTES])
-        declared = SideInformationReader(head, limits).read_count()
+        head = payload[HEADER_BYTES : HEADER_BYTES + _COUNT_BYTES].ljust(_COUNT_BYTES, b"\0")
+        declared = start([0] * STATE_FIELDS, unpack(f">{_COUNT_BYTES // WORD_BYTES}H", head))
     except BitstreamError:
         return 1
     return min(max(declared, 1), limits.max_faces)
@@ -40,13 +46,27 @@ class ChunkCodec:
     """Codes the faces of one chunk into one payload, by the tables of one bundle.
 
     It keeps nothing between calls: chunks are independent, and threads may share it.
+
+    reader: how it decodes; made when the first chunk is, for a device never decodes any.
     """
 
-    def __init__(self, tables: CdfTables, bundle_id: str, limits: Limits | None = None) -> None:
+    def __init__(
+        self,
+        tables: CdfTables,
+        bundle_id: str,
+        limits: Limits | None = None,
+        reader: ReaderKind = PlainReader,
+    ) -> None:
         self._tables = tables
         self._rows = tables.rows()
         self._limits = limits or Limits()
         self._envelope = Envelope(bundle_id, self._limits.max_chunk_bytes)
+        self._reader_kind = reader
+
+    @cached_property
+    def reader(self) -> ChunkReader:
+        """What decodes."""
+        return self._reader_kind(FlatTables.of(self._tables), self._limits)
 
     def encode(self, faces: Sequence[EncodedFace]) -> bytes:
         """Return the payload of one or more faces, which are in the order of time.
@@ -66,27 +86,28 @@ class ChunkCodec:
 
     def decode(self, payload: bytes) -> tuple[EncodedFace, ...]:
         """Return the faces of a payload. Raises BitstreamError for any payload but encode's."""
-        coder = RangeDecoder(self._envelope.open(payload))
-        reader = SideInformationReader(coder, self._limits)
-        count = reader.read_count()
-        if count > self._limits.max_faces:
-            raise LimitError(
-                f"the chunk declares {count} faces, at most {self._limits.max_faces} are allowed"
-            )
-        if count < 1:
-            raise MalformedError("the chunk declares no face")
-        fields = []
-        symbols: list[int] = []
-        for _ in range(count):
-            fields.append(reader.read())
-            symbols += coder.decode_symbols(self._rows)
-        coder.finish()
-        latents = np.array(symbols, np.int32).reshape(count, *self._tables.shape)
-        latents.setflags(write=False)
-        return tuple(
-            EncodedFace(time_ms, track_id, box, latent)
-            for (time_ms, track_id, box), latent in zip(fields, latents, strict=True)
-        )
+        (answer,) = self.decode_chunks([payload])
+        if isinstance(answer, BitstreamError):
+            raise answer
+        return answer
+
+    def decode_chunks(
+        self, payloads: Sequence[bytes]
+    ) -> list[tuple[EncodedFace, ...] | BitstreamError]:
+        """Return for each payload its faces, or why it was not `encode` that wrote it.
+
+        Chunks are independent: a damaged one costs the others nothing.
+        """
+        answers: list[tuple[EncodedFace, ...] | BitstreamError] = [()] * len(payloads)
+        bodies = {}
+        for position, payload in enumerate(payloads):
+            try:
+                bodies[position] = self._envelope.open(payload)
+            except BitstreamError as error:
+                answers[position] = error
+        for position, read in zip(bodies, self.reader.read(list(bodies.values())), strict=True):
+            answers[position] = read if isinstance(read, BitstreamError) else _faces(read)
+        return answers
 
     def ideal_bits(self, faces: Sequence[EncodedFace]) -> float:
         """Return what faces cost by the tables and the side information's counts.
@@ -116,3 +137,12 @@ class ChunkCodec:
                 f"these are within {symbols.min()}..{symbols.max()}: is the face's latent finite?"
             )
         return symbols
+
+
+def _faces(read: Contents) -> tuple[EncodedFace, ...]:
+    return tuple(
+        EncodedFace(time_ms, track_id, Box(x, y, width, height), latent)
+        for (time_ms, track_id, x, y, width, height), latent in zip(
+            read.fields, read.symbols, strict=True
+        )
+    )

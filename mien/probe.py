@@ -22,6 +22,8 @@ from mien.bundle import Bundle
 from mien.codec import ChunkCodec
 from mien.errors import BitstreamError, ManifestError, ProbeError
 from mien.npz import read_npz, write_npz
+from mien.plain_reader import PlainReader
+from mien.reading import ReaderKind
 from mien.tables import CdfTables
 
 GOLDEN_ID = "0" * 64
@@ -95,9 +97,12 @@ def load_probe(bundle: Bundle) -> Probe:
     )
 
 
-def check_payloads(bundle: Bundle, probe: Probe) -> None:
-    """Decode the golden payloads and code them again. Raises ProbeError on any difference."""
-    codec = ChunkCodec(bundle.tables, GOLDEN_ID)
+def check_payloads(bundle: Bundle, probe: Probe, reader: ReaderKind = PlainReader) -> None:
+    """Decode the golden payloads and code them again. Raises ProbeError on any difference.
+
+    reader: how to decode; that which will be used.
+    """
+    codec = ChunkCodec(bundle.tables, GOLDEN_ID, reader=reader)
     try:
         decoded = [face.symbols for payload in probe.payloads for face in codec.decode(payload)]
     except BitstreamError as error:

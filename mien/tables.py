@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from mien.errors import ManifestError, TablesError
 from mien.npz import read_npz, write_npz
-from mien.range_coder import MAX_SYMBOL, PRECISION, TOTAL, Row, coding_row
+from mien.range_coder import MAX_SYMBOL, PRECISION, TOTAL, Row
 
 _MAX_POSITIONS = 1 << 14
 _MAX_BINS = 1 << 12
@@ -91,9 +91,9 @@ class CdfTables:
         path.write_bytes(write_npz(arrays))
 
     def rows(self) -> list[Row]:
-        """Return the CDFs in the form that the range coder wants."""
+        """Return the CDF and the offset of each position, without padding."""
         return [
-            coding_row(cdf[: size + 1], offset)
+            (cdf[: size + 1], offset)
             for cdf, size, offset in zip(
                 self.cdf.tolist(), self.sizes.tolist(), self.offsets.tolist(), strict=True
             )

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import shutil
 import tracemalloc
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import grpc
 import numpy as np
 import pytest
 
-from mien.bundle import Bundle
+from mien.bundle import Bundle, write_manifest
 from mien.messages import ChunkResult, ItemStatus
 from mien.v1 import recognition_pb2 as pb
 from tests.support.recognizer import (
@@ -23,7 +24,7 @@ from tests.support.recognizer import (
     running_recognizer,
 )
 from tests.support.reseal import reseal
-from tests.support.tiny_bundle import EXPRESSIONS
+from tests.support.tiny_bundle import EXPRESSIONS, make_tiny_bundle
 
 CODES = {
     "truncated",
@@ -62,6 +63,44 @@ async def test_each_payload_gets_a_result_in_its_place(
     ]
     # The payload's own tag chose the bundle.
     assert [results[0].bundle_id, results[2].bundle_id] == [bundle.bundle_id, older.bundle_id]
+
+
+def twins(folder: Path) -> tuple[Bundle, Bundle]:
+    """Two bundles whose payloads start with the same 12 bits."""
+    trial = make_tiny_bundle(folder / "trial")
+    manifest, seen = trial.manifest, dict[str, str]()
+    for count in range(1 << 12):
+        name = f"twin {count}"
+        bundle_id = write_manifest(
+            trial.folder,
+            name=name,
+            created=manifest.created,
+            expressions=manifest.expressions,
+            image=manifest.image,
+            latent=manifest.latent,
+            figures=manifest.figures,
+        )
+        other = seen.setdefault(bundle_id[:3], name)
+        if other != name:
+            shutil.rmtree(trial.folder)
+            made = (make_tiny_bundle(folder / n.replace(" ", "-"), name=n) for n in (other, name))
+            return next(made), next(made)
+    raise AssertionError("4096 bundles, and no two of 4096 tags are the same")
+
+
+async def test_of_bundles_with_one_tag_the_checksum_chooses(tmp_path: Path) -> None:
+    ours, twin = twins(tmp_path)
+    assert ours.bundle_id[:3] == twin.bundle_id[:3]
+    assert ours.bundle_id != twin.bundle_id
+    good = payload(ours)
+    sent = [payload(twin), good, good[:-1] + b"?", payload(twin, faces=2)]
+    async with running_recognizer(tmp_path) as running:
+        results = await recognize(running, sent)
+    named = [twin.bundle_id, ours.bundle_id, "", twin.bundle_id]
+    assert [result.bundle_id for result in results] == named
+    assert [len(result.recognitions) for result in results] == [3, 3, 0, 2]
+    assert results[2].error is not None
+    assert results[2].error.code == "checksum_mismatch"
 
 
 async def test_the_response_names_the_expressions_of_every_bundle_that_recognised_a_face(

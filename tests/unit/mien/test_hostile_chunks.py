@@ -8,6 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from benchmarks.paths import PATHS
 from mien.bitstream import HEADER_BYTES, Box, EncodedFace, Envelope, Limits
 from mien.codec import ChunkCodec, declared_faces
 from mien.errors import (
@@ -20,7 +21,7 @@ from mien.errors import (
     WrongBundleError,
 )
 from mien.range_coder import MAX_SYMBOL, TOTAL, RangeEncoder
-from mien.side_information import _STEP, SideInformationWriter
+from mien.side_information import STEP, SideInformationWriter
 from mien.tables import CdfTables
 from tests.support.chunks import chunks
 from tests.support.tiny_bundle import SHAPE, tiny_symbols, tiny_tables
@@ -28,7 +29,8 @@ from tests.support.tiny_bundle import SHAPE, tiny_symbols, tiny_tables
 BUNDLE_ID = "3a" * 32
 TABLES = tiny_tables()
 LIMITS = Limits(max_chunk_bytes=4096, max_faces=16)
-CODEC = ChunkCodec(TABLES, BUNDLE_ID, LIMITS)
+CODECS = {name: ChunkCodec(TABLES, BUNDLE_ID, LIMITS, reader) for name, reader in PATHS.items()}
+CODEC = CODECS["plain"]
 BOX = Box(10, 20, 30, 40)
 FACES = tuple(EncodedFace(33 * i, 1, BOX, s) for i, s in enumerate(tiny_symbols(4)))
 PAYLOAD = CODEC.encode(FACES)
@@ -39,8 +41,18 @@ def sealed(body: bytes) -> bytes:
     return Envelope(BUNDLE_ID, 1 << 20).seal(body)
 
 
+def outcome(codec: ChunkCodec, payload: bytes) -> object:
+    """The faces, or the class and the words of the error."""
+    try:
+        return codec.decode(payload)
+    except BitstreamError as error:
+        return type(error), str(error)
+
+
 def check_outcome(payload: bytes) -> None:
     """Decode: either an error of the bitstream, or faces of which this is the one payload."""
+    answers = [outcome(codec, payload) for codec in CODECS.values()]
+    assert answers == answers[:1] * len(answers)
     try:
         faces = CODEC.decode(payload)
     except BitstreamError:
@@ -179,9 +191,11 @@ def peak_bytes(codec: ChunkCodec, payload: bytes) -> int:
     return peak
 
 
-def test_an_absurd_declared_size_allocates_next_to_nothing():
+@pytest.mark.parametrize("path", PATHS)
+def test_an_absurd_declared_size_allocates_next_to_nothing(path):
+    CODECS[path].decode(PAYLOAD)
     payload = sealed(body_that_declares((1 << 15) - 1))
-    assert peak_bytes(CODEC, payload) < 20_000
+    assert peak_bytes(CODECS[path], payload) < 20_000
 
 
 def escaping_tables(positions: int) -> CdfTables:
@@ -203,13 +217,15 @@ def dearest_chunk(positions: int, limits: Limits) -> tuple[bytes, int]:
     return sealed(body[: limits.max_chunk_bytes - HEADER_BYTES]), len(body)
 
 
-def test_the_dearest_hostile_chunk_stays_within_the_declared_memory():
+@pytest.mark.parametrize("path", PATHS)
+def test_the_dearest_hostile_chunk_stays_within_the_declared_memory(path):
     positions, limits = 300, Limits()
     payload, needed = dearest_chunk(positions, limits)
     assert len(payload) == limits.max_chunk_bytes < needed
     # Per symbol a Python int and its place in a list, then four bytes of an array.
     allowed = limits.max_faces * positions * 64 + 20 * limits.max_chunk_bytes
-    codec = ChunkCodec(escaping_tables(positions), BUNDLE_ID, limits)
+    codec = ChunkCodec(escaping_tables(positions), BUNDLE_ID, limits, PATHS[path])
+    codec.decode(codec.encode([EncodedFace(0, 1, BOX, np.zeros((positions, 1, 1), np.int32))]))
     assert peak_bytes(codec, payload) < allowed
 
 
@@ -270,6 +286,6 @@ def test_time_that_goes_back_is_rejected():
     coder.encode_symbols([0] * TABLES.sizes.size, TABLES.rows())
     writer._track(1)
     coder.encode(512, TOTAL)  # time goes on, for a track that was just seen
-    writer._difference(-10 - 33, _STEP)
+    writer._difference(-10 - 33, STEP)
     with pytest.raises(MalformedError, match="forward"):
         CODEC.decode(sealed(coder.finish()))

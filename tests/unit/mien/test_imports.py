@@ -11,7 +11,10 @@ ALLOWED = {"mien", "numpy", "google", "cython_runtime"}
 
 @pytest.mark.parametrize(
     "module",
-    ["mien.codec", "mien.bundle", "mien.probe", "mien.inspect", "mien.errors", "mien.messages"],
+    [
+        *("mien.codec", "mien.compiled_reader", "mien.bundle", "mien.probe"),
+        *("mien.inspect", "mien.errors", "mien.messages"),
+    ],
 )
 def test_a_module_of_the_core_loads_nothing_but_numpy_and_protobuf(module):
     script = (

@@ -47,9 +47,8 @@ def test_what_is_no_pmf_is_refused(pmf):
 @given(latents(SHAPE))
 def test_ideal_bits_are_those_of_the_coded_symbols(latent):
     counter = BitCounter()
-    for symbol, row in zip(latent.ravel().tolist(), TABLES.rows(), strict=True):
-        cdf, offset, escape = row[:3]
-        index = symbol - offset
+    for symbol, (cdf, offset) in zip(latent.ravel().tolist(), TABLES.rows(), strict=True):
+        index, escape = symbol - offset, len(cdf) - 2
         if 0 <= index < escape:
             counter.encode(cdf[index], cdf[index + 1])
         else:

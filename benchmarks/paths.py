@@ -1,0 +1,152 @@
+"""Whether all ways of reading chunks answer the same: random payloads, whole and damaged.
+
+Random tables, random faces; a part of the payloads stays whole, the others are damaged, most of
+them with a checksum that holds, so that the range decoder gets to see the damage. Every path must
+answer the same faces, or an error of the same class and words.
+"""
+
+import argparse
+from collections import Counter
+from collections.abc import Callable, Iterator
+from functools import partial
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+
+from mien.bitstream import HEADER_BYTES, Box, EncodedFace, Envelope, Limits
+from mien.codec import ChunkCodec
+from mien.compiled_reader import CompiledReader
+from mien.errors import BitstreamError
+from mien.plain_reader import PlainReader
+from mien.range_coder import MAX_SYMBOL
+from mien.reading import ReaderKind
+from mien.tables import CdfTables, integer_cdf
+
+PATHS: dict[str, ReaderKind] = {
+    "plain": partial(PlainReader, min_lanes=1 << 30),
+    "lockstep": partial(PlainReader, min_lanes=1),
+}
+"""By name what reads in one way alone: chunk after chunk, all in lockstep, and compiled."""
+if find_spec("numba") is not None:
+    PATHS["compiled"] = CompiledReader
+
+PAYLOADS = 100_000
+BATCH_CHUNKS = 500
+BUNDLE_ID = "3a" * 32
+LIMITS = Limits(max_chunk_bytes=2048, max_faces=6, max_box_px=2000, max_track_id=1 << 40)
+
+
+def run(options: argparse.Namespace) -> dict[str, Any]:
+    """What became of the payloads, and how many of them the paths do not agree about."""
+    return compare(options.payloads or PAYLOADS)
+
+
+def compare(payloads: int, seed: int = 0) -> dict[str, Any]:
+    """Decode so many random payloads by every path. Raises AssertionError where whole ones fail."""
+    random = np.random.default_rng(seed)
+    outcomes: Counter[str] = Counter()
+    differences = 0
+    for start in range(0, payloads, BATCH_CHUNKS):
+        tables = random_tables(random)
+        codecs = {
+            name: ChunkCodec(tables, BUNDLE_ID, LIMITS, reader) for name, reader in PATHS.items()
+        }
+        batch = list(
+            _payloads(codecs["plain"], tables, random, min(BATCH_CHUNKS, payloads - start))
+        )
+        answers = [codec.decode_chunks(batch) for codec in codecs.values()]
+        for first, *others in zip(*map(_comparable, answers), strict=True):
+            differences += any(other != first for other in others)
+            outcomes[first[0] if isinstance(first[0], str) else "faces"] += 1
+    return {
+        "paths": " ".join(PATHS),
+        "payloads": payloads,
+        **{f"answered_{name}": count for name, count in sorted(outcomes.items())},
+        "differences": differences,
+    }
+
+
+def random_tables(random: np.random.Generator) -> CdfTables:
+    """Tables of 1 to 60 positions, narrow and wide, skewed and even, some far from zero."""
+    shape = tuple(random.integers(1, (5, 4, 4)).tolist())
+    rows, offsets = [], []
+    for _ in range(int(np.prod(shape))):
+        bins = int(random.choice([2, 3, 9, 30]))
+        rows.append(integer_cdf(random.gamma(random.choice([0.05, 1.0]), size=bins) + 1e-9))
+        far = random.random() < 0.02
+        offsets.append(int(random.integers(-MAX_SYMBOL, 30_000)) if far else -(bins // 2))
+    return CdfTables.from_rows(rows, offsets, shape)
+
+
+def _payloads(
+    codec: ChunkCodec, tables: CdfTables, random: np.random.Generator, count: int
+) -> Iterator[bytes]:
+    for _ in range(count):
+        payload = codec.encode(_faces(tables, random))
+        yield payload if random.random() < 0.4 else _damaged(payload, random)
+
+
+def _faces(tables: CdfTables, random: np.random.Generator) -> list[EncodedFace]:
+    """One to four faces on up to three tracks; symbols as the tables expect, and a few others."""
+    tracks = random.integers(0, 1 << int(random.integers(1, 40)), 3).tolist()
+    time_ms = int(random.integers(0, 1 << int(random.integers(1, 44))))
+    box = random.integers(1, 200, 4)
+    faces = []
+    for _ in range(random.integers(1, 5)):
+        quotients = random.integers(0, 1 << 16, (len(tables.sizes), 1))
+        index = (tables.cdf[:, 1:] <= quotients).sum(axis=1)
+        symbols = tables.offsets + index
+        if random.random() < 0.1:
+            symbols[random.integers(0, symbols.size)] = random.integers(-MAX_SYMBOL, MAX_SYMBOL + 1)
+        latent = np.clip(symbols, -MAX_SYMBOL, MAX_SYMBOL).astype(np.int32)
+        track = int(tracks[random.integers(0, 3)])
+        faces.append(EncodedFace(time_ms, track, Box(*box.tolist()), latent.reshape(tables.shape)))
+        time_ms += int(random.choice([0, 33, 34, random.integers(0, 5000)]))
+        box = np.clip(box + random.integers(-3, 4, 4), 1, 2000)
+    return faces
+
+
+def _damaged(payload: bytes, random: np.random.Generator) -> bytes:
+    damage: Callable[[bytes, np.random.Generator], bytes] = random.choice(
+        np.array([_changed, _cut, _longer, _anything, _in_transit])
+    )
+    return damage(payload, random)
+
+
+def _changed(payload: bytes, random: np.random.Generator) -> bytes:
+    body = bytearray(payload[HEADER_BYTES:])
+    for _ in range(random.integers(1, 4)):
+        if body:
+            body[random.integers(0, len(body))] = random.integers(0, 256)
+    return _sealed(bytes(body))
+
+
+def _cut(payload: bytes, random: np.random.Generator) -> bytes:
+    return _sealed(payload[HEADER_BYTES : random.integers(HEADER_BYTES, len(payload))])
+
+
+def _longer(payload: bytes, random: np.random.Generator) -> bytes:
+    return _sealed(payload[HEADER_BYTES:] + random.bytes(random.integers(1, 5)))
+
+
+def _anything(payload: bytes, random: np.random.Generator) -> bytes:
+    return _sealed(random.bytes(random.integers(0, 80)))
+
+
+def _in_transit(payload: bytes, random: np.random.Generator) -> bytes:
+    position = random.integers(0, len(payload))
+    return payload[:position] + random.bytes(1) + payload[position + 1 :]
+
+
+def _sealed(body: bytes) -> bytes:
+    return Envelope(BUNDLE_ID, 1 << 16).seal(body)
+
+
+def _comparable(
+    answers: list[tuple[EncodedFace, ...] | BitstreamError],
+) -> list[tuple[Any, ...]]:
+    return [
+        (answer.code, type(answer), str(answer)) if isinstance(answer, BitstreamError) else answer
+        for answer in answers
+    ]

@@ -1,0 +1,116 @@
+"""mien.chunk_reading compiled by numba, where that is installed: `pip install 'mien[fast]'`.
+
+numba is not imported before a CompiledReader is made.
+"""
+
+import logging
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from functools import cache
+from importlib.util import find_spec
+from inspect import getsource
+from types import FunctionType
+from typing import Any
+
+import numpy as np
+
+from mien import chunk_reading, range_coder, range_decoder, side_information
+from mien.bitstream import Limits
+from mien.chunk_reading import FACE_FIELDS, STATE_FIELDS, TRACK_FIELDS, read_chunk, start
+from mien.errors import BitstreamError
+from mien.plain_reader import PlainReader
+from mien.range_coder import shortest
+from mien.reading import (
+    WORD_BYTES,
+    ChunkReader,
+    Contents,
+    FlatTables,
+    checked_count,
+    contents,
+    limit_values,
+    padded,
+)
+
+_log = logging.getLogger(__name__)
+
+_SOURCES = (range_coder, range_decoder, side_information, chunk_reading)
+
+
+def fastest_reader(tables: FlatTables, limits: Limits) -> ChunkReader:
+    """A CompiledReader where numba is installed, a PlainReader where it is not."""
+    return (PlainReader if find_spec("numba") is None else CompiledReader)(tables, limits)
+
+
+class CompiledReader:
+    """Reads chunk after chunk, without Python's lock. Raises ImportError where numba is absent."""
+
+    def __init__(self, tables: FlatTables, limits: Limits) -> None:
+        self.name = "compiled"
+        self._start, self._read_chunk = _entries()
+        self._tables, self._limits = tables, limits
+        self._values = limit_values(limits)
+
+    def read(self, bodies: Sequence[bytes]) -> list[Contents | BitstreamError]:
+        """Return for each body what it says, or why no encoder wrote it."""
+        return [self._read(body) for body in bodies]
+
+    def _read(self, body: bytes) -> Contents | BitstreamError:
+        tables = self._tables
+        state = np.empty(STATE_FIELDS, np.int64)
+        try:
+            words = np.frombuffer(padded(body), f">u{WORD_BYTES}").astype(np.int64)
+            faces = checked_count(self._start(state, words), self._limits)
+            tracks = np.empty(TRACK_FIELDS * faces, np.int64)
+            fields = np.empty(FACE_FIELDS * faces, np.int64)
+            symbols = np.empty(len(tables.rows[0]) * faces, np.int32)
+            self._read_chunk(
+                *(state, words, tables.cdf, tables.rows, self._values, tracks, fields, symbols)
+            )
+        except BitstreamError as error:
+            return error
+        return contents(fields.tolist(), symbols.reshape(faces, *tables.shape))
+
+
+@cache
+def _entries() -> tuple[Callable[..., int], Callable[..., None]]:
+    """`start` and `read_chunk`; their first calls compile them, or load what was compiled."""
+    from numba import njit
+    from numba.extending import overload, register_jitable
+
+    def search(cdf: Any, quotient: Any, first: Any, last: Any) -> Any:
+        while first < last:
+            middle = (first + last) >> 1
+            if quotient < cdf[middle]:
+                last = middle
+            else:
+                first = middle + 1
+        return first
+
+    @overload(bisect_right)
+    def overloaded(cdf: Any, quotient: Any, first: Any, last: Any) -> Any:
+        return search
+
+    for module in (chunk_reading, range_decoder):
+        for function in vars(module).values():
+            if isinstance(function, FunctionType) and function.__module__ == module.__name__:
+                register_jitable(function)
+    register_jitable(shortest)
+
+    # numba finds what it kept by a function's closure and file, not by what the function calls;
+    # with the sources in the closure, other sources are another function.
+    sources = "".join(map(getsource, _SOURCES))
+
+    def start_string(state: Any, words: Any) -> Any:
+        sources  # noqa: B018
+        return start(state, words)
+
+    def read(state, words, cdf, rows, limits, tracks, fields, symbols):  # type: ignore[no-untyped-def]
+        sources  # noqa: B018
+        read_chunk(state, words, cdf, rows, limits, tracks, fields, symbols)
+
+    try:
+        keep = njit(cache=True, nogil=True)
+        return keep(start_string), keep(read)
+    except RuntimeError as error:  # there is no folder that may be written to
+        _log.info("the chunk reader is compiled at every start: %s", error)
+        return njit(nogil=True)(start_string), njit(nogil=True)(read)

@@ -1,0 +1,177 @@
+"""The symbols of many chunks at once: each step of numpy takes one symbol of every chunk.
+
+               position 0   1   2   …
+    chunk 0            ●   ○   ○        One step: the same row of the tables, a search in its CDF
+    chunk 1            ●   ○   ○        for all chunks, and a word for each interval that has
+    chunk 2            ●   ○   ○        become narrow.
+
+A step costs about the same for one chunk as for fifty, so this pays only from many on. Times
+and boxes are read chunk by chunk, by mien.chunk_reading.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mien.chunk_reading import FACE_FIELDS, TRACK_FIELDS, read_fields
+from mien.errors import MalformedError
+from mien.range_coder import FULL, NARROW, PRECISION, WORD
+from mien.range_decoder import (
+    CODE,
+    POSITION,
+    WIDTH,
+    Rows,
+    check_end,
+    read_symbols,
+)
+
+Step = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], int, int]
+"""Of one position: each bin's start, end and width, the escape's bin, and the symbol of bin 0."""
+
+
+@dataclass(slots=True, eq=False)
+class Lane:
+    """One chunk while it is read, or why it cannot be. See mien.chunk_reading for what it holds."""
+
+    state: list[int]
+    words: tuple[int, ...]
+    faces: int
+    tracks: list[int] = field(init=False)
+    fields: list[int] = field(init=False)
+    symbols: list[int] | NDArray[np.int32] = field(init=False)
+    error: MalformedError | None = None
+
+    def __post_init__(self) -> None:
+        self.tracks = [0] * (TRACK_FIELDS * self.faces)
+        self.fields = [0] * (FACE_FIELDS * self.faces)
+
+    def attempt(self, read: Callable[..., object], *arguments: object) -> None:
+        """Take one function of mien.chunk_reading further, and keep its error."""
+        try:
+            read(self.state, self.words, *arguments)
+        except MalformedError as error:
+            self.error = error
+
+
+class Lockstep:
+    """Reads the lanes of a batch together; keeps nothing between calls.
+
+    cdf, rows: as mien.chunk_reading wants them, in lists.
+    min_lanes: lanes below which each is read alone.
+    """
+
+    def __init__(self, cdf: list[int], rows: Rows, min_lanes: int) -> None:
+        self._cdf, self._rows, self._min_lanes = cdf, rows, min_lanes
+        self._steps = [
+            _step(cdf[first : last + 1], offset)
+            for first, last, offset in zip(*rows[3:], strict=True)
+        ]
+
+    def read(self, lanes: Sequence[Lane], limits: tuple[int, int, int]) -> None:
+        """Read all lanes to their ends or errors."""
+        for lane in lanes:
+            lane.symbols = np.empty(lane.faces * len(self._steps), np.int32)
+        active, face = list(lanes), 0
+        while active:
+            for lane in active:
+                lane.attempt(read_fields, self._cdf, limits, lane.tracks, lane.fields, face)
+            self._read_symbols([lane for lane in active if lane.error is None], face)
+            face += 1
+            for lane in active:
+                if lane.faces == face and lane.error is None:
+                    lane.attempt(check_end)
+            active = [lane for lane in active if lane.faces > face and lane.error is None]
+
+    def _read_symbols(self, lanes: Sequence[Lane], face: int) -> None:
+        size = len(self._steps)
+        place = slice(face * size, (face + 1) * size)
+        if len(lanes) >= self._min_lanes:
+            latents = _Abreast(lanes, size).read(self._steps, self._min_lanes, self._read_alone)
+            for lane, latent in zip(lanes, latents, strict=True):
+                lane.symbols[place] = latent
+        else:
+            for lane in lanes:
+                lane.symbols[place] = self._read_alone(lane, 0)
+
+    def _read_alone(self, lane: Lane, begin: int) -> list[int]:
+        """A latent of which only the symbols from `begin` on are read."""
+        latent = [0] * len(self._steps)
+        lane.attempt(read_symbols, self._cdf, self._rows, latent, 0, begin)
+        return latent
+
+
+def _step(cdf: list[int], offset: int) -> Step:
+    counts = np.array(cdf, np.int64)
+    return counts[:-1].copy(), counts[1:].copy(), np.diff(counts), len(cdf) - 2, offset
+
+
+class _Abreast:
+    """The states of lanes as arrays, int64 (lanes,), for the symbols of one face each."""
+
+    def __init__(self, lanes: Sequence[Lane], steps: int) -> None:
+        self._lanes = lanes
+        self._code = np.array([lane.state[CODE] for lane in lanes], np.int64)
+        self._width = np.array([lane.state[WIDTH] for lane in lanes], np.int64)
+        # A step takes one word at most; behind a body's end there are zeros.
+        self._words = np.zeros((len(lanes), steps + 1), np.uint16)
+        for row, lane in zip(self._words, lanes, strict=True):
+            words = lane.words[lane.state[POSITION] :][:steps]
+            row[: len(words)] = words
+        self._first = np.arange(len(lanes)) * (steps + 1)
+        self._next = self._first.copy()
+        self._together = set(range(len(lanes)))
+
+    def read(
+        self, steps: Sequence[Step], min_lanes: int, read_alone: Callable[[Lane, int], list[int]]
+    ) -> NDArray[np.int32]:
+        """One symbol a step of each lane, int32 (lanes, steps); lanes get states and errors.
+
+        A lane leaves at the first escape or damage, and is read alone from there; when fewer than
+        min_lanes are left, all are. So no bytes make this much slower than reading each alone.
+        """
+        symbols = np.empty((len(steps), len(self._lanes)), np.int32)
+        alone: dict[int, tuple[int, list[int]]] = {}
+        for position, (starts, ends, widths, escape, offset) in enumerate(steps):
+            share = self._width >> PRECISION
+            index = ends.searchsorted(self._code // share, "right")
+            if index.max() >= escape:
+                leaving = np.flatnonzero(index >= escape).tolist()
+                if len(self._together) - len(leaving) < min_lanes:
+                    leaving = sorted(self._together)
+                for lane in leaving:
+                    self._give_back(lane)
+                    alone[lane] = position, read_alone(self._lanes[lane], position)[position:]
+                    self._forget(lane)
+                    share[lane], index[lane] = FULL >> PRECISION, 0
+                if not self._together:
+                    break
+            self._code -= starts.take(index) * share
+            self._width = widths.take(index) * share
+            self._widen()
+            np.add(index, offset, out=symbols[position], casting="same_kind")
+        for lane in self._together:
+            self._give_back(lane)
+        for lane, (position, rest) in alone.items():
+            symbols[position:, lane] = rest
+        return np.ascontiguousarray(symbols.T)
+
+    def _widen(self) -> None:
+        narrow = self._width < NARROW
+        shift = narrow * WORD
+        self._code <<= shift
+        self._code |= self._words.take(self._next) * narrow
+        self._width <<= shift
+        self._next += narrow
+
+    def _forget(self, lane: int) -> None:
+        """Go on with zeros, which always mean bin 0, in the place of a lane that has left."""
+        self._together.discard(lane)
+        self._code[lane], self._width[lane] = 0, FULL
+        self._words[lane] = 0
+
+    def _give_back(self, lane: int) -> None:
+        state = self._lanes[lane].state
+        state[CODE], state[WIDTH] = int(self._code[lane]), int(self._width[lane])
+        state[POSITION] += int(self._next[lane] - self._first[lane])
