@@ -5,44 +5,51 @@ others go through the classifier together, one call for each bundle.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cloud_recognizer.catalogue import Catalogue
 from cloud_recognizer.metrics import Metrics
-from cloud_recognizer.model import ExpressionModel, Models
+from cloud_recognizer.model import ExpressionModel
 from mien.bitstream import EncodedFace
 from mien.errors import BitstreamError, ChecksumError, LimitError
 from mien.messages import ItemError, Recognition
 
 Faces = tuple[EncodedFace, ...]
+# Sees what a model has answered: its symbols, int32 (N, C, H, W), and the N expressions.
+Observe = Callable[[ExpressionModel, NDArray[np.int32], Sequence[str]], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One chunk to recognise. Without a bundle id the payload's tag chooses the bundle."""
+    """One chunk to recognise; its payload says which bundle it is of."""
 
     payload: bytes
-    bundle_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Recognitions, one a face, or why the payload was rejected."""
+    """Recognitions, one a face, with how to read them, or why the payload was rejected."""
 
     bundle_id: str = ""
     recognitions: tuple[Recognition, ...] = ()
     error: ItemError | None = None
+    expressions: tuple[str, ...] = ()
 
 
 class Recognizer:
-    """Decodes and classifies; threads may share it."""
+    """Decodes and classifies; threads may share it.
 
-    def __init__(self, models: Models, metrics: Metrics) -> None:
+    observe: called with every answer, after it was made; it must return at once.
+    """
+
+    def __init__(self, models: Catalogue, metrics: Metrics, observe: Observe | None = None) -> None:
         self._models = models
         self._metrics = metrics
+        self._observe = observe
 
     def refuse_oversize(self, job: Job) -> Outcome | None:
         """Reject a payload that is too long to wait in a queue; None for every other."""
@@ -50,7 +57,6 @@ class Recognizer:
         if len(job.payload) <= largest:
             return None
         return _rejected(
-            job,
             LimitError(
                 f"the chunk has {len(job.payload)} bytes, at most {largest} are allowed; "
                 "put fewer faces into one chunk"
@@ -66,7 +72,7 @@ class Recognizer:
             try:
                 model, faces = self.decode(job)
             except BitstreamError as error:
-                outcomes[position] = _rejected(job, error)
+                outcomes[position] = _rejected(error)
             else:
                 decoded.setdefault(model, []).append((position, faces))
         self._metrics.decode_seconds.observe(time.perf_counter() - started_s)
@@ -74,14 +80,13 @@ class Recognizer:
             for (position, _), recognitions in zip(
                 chunks, self._classify(model, [faces for _, faces in chunks]), strict=True
             ):
-                outcomes[position] = Outcome(model.bundle_id, recognitions)
+                outcomes[position] = Outcome(
+                    model.bundle_id, recognitions, expressions=model.expressions
+                )
         return outcomes
 
     def decode(self, job: Job) -> tuple[ExpressionModel, Faces]:
-        """Decode one chunk. Raises BitstreamError, UnknownBundleError for the job's bundle."""
-        if job.bundle_id is not None:
-            model = self._models.get(job.bundle_id)
-            return model, self._decoded(model, job.payload)
+        """Decode one chunk. Raises BitstreamError."""
         *others, last = self._models.of_payload(job.payload)
         for model in others:  # another bundle with the same tag: its checksum does not hold
             try:
@@ -107,21 +112,23 @@ class Recognizer:
         self, model: ExpressionModel, chunks: list[Faces]
     ) -> list[tuple[Recognition, ...]]:
         started_s = time.perf_counter()
-        probabilities = model.classify(
-            np.stack([face.symbols for faces in chunks for face in faces])
-        )
+        symbols = np.stack([face.symbols for faces in chunks for face in faces])
+        probabilities = model.classify(symbols)
         self._metrics.batch_faces.observe(len(probabilities))
         self._metrics.classify_seconds.observe(time.perf_counter() - started_s)
-        answers, start = [], 0
+        answers: list[tuple[Recognition, ...]] = []
+        start = 0
         for faces in chunks:
             rows = probabilities[start : start + len(faces)]
             answers.append(_recognitions(model.expressions, faces, rows))
             start += len(faces)
+        if self._observe is not None:
+            self._observe(model, symbols, [face.expression for rows in answers for face in rows])
         return answers
 
 
-def _rejected(job: Job, error: BitstreamError) -> Outcome:
-    return Outcome(job.bundle_id or "", error=ItemError(error.code, str(error)))
+def _rejected(error: BitstreamError) -> Outcome:
+    return Outcome(error=ItemError(error.code, str(error)))
 
 
 def _recognitions(

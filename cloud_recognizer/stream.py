@@ -11,7 +11,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Self
 
@@ -124,7 +124,7 @@ class DeviceStream:
             self._duplicates += 1
             self.wake.set()
             return
-        outcome = self._submit(Job(chunk.payload, self._origin.bundle_id))
+        outcome = self._submit(Job(chunk.payload))
         self._unsettled.append(_Unsettled(chunk.seq, time.monotonic(), outcome))
         self._highest_seq = chunk.seq
         outcome.add_done_callback(lambda _: self.wake.set())
@@ -158,6 +158,12 @@ class DeviceStream:
     def _settled(self, chunk: _Unsettled) -> ChunkResult:
         self._metrics.chunk_seconds.observe(time.monotonic() - chunk.received_s)
         result = result_of(chunk.seq, chunk.outcome)
+        if result.recognitions and result.bundle_id != self._origin.bundle_id:
+            # The device has changed its bundle, or sends what it coded before it did.
+            expressions = chunk.outcome.result().expressions
+            self._origin = replace(
+                self._origin, bundle_id=result.bundle_id, expressions=expressions
+            )
         self._hub.publish(self._origin, result)
         self._session.acknowledged_seq = chunk.seq
         count(self._metrics, result, "StreamFaces")
