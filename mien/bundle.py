@@ -49,6 +49,7 @@ class Bundle:
     folder: Path
     bundle_id: str
     manifest: Manifest
+    manifest_bytes: int
     tables: CdfTables
 
     def codec(self, limits: Limits | None = None) -> ChunkCodec:
@@ -77,8 +78,7 @@ class Bundle:
         Raises ManifestError when the bundle has no such file.
         """
         if name == MANIFEST:
-            data = _read_bounded(self.folder / MANIFEST, MAX_MANIFEST_BYTES)
-            return FileEntry(self.bundle_id, len(data))
+            return FileEntry(self.bundle_id, self.manifest_bytes)
         return _entry(self.manifest, name)
 
 
@@ -108,7 +108,7 @@ def load_bundle(
             f"{folder}: the tables are for latents of {tables.shape}, "
             f"the manifest says {manifest.latent.shape}"
         )
-    return Bundle(folder, found_id, manifest, tables)
+    return Bundle(folder, found_id, manifest, len(data), tables)
 
 
 def write_manifest(

@@ -11,7 +11,15 @@ ALLOWED = {"mien", "numpy", "google", "cython_runtime"}
 
 @pytest.mark.parametrize(
     "module",
-    ["mien.codec", "mien.bundle", "mien.probe", "mien.inspect", "mien.errors", "mien.messages"],
+    [
+        "mien.codec",
+        "mien.bundle",
+        "mien.probe",
+        "mien.inspect",
+        "mien.errors",
+        "mien.messages",
+        "mien.rollout",
+    ],
 )
 def test_a_module_of_the_core_loads_nothing_but_numpy_and_protobuf(module):
     script = (
