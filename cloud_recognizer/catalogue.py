@@ -16,7 +16,7 @@ from typing import Final, Self
 from cloud_recognizer.metrics import Metrics
 from cloud_recognizer.model import ExpressionModel
 from mien.bitstream import Limits, bundle_tag, payload_tag
-from mien.errors import UnknownBundleError, WrongBundleError
+from mien.errors import UnavailableError, UnknownBundleError, WrongBundleError
 from mien.rollout import Canary, Rollout
 
 PROMOTED: Final = "promoted"
@@ -58,9 +58,11 @@ class Catalogue:
 
     @property
     def promoted(self) -> ExpressionModel:
-        """What devices are asked to use. Raises UnknownBundleError while there is nothing sound."""
+        """What devices are asked to use. Raises UnavailableError while there is nothing sound."""
         if not self._view.offered:
-            raise UnknownBundleError("no bundle is in service whose golden probe holds")
+            raise UnavailableError(
+                "no bundle is in service here whose golden probe holds; connect to another server"
+            )
         return self._view.offered[0]
 
     @property
@@ -79,7 +81,7 @@ class Catalogue:
         return tuple(m for key, m in self._models.items() if key not in self._retired)
 
     def wanted(self, device_id: str) -> ExpressionModel:
-        """The bundle that a device is to use. Raises UnknownBundleError as `promoted` does."""
+        """The bundle that a device is to use. Raises UnavailableError as `promoted` does."""
         canary = self._view.canary
         return canary[0] if canary and canary[1].takes(device_id) else self.promoted
 

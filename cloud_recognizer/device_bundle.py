@@ -3,7 +3,7 @@
 import contextlib
 
 from cloud_recognizer.catalogue import Catalogue, Lease
-from mien.errors import UnknownBundleError
+from mien.errors import UnavailableError
 from mien.messages import ChunkResult, Downward, Hello, UseBundle
 
 
@@ -24,7 +24,7 @@ class DeviceBundle:
 
     def change(self) -> UseBundle | None:
         """What to tell the device now; None when it has been told, or cannot change."""
-        with contextlib.suppress(UnknownBundleError):
+        with contextlib.suppress(UnavailableError):
             wanted = self._models.wanted(self._hello.device_id).bundle_id
             able = self._hello.fetches_bundles or wanted in self._hello.bundle_ids
             if able and wanted != self._told:

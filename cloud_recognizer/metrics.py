@@ -96,6 +96,7 @@ class Metrics:
             "bundle_role", "1 for the bundle that is promoted, canary, shadow", "bundle_id", "role"
         )
         self.canary_share = self._gauge("canary_share", "Share of the devices that get the canary")
+        self.looks = self._counter("repository_looks", "Looks at the repository, failed or not")
         self.incomplete_bundles = self._gauge(
             "incomplete_bundles", "Folders of the repository that are still being copied"
         )

@@ -91,6 +91,7 @@ class Repository:
                 await self._look()
             except Exception:  # one bad look must not end the watch
                 _log.exception("looking at %s failed", self._folder)
+            self._metrics.looks.inc()
 
     async def _look(self) -> None:
         found = await asyncio.to_thread(self._scanner.scan)

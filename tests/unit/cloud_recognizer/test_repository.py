@@ -2,95 +2,40 @@
 
 import asyncio
 import shutil
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+import threading
 from pathlib import Path
-from typing import Any
 
 import grpc
-import pytest
 from grpc_health.v1 import health_pb2
 
 from cloud_recognizer.model import ExpressionModel, RuntimeOptions
 from mien.bitstream import Limits
 from mien.bundle import Bundle
 from mien.cli.main import main
-from mien.messages import Hello, UseBundle
+from mien.messages import UseBundle
 from mien.rollout import FILE, Canary, Rollout, change_rollout, read_rollout
-from mien.v1 import bundle_pb2 as pb
-from mien.v1.bundle_pb2_grpc import BundleServiceStub
 from tests.support.recognizer import (
     Device,
-    Running,
     eventually,
     health,
     hello,
     payload,
-    running_recognizer,
 )
-from tests.support.tiny_bundle import make_tiny_bundle
+from tests.support.repository import (
+    Turning,
+    able,
+    bundles,
+    eventually_async,
+    has_role,
+    hello_request,
+    is_served,
+    labels_of,
+    listed,
+    look_again,
+    watching,
+)
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
-NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
-POLL_S = 0.02
-
-
-@pytest.fixture
-def repository(tmp_path: Path) -> Path:
-    make_tiny_bundle(tmp_path / "bundles" / "first", name="first", created="2026-01-01")
-    return tmp_path / "bundles"
-
-
-@pytest.fixture
-def first(repository: Path) -> Bundle:
-    return make_tiny_bundle(repository / "first", name="first", created="2026-01-01")
-
-
-@pytest.fixture
-def second(tmp_path: Path) -> Bundle:
-    """A newer bundle, beside the repository."""
-    return make_tiny_bundle(tmp_path / "second", name="second", created="2026-01-02")
-
-
-@asynccontextmanager
-async def watching(repository: Path, **more: Any) -> AsyncIterator[Running]:
-    async with running_recognizer(repository, bundles_poll_s=POLL_S, **more) as running:
-        yield running
-
-
-def is_served(running: Running, bundle: Bundle) -> bool:
-    labels = {"bundle_id": bundle.bundle_id, "provider": "CPUExecutionProvider"}
-    return running.sample("model_info", **labels) == 1
-
-
-def has_role(running: Running, bundle: Bundle, role: str) -> bool:
-    return running.sample("bundle_role", bundle_id=bundle.bundle_id, role=role) == 1
-
-
-def labels_of(running: Running) -> set[str]:
-    """Every bundle id that stands in a label."""
-    return {
-        sample.labels["bundle_id"]
-        for family in running.metrics.registry.collect()
-        for sample in family.samples
-        if "bundle_id" in sample.labels
-    }
-
-
-async def listed(running: Running) -> list[str]:
-    response = await BundleServiceStub(running.channel).ListBundles(pb.ListBundlesRequest())
-    return [summary.bundle_id for summary in response.bundles]
-
-
-async def look_again(running: Running, times: int = 3) -> None:
-    """Wait until the repository was looked at a few times more."""
-    await asyncio.sleep(times * POLL_S * 2)
-
-
-def able(*bundles: Bundle, device_id: str = "door") -> Hello:
-    """A device that has these bundles and fetches others."""
-    have = tuple(bundle.bundle_id for bundle in bundles)
-    return Hello(device_id, 1, 0, have, fetches_bundles=True)
 
 
 async def test_a_bundle_that_comes_is_served_and_changes_nothing_by_itself(
@@ -112,8 +57,6 @@ async def test_a_bundle_that_comes_is_served_and_changes_nothing_by_itself(
 async def test_health_is_serving_and_faces_are_recognised_while_a_bundle_loads(
     repository: Path, first: Bundle, second: Bundle
 ) -> None:
-    import threading
-
     loading, may_go_on = threading.Event(), threading.Event()
 
     def load(one: Bundle, options: RuntimeOptions, limits: Limits) -> ExpressionModel:
@@ -299,101 +242,3 @@ async def test_a_state_that_cannot_be_read_changes_nothing_and_is_reported_once(
         assert await listed(running) == [first.bundle_id, second.bundle_id]
         (repository / FILE).write_bytes(Rollout(second.bundle_id).to_json())
         await eventually(lambda: has_role(running, second, "promoted"))
-
-
-class Turning(ExpressionModel):
-    """A model that answers wrongly while `broken` says so, as a failing processor would."""
-
-    def __init__(
-        self, bundle: Bundle, options: RuntimeOptions, limits: Limits, broken: Callable[[], bool]
-    ) -> None:
-        super().__init__(bundle, options, limits)
-        self._broken = broken
-
-    def classify(self, symbols: Any) -> Any:
-        found = super().classify(symbols)
-        return found[:, ::-1] if self._broken() else found
-
-
-async def test_a_promoted_bundle_whose_probe_fails_in_service_is_rolled_back(
-    repository: Path, first: Bundle, second: Bundle
-) -> None:
-    broken = False
-
-    def load(one: Bundle, options: RuntimeOptions, limits: Limits) -> ExpressionModel:
-        return Turning(one, options, limits, lambda: broken and one.bundle_id == second.bundle_id)
-
-    shutil.copytree(second.folder, repository / "second")
-    change_rollout(
-        repository, lambda state: state.promote(first.bundle_id).promote(second.bundle_id)
-    )
-    async with watching(repository, load=load, probe_interval_s=0.05) as running:
-        device = Device(running.stub)
-        assert (await device.open(able(second, first))).bundle_id == second.bundle_id
-        await eventually(lambda: running.sample("probes_total", outcome="held") >= 2)
-        assert running.sample("rollbacks_total") == 0
-        broken = True
-        assert await device.read() == UseBundle(first.bundle_id)
-        await eventually(lambda: read_rollout(repository) == Rollout(first.bundle_id))
-        assert running.sample("rollbacks_total") == 1
-        assert has_role(running, first, "promoted")
-        assert await listed(running) == [first.bundle_id]
-        assert await health(running.channel) == SERVING
-        # An operator who names it again is obeyed.
-        broken = False
-        assert await asyncio.to_thread(main, [*bundles(repository), "promote", "second"]) == 0
-        assert await device.read() == UseBundle(second.bundle_id)
-
-
-async def test_a_rollback_holds_where_the_folder_cannot_be_written(
-    repository: Path, first: Bundle, second: Bundle
-) -> None:
-    broken = False
-
-    def load(one: Bundle, options: RuntimeOptions, limits: Limits) -> ExpressionModel:
-        return Turning(one, options, limits, lambda: broken and one.bundle_id == second.bundle_id)
-
-    shutil.copytree(second.folder, repository / "second")
-    change_rollout(repository, lambda _: Rollout(second.bundle_id, (first.bundle_id,)))
-    async with watching(repository, load=load, probe_interval_s=0.05) as running:
-        # A folder in its place makes writing fail for every user, root included.
-        (repository / FILE).unlink()
-        (repository / FILE).mkdir()
-        broken = True
-        await eventually(lambda: has_role(running, first, "promoted"))
-        await look_again(running)
-        assert has_role(running, first, "promoted")
-        assert running.sample("rollout_errors_total") >= 1
-
-
-async def test_without_another_bundle_health_says_so_until_the_probe_holds_again(
-    repository: Path, first: Bundle
-) -> None:
-    broken = False
-
-    def load(one: Bundle, options: RuntimeOptions, limits: Limits) -> ExpressionModel:
-        return Turning(one, options, limits, lambda: broken)
-
-    async with watching(repository, load=load, probe_interval_s=0.05) as running:
-        broken = True
-        await eventually_async(lambda: health(running.channel), NOT_SERVING)
-        broken = False
-        await eventually_async(lambda: health(running.channel), SERVING)
-        assert await listed(running) == [first.bundle_id]
-
-
-def bundles(repository: Path) -> list[str]:
-    return ["bundles", "--repository", str(repository)]
-
-
-def hello_request(bundle: Bundle, device_id: str) -> Any:
-    from mien.messages import upward_to_proto
-
-    return upward_to_proto(hello(bundle, device_id))
-
-
-async def eventually_async(call: Callable[[], Any], expected: object) -> None:
-    """Wait until a call answers what is expected; fails when it does not within 30 s."""
-    async with asyncio.timeout(30):
-        while await call() != expected:
-            await asyncio.sleep(POLL_S)
