@@ -5,8 +5,9 @@ from typing import Final
 
 import grpc
 
+from cloud_recognizer.catalogue import Catalogue
 from cloud_recognizer.metrics import Metrics
-from cloud_recognizer.model import ExpressionModel, Models
+from cloud_recognizer.model import ExpressionModel
 from cloud_recognizer.status import aborting
 from cloud_recognizer.writing import write
 from mien.bundle import EDGE_FILES, Bundle
@@ -22,7 +23,7 @@ DownloadContext = grpc.aio.ServicerContext[pb.DownloadEncoderRequest, pb.Downloa
 class BundleServicer(BundleServiceServicer):
     """Lists the bundles and streams their encoders, MAX_DOWNLOADS at a time."""
 
-    def __init__(self, models: Models, metrics: Metrics, write_timeout_s: float) -> None:
+    def __init__(self, models: Catalogue, metrics: Metrics, write_timeout_s: float) -> None:
         self._models = models
         self._metrics = metrics
         self._write_timeout_s = write_timeout_s
@@ -33,10 +34,9 @@ class BundleServicer(BundleServiceServicer):
         request: pb.ListBundlesRequest,
         context: grpc.aio.ServicerContext[pb.ListBundlesRequest, pb.ListBundlesResponse],
     ) -> pb.ListBundlesResponse:
-        """See bundle.proto; the preferred bundle comes first."""
-        preferred = self._models.preferred
+        """See bundle.proto; the promoted bundle comes first."""
         return pb.ListBundlesResponse(
-            bundles=[_summary(model, preferred=model is preferred) for model in self._models]
+            bundles=[_summary(model, preferred=not n) for n, model in enumerate(self._models)]
         )
 
     async def DownloadEncoder(  # type: ignore[override]  # noqa: N802  # a writer, no generator
@@ -44,20 +44,23 @@ class BundleServicer(BundleServiceServicer):
     ) -> None:
         """See bundle.proto. NOT_FOUND for a bundle that is not served."""
         async with aborting(context, self._metrics):
-            bundle = self._models.get(request.bundle_id).bundle
+            bundle = self._models.offered(request.bundle_id).bundle
+            offset = request.offset_bytes
             async with self._downloads:
                 for name in EDGE_FILES:
-                    await self._send(context, bundle, name)
+                    offset -= await self._send(context, bundle, name, max(offset, 0))
 
-    async def _send(self, context: DownloadContext, bundle: Bundle, name: str) -> None:
+    async def _send(self, context: DownloadContext, bundle: Bundle, name: str, offset: int) -> int:
+        """Send a file from an offset on; returns its whole size."""
         # Verified again as it is read: a file that was changed since is not sent.
         data = await asyncio.to_thread(bundle.read, name)
         header = pb.FileHeader(name=name, size_bytes=len(data), sha256=bundle.entry(name).sha256)
         timeout_s = self._write_timeout_s
         await write(context, pb.DownloadEncoderResponse(file=header), timeout_s)
-        for start in range(0, len(data), PIECE_BYTES):
+        for start in range(offset, len(data), PIECE_BYTES):
             piece = data[start : start + PIECE_BYTES]
             await write(context, pb.DownloadEncoderResponse(piece=piece), timeout_s)
+        return len(data)
 
 
 def _summary(model: ExpressionModel, *, preferred: bool) -> pb.BundleSummary:

@@ -17,6 +17,12 @@ class CloudConfig:
 
     bundles: Path
     """Folder that holds the bundles to serve, or that is one."""
+    bundles_poll_s: float = 2.0
+    """Seconds from one look at that folder, for new bundles and for rollout.json, to the next."""
+    max_bundles: int = 16
+    """Bundles that may be in memory, those that wait for their last stream to end included."""
+    probe_interval_s: float = 60.0
+    """Seconds from one golden probe of each bundle through the serving path to the next."""
     host: str = "127.0.0.1"
     """Address to listen on; the connection is not encrypted."""
     port: int = 50051
@@ -68,6 +74,9 @@ class CloudConfig:
         check_within("port", self.port, 0, 65535)
         if self.metrics_port is not None:
             check_within("metrics_port", self.metrics_port, 0, 65535)
+        check_within("bundles_poll_s", self.bundles_poll_s, 0.01, 3600)
+        check_within("max_bundles", self.max_bundles, 1, 1024)
+        check_within("probe_interval_s", self.probe_interval_s, 0.01, 86_400)
         check_within("threads", self.threads, 1, 256)
         check_within("workers", self.workers, 1, 64)
         check_within("max_batch_faces", self.max_batch_faces, 1, 65536)

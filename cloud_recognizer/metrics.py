@@ -24,6 +24,7 @@ STREAM_GONE: Final = "stream_gone"  # batcher: withdrawn with its stream; the de
 DUPLICATE: Final = "duplicate"  # stream: received before, acknowledged again
 WATCHER_SLOW: Final = "watcher_slow"  # subscriber: the oldest recognitions go, by chunk
 SESSION_FORGOTTEN: Final = "session_forgotten"  # the device longest silent starts from seq 0
+SHADOW_FULL: Final = "shadow_full"  # shadow: the newest faces are not compared
 REASONS: Final = (
     QUEUE_FULL,
     TOO_LATE,
@@ -32,7 +33,16 @@ REASONS: Final = (
     DUPLICATE,
     WATCHER_SLOW,
     SESSION_FORGOTTEN,
+    SHADOW_FULL,
 )
+# Why a bundle of the repository was refused that has no error of its own: max_bundles.
+TOO_MANY: Final = "too_many"
+
+# What came of a probe; a skipped one found the queue full or no answer in time.
+HELD: Final = "held"
+FAILED: Final = "failed"
+SKIPPED: Final = "skipped"
+PROBE_OUTCOMES: Final = (HELD, FAILED, SKIPPED)
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
 _FACES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
@@ -96,6 +106,36 @@ class Metrics:
             "Largest difference of a probability from the golden probe's",
             "bundle_id",
         )
+        self.bundle_role = self._gauge(
+            "bundle_role", "1 for the bundle that is promoted, canary, shadow", "bundle_id", "role"
+        )
+        self.canary_share = self._gauge("canary_share", "Share of the devices that get the canary")
+        self.looks = self._counter("repository_looks", "Looks at the repository, failed or not")
+        self.incomplete_bundles = self._gauge(
+            "incomplete_bundles", "Folders of the repository that are still being copied"
+        )
+        self.refused_bundles = self._counter(
+            "refused_bundles", "Folders of the repository that cannot be served, by code", "code"
+        )
+        self.probes = self._counter(
+            "probes", "Golden probes through the serving path, by outcome", "outcome"
+        )
+        self.rollbacks = self._counter("rollbacks", "Bundles withdrawn because a probe failed")
+        self.rollout_errors = self._counter(
+            "rollout_errors", "Times that rollout.json could not be read or written"
+        )
+        self.shadow_faces = self._counter("shadow_faces", "Faces that the shadow answered too")
+        self.shadow_disagreements = self._counter(
+            "shadow_disagreements", "Faces that the shadow gave another expression"
+        )
+        self.shadow_share = self._gauge(
+            "shadow_disagreement_share", "Disagreements over faces, since it became the shadow"
+        )
+        self.shadow_failures = self._counter(
+            "shadow_failures", "Batches at which the shadow failed"
+        )
+        for outcome in PROBE_OUTCOMES:
+            self.probes.labels(outcome)
         for reason in REASONS:
             self.dropped.labels(reason)
 

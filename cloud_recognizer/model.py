@@ -1,9 +1,8 @@
-"""The networks of the bundles that are served, in ONNX Runtime: loaded, proven, warm."""
+"""The networks of a bundle that is served, in ONNX Runtime: loaded, proven, warm."""
 
 import logging
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from functools import cached_property
 from typing import Final
 
 import numpy as np
@@ -11,12 +10,12 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from cloud_recognizer.config import Provider
-from mien.bitstream import Limits, payload_tag
-from mien.bundle import Bundle, BundleRepository
+from mien.bitstream import Limits
+from mien.bundle import Bundle
 from mien.codec import ChunkCodec
 from mien.compiled_reader import fastest_reader
-from mien.errors import ConfigError, ProbeError, WrongBundleError
-from mien.probe import check_payloads, load_probe
+from mien.errors import ConfigError, ProbeError
+from mien.probe import Probe, check_payloads, golden_payloads, load_probe
 
 _log = logging.getLogger(__name__)
 
@@ -63,12 +62,41 @@ class Network:
         return outputs[0] if len(outputs) == 1 else np.concatenate(outputs)
 
 
+@dataclass(frozen=True, eq=False)
+class Golden:
+    """The probe as a device would send it, and what must come back.
+
+    payloads: chunks of the bundle. probabilities: float32 (P, expressions), chunk after chunk.
+    """
+
+    payloads: tuple[bytes, ...]
+    probabilities: NDArray[np.float32]
+
+    def difference(self, found: NDArray[np.float32]) -> float:
+        """The largest difference of a probability, which `PROBE_TOLERANCE` bounds.
+
+        Raises ProbeError when it is above, or another number of probabilities has come.
+        """
+        if found.shape != self.probabilities.shape:
+            raise ProbeError(
+                f"the classifier answers {found.shape}, expected {self.probabilities.shape}"
+            )
+        difference = float(np.abs(found - self.probabilities).max())
+        if not difference <= PROBE_TOLERANCE:  # not a number fails too
+            raise ProbeError(
+                f"a probability differs by {difference:.4f} from the golden probe's, "
+                f"{PROBE_TOLERANCE} is allowed; was the bundle exported for another classifier?"
+            )
+        return difference
+
+
 class ExpressionModel:
     """What one bundle needs to turn payloads into expressions and, if allowed, faces."""
 
     def __init__(self, bundle: Bundle, options: RuntimeOptions, limits: Limits) -> None:
         self.bundle = bundle
         self.bundle_id = bundle.bundle_id
+        self.codec_id = bundle.manifest.codec_id
         self.expressions = bundle.manifest.expressions
         self.codec: ChunkCodec = bundle.codec(limits, fastest_reader)
         self._classifier = Network(bundle, "classifier.onnx", options)
@@ -76,6 +104,15 @@ class ExpressionModel:
             Network(bundle, "synthesis.onnx", options) if options.reconstruction else None
         )
         self.provider = self._classifier.provider
+        self._log_provider(options)
+        self._probe: Probe = load_probe(bundle)
+
+    @cached_property
+    def golden(self) -> Golden:
+        """The probe, to be sent through the serving path; after `prove` it is known to be right."""
+        symbols, probabilities = self._probe.symbols, self._probe.probabilities
+        payloads = golden_payloads(self.bundle.tables, symbols, self.bundle_id)
+        return Golden(payloads, probabilities)
 
     def classify(self, symbols: NDArray[np.int32]) -> NDArray[np.float32]:
         """Probabilities, float32 (N, expressions), of symbols int32 (N, C, H, W)."""
@@ -96,7 +133,7 @@ class ExpressionModel:
         Returns the largest difference of a probability from the probe's. Raises ProbeError when
         it is above PROBE_TOLERANCE or a payload does not decode to its symbols.
         """
-        probe = load_probe(self.bundle)
+        probe = self._probe
         check_payloads(self.bundle, probe, fastest_reader)
         try:
             found = self.classify(probe.symbols)
@@ -105,76 +142,22 @@ class ExpressionModel:
                 self.synthesise(probe.symbols)
         except Exception as error:  # as above
             raise ProbeError(f"{self.bundle.folder} does not run: {error}") from error
-        if found.shape != probe.probabilities.shape:
-            raise ProbeError(
-                f"{self.bundle.folder}: the classifier answers {found.shape}, "
-                f"expected {probe.probabilities.shape}"
-            )
-        difference = float(np.abs(found - probe.probabilities).max())
-        if not difference <= PROBE_TOLERANCE:  # not a number fails too
-            raise ProbeError(
-                f"{self.bundle.folder}: a probability differs by {difference:.4f} from the "
-                f"golden probe's, {PROBE_TOLERANCE} is allowed; was the bundle exported for "
-                "another classifier?"
-            )
-        return difference
+        try:
+            return self.golden.difference(found)
+        except ProbeError as error:
+            raise ProbeError(f"{self.bundle.folder}: {error}") from error
 
-
-class Models:
-    """The models of every bundle in a repository; iterates with the preferred one first."""
-
-    def __init__(
-        self, repository: BundleRepository, options: RuntimeOptions, limits: Limits
-    ) -> None:
-        self.limits = limits
-        self._repository = repository
-        self._models = {
-            bundle.bundle_id: ExpressionModel(bundle, options, limits)
-            for bundle in repository.bundles
-        }
-
-    def __iter__(self) -> Iterator[ExpressionModel]:
-        return iter(self._models.values())
-
-    @property
-    def preferred(self) -> ExpressionModel:
-        """The model to use where there is a choice."""
-        return self._models[self._repository.preferred.bundle_id]
-
-    def get(self, bundle_id: str) -> ExpressionModel:
-        """The model of a bundle. Raises UnknownBundleError."""
-        return self._models[self._repository.get(bundle_id).bundle_id]
-
-    def of_payload(self, payload: bytes) -> tuple[ExpressionModel, ...]:
-        """The models whose bundle may have coded a payload, at least one.
-
-        Raises WrongBundleError where none may, TruncatedError and VersionError.
-        """
-        tag = payload_tag(payload)
-        found = tuple(self._models[b.bundle_id] for b in self._repository.with_tag(tag))
-        if not found:
-            raise WrongBundleError(
-                f"the payload was coded with a bundle whose id starts {tag:03x}, which is not "
-                "served here; ListBundles names those that are"
-            )
-        return found
-
-
-def load_models(bundles: Path, options: RuntimeOptions, limits: Limits) -> Models:
-    """Load and verify every bundle of a folder. Raises BundleError, ConfigError for a provider."""
-    models = Models(BundleRepository(bundles), options, limits)
-    for model in models:
+    def _log_provider(self, options: RuntimeOptions) -> None:
         _log.info(
             "bundle %s (%s) runs on %s, its chunks are read by the %s reader",
-            model.bundle_id[:12],
-            model.bundle.manifest.name,
-            model.provider,
-            model.codec.reader.name,
+            self.bundle_id[:12],
+            self.bundle.manifest.name,
+            self.provider,
+            self.codec.reader.name,
         )
         built_for_cuda = CUDA in ort.get_available_providers()
-        if options.provider == "auto" and built_for_cuda and model.provider != CUDA:
+        if options.provider == "auto" and built_for_cuda and self.provider != CUDA:
             _log.warning("this ONNX Runtime was built for CUDA, but no GPU could be used")
-    return models
 
 
 def _wanted(provider: Provider) -> list[str | tuple[str, dict[str, str]]]:

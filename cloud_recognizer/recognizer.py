@@ -5,44 +5,51 @@ of the others go through the classifier together, one call for each bundle.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cloud_recognizer.catalogue import Catalogue
 from cloud_recognizer.metrics import Metrics
-from cloud_recognizer.model import ExpressionModel, Models
+from cloud_recognizer.model import ExpressionModel
 from mien.bitstream import EncodedFace
 from mien.errors import BitstreamError, ChecksumError, LimitError
 from mien.messages import ItemError, Recognition
 
 Faces = tuple[EncodedFace, ...]
+# Sees what a model has answered: its symbols, int32 (N, C, H, W), and the N expressions.
+Observe = Callable[[ExpressionModel, NDArray[np.int32], Sequence[str]], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One chunk to recognise. Without a bundle id the payload's tag chooses the bundle."""
+    """One chunk to recognise; its payload says which bundle it is of."""
 
     payload: bytes
-    bundle_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Recognitions, one a face, or why the payload was rejected."""
+    """Recognitions, one a face, with how to read them, or why the payload was rejected."""
 
     bundle_id: str = ""
     recognitions: tuple[Recognition, ...] = ()
     error: ItemError | None = None
+    expressions: tuple[str, ...] = ()
 
 
 class Recognizer:
-    """Decodes and classifies; threads may share it."""
+    """Decodes and classifies; threads may share it.
 
-    def __init__(self, models: Models, metrics: Metrics) -> None:
+    observe: called with every answer, after it was made; it must return at once.
+    """
+
+    def __init__(self, models: Catalogue, metrics: Metrics, observe: Observe | None = None) -> None:
         self._models = models
         self._metrics = metrics
+        self._observe = observe
 
     def refuse_oversize(self, job: Job) -> Outcome | None:
         """Reject a payload that is too long to wait in a queue; None for every other."""
@@ -50,7 +57,6 @@ class Recognizer:
         if len(job.payload) <= largest:
             return None
         return _rejected(
-            job,
             LimitError(
                 f"the chunk has {len(job.payload)} bytes, at most {largest} are allowed; "
                 "put fewer faces into one chunk"
@@ -64,7 +70,7 @@ class Recognizer:
         decoded: dict[ExpressionModel, list[tuple[int, Faces]]] = {}
         for position, answer in enumerate(self._decode(jobs)):
             if isinstance(answer, BitstreamError):
-                outcomes[position] = _rejected(jobs[position], answer)
+                outcomes[position] = _rejected(answer)
             else:
                 model, faces = answer
                 decoded.setdefault(model, []).append((position, faces))
@@ -73,7 +79,9 @@ class Recognizer:
             for (position, _), recognitions in zip(
                 chunks, self._classify(model, [faces for _, faces in chunks]), strict=True
             ):
-                outcomes[position] = Outcome(model.bundle_id, recognitions)
+                outcomes[position] = Outcome(
+                    model.bundle_id, recognitions, expressions=model.expressions
+                )
         return outcomes
 
     def reconstruct(self, payload: bytes) -> tuple[Faces, NDArray[np.uint8]]:
@@ -88,15 +96,12 @@ class Recognizer:
         return faces, model.synthesise(np.stack([face.symbols for face in faces]))
 
     def _decode(self, jobs: Sequence[Job]) -> list[tuple[ExpressionModel, Faces] | BitstreamError]:
-        """Decode a batch; what is damaged is an error of its own.
-
-        Raises UnknownBundleError where a job names a bundle that is not here.
-        """
+        """Decode a batch; what is damaged is an error of its own."""
         answers: list[tuple[ExpressionModel, Faces] | BitstreamError] = []
         untried: dict[int, tuple[ExpressionModel, ...]] = {}
         for position, job in enumerate(jobs):
             try:
-                untried[position] = self._candidates(job)
+                untried[position] = self._models.of_payload(job.payload)
                 answers.append(BitstreamError())  # until it is decoded
             except BitstreamError as error:
                 answers.append(error)
@@ -118,25 +123,22 @@ class Recognizer:
                 self._metrics.face_bits.observe(8 * len(job.payload) / len(answer[1]))
         return answers
 
-    def _candidates(self, job: Job) -> tuple[ExpressionModel, ...]:
-        if job.bundle_id is None:
-            return self._models.of_payload(job.payload)
-        return (self._models.get(job.bundle_id),)
-
     def _classify(
         self, model: ExpressionModel, chunks: list[Faces]
     ) -> list[tuple[Recognition, ...]]:
         started_s = time.perf_counter()
-        probabilities = model.classify(
-            np.stack([face.symbols for faces in chunks for face in faces])
-        )
+        symbols = np.stack([face.symbols for faces in chunks for face in faces])
+        probabilities = model.classify(symbols)
         self._metrics.batch_faces.observe(len(probabilities))
         self._metrics.classify_seconds.observe(time.perf_counter() - started_s)
-        answers, start = [], 0
+        answers: list[tuple[Recognition, ...]] = []
+        start = 0
         for faces in chunks:
             rows = probabilities[start : start + len(faces)]
             answers.append(_recognitions(model.expressions, faces, rows))
             start += len(faces)
+        if self._observe is not None:
+            self._observe(model, symbols, [face.expression for rows in answers for face in rows])
         return answers
 
 
@@ -149,8 +151,8 @@ def _by_first(
     return positions
 
 
-def _rejected(job: Job, error: BitstreamError) -> Outcome:
-    return Outcome(job.bundle_id or "", error=ItemError(error.code, str(error)))
+def _rejected(error: BitstreamError) -> Outcome:
+    return Outcome(error=ItemError(error.code, str(error)))
 
 
 def _recognitions(

@@ -1,15 +1,16 @@
 """The recognizer's wiring: what is made, in which order, and how it stops.
 
 device ⇄ RecognitionServicer ⇄ DeviceStream → Intake → Batcher → Recognizer (thread) → back
+                                    │                          └→ Shadow (thread of its own)
                                     └→ Hub → Subscription → WatchRecognitions
+folder → Repository → Catalogue, which all of them read; Prober → Intake, on a schedule
 """
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 import grpc
@@ -18,14 +19,18 @@ from grpc_reflection.v1alpha import reflection
 
 from cloud_recognizer.batcher import Batcher
 from cloud_recognizer.bundle_service import BundleServicer
+from cloud_recognizer.catalogue import Catalogue
 from cloud_recognizer.config import CloudConfig
 from cloud_recognizer.credits import CreditLedger
 from cloud_recognizer.hub import Hub
 from cloud_recognizer.intake import Intake
 from cloud_recognizer.metrics import Metrics
-from cloud_recognizer.model import Models, RuntimeOptions, load_models
+from cloud_recognizer.model import ExpressionModel, RuntimeOptions
+from cloud_recognizer.probing import Prober
 from cloud_recognizer.recognizer import Job, Outcome, Recognizer
+from cloud_recognizer.repository import LoadModel, Repository
 from cloud_recognizer.servicer import RecognitionServicer
+from cloud_recognizer.shadow import Shadow
 from mien.bitstream import Limits
 from mien.errors import ConfigError
 from mien.metrics_endpoint import metrics_endpoint
@@ -34,8 +39,6 @@ from mien.v1.bundle_pb2_grpc import add_BundleServiceServicer_to_server
 from mien.v1.recognition_pb2_grpc import add_RecognitionServiceServicer_to_server
 
 _log = logging.getLogger(__name__)
-
-LoadModels = Callable[[Path, RuntimeOptions, Limits], Models]
 
 RECOGNITION: Final = recognition_pb2.DESCRIPTOR.services_by_name["RecognitionService"].full_name
 BUNDLES: Final = bundle_pb2.DESCRIPTOR.services_by_name["BundleService"].full_name
@@ -65,18 +68,22 @@ class Serving:
 
 @asynccontextmanager
 async def serving(
-    config: CloudConfig, metrics: Metrics, load: LoadModels = load_models
+    config: CloudConfig, metrics: Metrics, load: LoadModel = ExpressionModel
 ) -> AsyncIterator[Serving]:
     """Serve while the context lasts; on leaving, drain within `drain_grace_s`.
 
-    Nothing listens before every model is proven and warm. Raises BundleError, ConfigError for a
-    port that cannot be bound.
+    Nothing listens before the models that are there are proven and warm. Raises BundleError where
+    none is, ConfigError for a port that cannot be bound.
     """
     options = RuntimeOptions(config.provider, config.threads, config.allow_reconstruction)
     limits = Limits()
-    models = await asyncio.to_thread(load, config.bundles, options, limits)
-    await asyncio.to_thread(_prove, models, metrics)
-    recognizer = Recognizer(models, metrics)
+    models = Catalogue(limits, metrics)
+    repository = Repository(
+        config.bundles, models, metrics, options, max_bundles=config.max_bundles, load=load
+    )
+    await repository.open()
+    shadow = Shadow(models, metrics)
+    recognizer = Recognizer(models, metrics, shadow.offer)
     hub = Hub(metrics, max_watchers=config.max_watchers, capacity=config.watcher_queue)
     batcher: Batcher[Job, Outcome] = Batcher(
         recognizer.recognise,
@@ -100,19 +107,23 @@ async def serving(
     reflection.enable_server_reflection(
         (RECOGNITION, BUNDLES, health.SERVICE_NAME, reflection.SERVICE_NAME), server
     )
-    async with batcher:
+    prober = Prober(models, intake, ledger, repository.roll_back, metrics, config.probe_interval_s)
+    async with batcher, shadow.running():
         port = _bind(server, config)
         with metrics_endpoint(metrics.registry, config.host, config.metrics_port) as metrics_port:
             await server.start()
-            for name in ("", RECOGNITION, BUNDLES):
-                await checks.set(name, health_pb2.HealthCheckResponse.SERVING)
             try:
-                yield Serving(
-                    port,
-                    metrics_port,
-                    models.preferred.bundle_id,
-                    tuple(dict.fromkeys(model.provider for model in models)),
-                )
+                async with (
+                    _health(models, checks),
+                    repository.watched(config.bundles_poll_s),
+                    prober.running(),
+                ):
+                    yield Serving(
+                        port,
+                        metrics_port,
+                        models.promoted.bundle_id,
+                        tuple(dict.fromkeys(model.provider for model in models)),
+                    )
             finally:
                 await checks.enter_graceful_shutdown()
                 await _stop(server, servicer, hub, config.drain_grace_s)
@@ -131,11 +142,29 @@ def _ledger(config: CloudConfig, metrics: Metrics) -> CreditLedger:
     return ledger
 
 
-def _prove(models: Models, metrics: Metrics) -> None:
-    for model in models:
-        difference = model.prove()
-        metrics.probe_difference.labels(model.bundle_id).set(difference)
-        metrics.model_info.labels(model.bundle_id, model.provider).set(1)
+@asynccontextmanager
+async def _health(models: Catalogue, checks: health.aio.HealthServicer) -> AsyncIterator[None]:
+    """Say SERVING while the context lasts and there is a bundle whose probe holds."""
+    changed = asyncio.Event()
+    models.on_change(changed.set)
+
+    async def say() -> None:
+        status = health_pb2.HealthCheckResponse
+        for name in ("", RECOGNITION, BUNDLES):
+            await checks.set(name, status.SERVING if models.sound else status.NOT_SERVING)
+
+    async def follow() -> None:
+        while await changed.wait():
+            changed.clear()
+            await say()
+
+    await say()
+    task = asyncio.create_task(follow(), name="health")
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 def _bind(server: grpc.aio.Server, config: CloudConfig) -> int:

@@ -12,12 +12,14 @@ from typing import Any
 
 import grpc
 
+from cloud_recognizer.catalogue import Catalogue
 from cloud_recognizer.config import CloudConfig
 from cloud_recognizer.credits import CreditLedger
+from cloud_recognizer.device_bundle import DeviceBundle
 from cloud_recognizer.hub import Hub
 from cloud_recognizer.intake import Intake
 from cloud_recognizer.metrics import QUEUE_FULL, Metrics
-from cloud_recognizer.model import ExpressionModel, Models
+from cloud_recognizer.model import ExpressionModel
 from cloud_recognizer.png import encode_grey
 from cloud_recognizer.recognizer import Job, Recognizer
 from cloud_recognizer.sessions import Sessions
@@ -31,7 +33,14 @@ from mien.errors import (
     UnavailableError,
     UnknownBundleError,
 )
-from mien.messages import Downward, Drain, EncodedChunk, Hello, downward_to_proto, upward_from_proto
+from mien.messages import (
+    Downward,
+    Drain,
+    EncodedChunk,
+    Hello,
+    downward_to_proto,
+    upward_from_proto,
+)
 from mien.v1 import recognition_pb2 as pb
 from mien.v1.recognition_pb2_grpc import RecognitionServiceServicer
 
@@ -48,7 +57,7 @@ class RecognitionServicer(RecognitionServiceServicer):
     def __init__(
         self,
         config: CloudConfig,
-        models: Models,
+        models: Catalogue,
         recognizer: Recognizer,
         intake: Intake,
         ledger: CreditLedger,
@@ -70,6 +79,7 @@ class RecognitionServicer(RecognitionServiceServicer):
         self._draining = False
         self._idle = asyncio.Event()
         self._idle.set()
+        models.on_change(self._wake_streams)
 
     async def StreamFaces(  # type: ignore[override]  # noqa: N802  # reader and writer, no generators
         self, request_iterator: object, context: StreamContext
@@ -79,13 +89,14 @@ class RecognitionServicer(RecognitionServiceServicer):
             hello = await self._hello(context)
             if self._draining:
                 raise UnavailableError("the server is stopping; connect to another one")
-            with self._open(hello) as stream:
+            with self._models.lease() as lease, self._open(hello) as stream:
                 welcome = stream.welcome(self._models.limits, self._config.target_face_bytes)
                 await self._write(context, welcome)
+                bundle = DeviceBundle(self._models, lease, hello, welcome.bundle_id)
                 reader = asyncio.create_task(_read(context, stream))
                 reader.add_done_callback(lambda _: stream.wake.set())
                 try:
-                    await self._answer(context, stream, reader)
+                    await self._answer(context, stream, bundle, reader)
                 finally:
                     reader.cancel()
                     await asyncio.gather(reader, return_exceptions=True)
@@ -105,15 +116,18 @@ class RecognitionServicer(RecognitionServiceServicer):
         raise ProtocolError("the first request of a stream must be hello")
 
     def _choose(self, hello: Hello) -> ExpressionModel:
-        """The preferred bundle if the device has it, else the first of the device's we serve."""
-        if self._models.preferred.bundle_id in hello.bundle_ids:
-            return self._models.preferred
+        """What the device is to use if it has it, else the first of the device's we serve."""
+        wanted = self._models.wanted(hello.device_id)
+        if wanted.bundle_id in hello.bundle_ids:
+            return wanted
         for bundle_id in hello.bundle_ids:
             with contextlib.suppress(UnknownBundleError):
-                return self._models.get(bundle_id)
+                return self._models.offered(bundle_id)
+        if hello.fetches_bundles:
+            return wanted
         raise UnknownBundleError(
             f"none of the device's {len(hello.bundle_ids)} bundles is served here; get "
-            f"{self._models.preferred.bundle_id} with DownloadEncoder"
+            f"{wanted.bundle_id} with DownloadEncoder"
         )
 
     @contextlib.contextmanager
@@ -140,14 +154,21 @@ class RecognitionServicer(RecognitionServiceServicer):
                     self._idle.set()
 
     async def _answer(
-        self, context: StreamContext, stream: DeviceStream, reader: "asyncio.Task[None]"
+        self,
+        context: StreamContext,
+        stream: DeviceStream,
+        bundle: DeviceBundle,
+        reader: "asyncio.Task[None]",
     ) -> None:
         """Write what is settled until the device has closed its side and has all its answers."""
         drain_said = False
         while True:
             stream.wake.clear()
             for answer in stream.settle():
+                bundle.note(answer)
                 await self._write(context, answer)
+            if change := bundle.change():
+                await self._write(context, change)
             if self._draining and not drain_said:
                 drain_said = True
                 grace_ms = round(self._config.drain_grace_s * 1000)
@@ -199,14 +220,16 @@ class RecognitionServicer(RecognitionServiceServicer):
         results = [result_of(seq, outcome) for seq, outcome in enumerate(outcomes, 1)]
         for result in results:
             count(self._metrics, result, "Recognize")
-        recognised = dict.fromkeys(result.bundle_id for result in results if result.recognitions)
+        recognised = {
+            done.bundle_id: done.expressions
+            for done in (outcome.result() for outcome in outcomes if not outcome.exception())
+            if done.recognitions
+        }
         return pb.RecognizeResponse(
             results=[result.to_proto() for result in results],
             bundles=[
-                pb.BundleExpressions(
-                    bundle_id=bundle_id, expressions=self._models.get(bundle_id).expressions
-                )
-                for bundle_id in recognised
+                pb.BundleExpressions(bundle_id=bundle_id, expressions=expressions)
+                for bundle_id, expressions in recognised.items()
             ],
         )
 
@@ -269,9 +292,12 @@ class RecognitionServicer(RecognitionServiceServicer):
     async def drain(self) -> None:
         """Ask every device to go, open no new stream; return when the last one has left."""
         self._draining = True
+        self._wake_streams()
+        await self._idle.wait()
+
+    def _wake_streams(self) -> None:
         for stream in self._streams:
             stream.wake.set()
-        await self._idle.wait()
 
 
 def _remaining_s(context: grpc.aio.ServicerContext[Any, Any]) -> float:

@@ -10,7 +10,7 @@ on the next stream of the same epoch, and never recognised again.
 import asyncio
 import time
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Self
 
@@ -144,8 +144,7 @@ class DeviceStream:
             self.wake.set()
             return
         received_s = time.monotonic()
-        job = Job(chunk.payload, self._origin.bundle_id)
-        outcome = self._intake.submit(job, self._flow, self._max_age_s)
+        outcome = self._intake.submit(Job(chunk.payload), self._flow, self._max_age_s)
         self._unsettled.append(_Unsettled(chunk.seq, received_s, outcome))
         self._highest_seq = chunk.seq
         outcome.add_done_callback(lambda done: self._answered(done, received_s))
@@ -185,6 +184,12 @@ class DeviceStream:
     def _settled(self, chunk: _Unsettled) -> ChunkResult:
         self._metrics.chunk_seconds.observe(time.monotonic() - chunk.received_s)
         result = result_of(chunk.seq, chunk.outcome)
+        if result.recognitions and result.bundle_id != self._origin.bundle_id:
+            # The device has changed its bundle, or sends what it coded before it did.
+            expressions = chunk.outcome.result().expressions
+            self._origin = replace(
+                self._origin, bundle_id=result.bundle_id, expressions=expressions
+            )
         self._hub.publish(self._origin, result)
         self._session.acknowledged_seq = chunk.seq
         count(self._metrics, result, "StreamFaces")

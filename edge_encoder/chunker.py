@@ -45,6 +45,12 @@ class Chunker:
         self._chunk_faces = max(min(self._chunk_faces, max_faces), 1)
         self._max_bytes = max_bytes
 
+    def change(self, codec: ChunkCodec) -> list[Chunk]:
+        """Code with another bundle from now on; returns what waited, coded with the one before."""
+        done = self.flush()
+        self._codec = codec
+        return done
+
     def add(self, frame: FrameTime, faces: Sequence[EncodedFace]) -> list[Chunk]:
         """Take the faces of the next frame, none perhaps; return the chunks that are done."""
         done: list[Chunk] = []

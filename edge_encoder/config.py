@@ -24,7 +24,7 @@ class EdgeConfig:
     server: str = "127.0.0.1:50051"
     """HOST:PORT of the recognizer; the connection is not encrypted."""
     bundle: Path | None = None
-    """Folder of the bundle to encode with; without it the server's own is fetched."""
+    """Folder of the bundle to encode with; without it the one the server wants is fetched."""
     cache: Path = Path("~/.cache/mien/encoders")
     """Folder where fetched encoders are kept."""
     results: str = "-"

@@ -1,19 +1,21 @@
 """The encoder's wiring: what is made, in which order, and how it stops.
 
 Source → FaceEncoder (Detector, FaceTracker, FaceAligner, Analysis) → Chunker → Uplink ⇄ server
-                                                                          └→ ResultWriter
+                                                                 │        └→ ResultWriter
+                                        BundleSwitch changes the bundle ─┘
 """
 
 import asyncio
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Final
 
 import cv2
 
+from edge_encoder.bundle_switch import BundleSwitch
 from edge_encoder.camera import Source, open_source
 from edge_encoder.camera_events import CameraEvents
 from edge_encoder.camera_health import CameraHealth, Watcher
@@ -71,13 +73,18 @@ async def run(config: EdgeConfig) -> ExitCode:
             metrics_port=metrics_port,
         )
         try:
-            async with Uplink(_settings(config), hello, pipeline.on_result, metrics) as uplink:
+            switch = BundleSwitch(_fetch(config), pipeline.change, bundle.bundle_id, metrics)
+            async with Uplink(
+                *(_settings(config), hello, pipeline.on_result, metrics),
+                on_bundle=switch.want if hello.fetches_bundles else lambda _: None,
+            ) as uplink:
                 await uplink.welcomed()
                 received = _on_signals(pipeline.stop)
-                await pipeline.run(uplink)
+                async with switch.running():
+                    await pipeline.run(uplink)
         finally:
-            figures = pipeline.figures
-            results.write("summary", **figures.summary(source.name, bundle.bundle_id, metrics))
+            used = pipeline.bundle.bundle_id
+            results.write("summary", **pipeline.figures.summary(source.name, used, metrics))
     return ExitCode.INTERRUPTED if signal.SIGINT in received else ExitCode.OK
 
 
@@ -105,7 +112,12 @@ def _source(config: EdgeConfig, watcher: Watcher) -> Source:
 async def _bundle(config: EdgeConfig) -> Bundle:
     if config.bundle is not None:
         return load_bundle(config.bundle)
-    return await fetch_encoder(config.server, Path(config.cache).expanduser(), config.give_up_s)
+    return await _fetch(config)(None)
+
+
+def _fetch(config: EdgeConfig) -> Callable[[str | None], Awaitable[Bundle]]:
+    cache = Path(config.cache).expanduser()
+    return lambda bundle_id: fetch_encoder(config.server, cache, config.give_up_s, bundle_id)
 
 
 def _hello(config: EdgeConfig, bundle: Bundle) -> Hello:
@@ -118,6 +130,7 @@ def _hello(config: EdgeConfig, bundle: Bundle) -> Hello:
         purpose=config.purpose,
         notice=config.notice,
         max_latency_ms=config.max_latency_ms,
+        fetches_bundles=config.bundle is None,
     )
 
 
@@ -136,8 +149,7 @@ def _pipeline(
         max_faces=config.max_faces,
     )
     chunker = Chunker(bundle.codec(), config.chunk_faces, config.chunk_seconds)
-    expressions = bundle.manifest.expressions
-    return Pipeline(source, encoder, chunker, results, expressions, metrics)
+    return Pipeline(source, encoder, chunker, results, bundle, metrics)
 
 
 def _settings(config: EdgeConfig) -> UplinkSettings:

@@ -1,12 +1,13 @@
-"""The encoder of the server's bundle, fetched once and kept.
+"""The encoders of a server's bundles, fetched once and kept.
 
 What a server sends is a bundle only when every hash says so: manifest.json must hash to the
 bundle id, and the manifest holds the hashes of the other files.
 """
 
 import asyncio
+import contextlib
+import os
 import shutil
-import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -23,7 +24,9 @@ from mien.errors import (
     UnavailableError,
     UnknownBundleError,
 )
+from mien.folder_lock import FolderLock
 from mien.manifest import MAX_FILE_BYTES
+from mien.messages import is_bundle_id
 from mien.v1 import bundle_pb2 as pb
 from mien.v1.bundle_pb2_grpc import BundleServiceStub
 
@@ -31,6 +34,9 @@ if TYPE_CHECKING:  # a name of the type stubs only
     from mien.v1.bundle_pb2_grpc import BundleServiceAsyncStub
 
 DOWNLOAD_TIMEOUT_S: Final = 120.0
+# Encoders in a cache; beyond, the one that was not used for the longest time goes.
+MAX_KEPT: Final = 8
+_PARTIAL: Final = ".partial-"
 CHANNEL_OPTIONS: Final = (
     # Closed with its connection, whose bytes must not count as the stream's.
     ("grpc.use_local_subchannel_pool", 1),
@@ -40,29 +46,92 @@ CHANNEL_OPTIONS: Final = (
 )
 
 
-async def fetch_encoder(server: str, cache: Path, timeout_s: float) -> Bundle:
-    """The bundle the server prefers, from `cache`, or downloaded into it.
+async def fetch_encoder(
+    server: str, cache: Path, timeout_s: float, bundle_id: str | None = None
+) -> Bundle:
+    """A bundle's encoder from `cache`, or downloaded into it; without an id the promoted one's.
 
-    timeout_s: how long to wait for the server to be there.
+    timeout_s: how long to wait for the server to be there. What was downloaded before a connection
+    broke is not downloaded again.
     Raises UnavailableError when it never is, BundleError for files that are not the bundle's.
     """
+    if bundle_id is not None and (kept := await asyncio.to_thread(_kept, cache, bundle_id)):
+        return kept
     async with _connected(server, timeout_s) as stub:
-        bundle_id = await _preferred(stub)
-        folder = cache / bundle_id
-        if folder.is_dir():
-            try:
-                return await asyncio.to_thread(load_bundle, folder, EDGE_FILES, bundle_id)
-            except BundleError:
-                # Damaged on disk: fetch it again.
-                await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+        wanted = bundle_id or await _promoted(stub)
         try:
+            if kept := await asyncio.to_thread(_kept, cache, wanted):
+                return kept
             cache.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=cache, prefix=".download-") as partial:
-                await _download(stub, bundle_id, Path(partial))
-                await asyncio.to_thread(load_bundle, Path(partial), EDGE_FILES, bundle_id)
-                return await asyncio.to_thread(_keep, Path(partial), folder, bundle_id)
+            lock = FolderLock(cache, DOWNLOAD_TIMEOUT_S)
+            await asyncio.to_thread(lock.acquire)
+            try:
+                # Another process may have been quicker.
+                kept = await asyncio.to_thread(_kept, cache, wanted)
+                return kept or await _downloaded(stub, cache, wanted)
+            finally:
+                lock.release()
         except OSError as error:
             raise BundleHashError(f"the encoder cannot be kept in {cache}: {error}") from error
+
+
+def _kept(cache: Path, bundle_id: str) -> Bundle | None:
+    """The encoder that lies in the cache; one that was damaged on the disk is removed."""
+    if not is_bundle_id(bundle_id):
+        raise ManifestError(f"the server names a bundle id that is none: {bundle_id[:80]!r}")
+    folder = cache / bundle_id
+    if not folder.is_dir():
+        return None
+    try:
+        bundle = load_bundle(folder, EDGE_FILES, bundle_id)
+    except BundleError:
+        shutil.rmtree(folder, ignore_errors=True)
+        return None
+    with contextlib.suppress(OSError):  # a cache that cannot be written can be read
+        os.utime(folder)
+    return bundle
+
+
+async def _downloaded(stub: "BundleServiceAsyncStub", cache: Path, bundle_id: str) -> Bundle:
+    """Download an encoder, from where a broken download ended. The cache is locked meanwhile."""
+    partial = cache / f"{_PARTIAL}{bundle_id}"
+    await asyncio.to_thread(_tidy, cache, partial)
+    while True:
+        partial.mkdir(exist_ok=True)
+        begun = _sizes(partial)
+        try:
+            await _download(stub, bundle_id, partial, sum(begun.values()))
+            await asyncio.to_thread(load_bundle, partial, EDGE_FILES, bundle_id)
+        except BundleError:
+            await asyncio.to_thread(shutil.rmtree, partial, ignore_errors=True)
+            if not begun:
+                raise
+            # What was here may have been damaged, with the power for instance: from the beginning.
+            continue
+        partial.rename(cache / bundle_id)
+        return await asyncio.to_thread(load_bundle, cache / bundle_id, EDGE_FILES, bundle_id)
+
+
+def _tidy(cache: Path, partial: Path) -> None:
+    """Remove what broken downloads of others left, and the encoders that were used least lately."""
+    for other in cache.glob(f"{_PARTIAL}*"):
+        if other != partial:
+            shutil.rmtree(other, ignore_errors=True)
+    kept = [folder for folder in cache.iterdir() if is_bundle_id(folder.name)]
+    kept.sort(key=lambda folder: folder.stat().st_mtime, reverse=True)
+    for folder in kept[MAX_KEPT - 1 :]:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _sizes(partial: Path) -> dict[str, int]:
+    """Bytes of the files that a download has begun, in the order they come."""
+    sizes: dict[str, int] = {}
+    for name in EDGE_FILES:
+        path = partial / name
+        if not path.is_file():
+            break
+        sizes[name] = path.stat().st_size
+    return sizes
 
 
 @asynccontextmanager
@@ -88,20 +157,19 @@ async def _connected(server: str, timeout_s: float) -> AsyncIterator["BundleServ
             raise kind(f"{server} did not give its bundle: {code.name}: {details}") from error
 
 
-async def _preferred(stub: "BundleServiceAsyncStub") -> str:
+async def _promoted(stub: "BundleServiceAsyncStub") -> str:
     response = await stub.ListBundles(pb.ListBundlesRequest(), timeout=DOWNLOAD_TIMEOUT_S)
     bundles = sorted(response.bundles, key=lambda bundle: not bundle.preferred)
     if not bundles:
         raise UnknownBundleError("the server serves no bundle")
-    bundle_id = bundles[0].bundle_id
-    if len(bundle_id) != 64 or not all(digit in "0123456789abcdef" for digit in bundle_id):
-        raise ManifestError(f"the server names a bundle id that is none: {bundle_id[:80]!r}")
-    return bundle_id
+    return bundles[0].bundle_id
 
 
-async def _download(stub: "BundleServiceAsyncStub", bundle_id: str, folder: Path) -> None:
-    """Write the files that the server sends: only an encoder's, no more than declared."""
-    request = pb.DownloadEncoderRequest(bundle_id=bundle_id)
+async def _download(
+    stub: "BundleServiceAsyncStub", bundle_id: str, folder: Path, offset_bytes: int
+) -> None:
+    """Add to the files what the server sends: only an encoder's, no more than declared."""
+    request = pb.DownloadEncoderRequest(bundle_id=bundle_id, offset_bytes=offset_bytes)
     file: BinaryIO | None = None
     left = 0
     try:
@@ -115,7 +183,8 @@ async def _download(stub: "BundleServiceAsyncStub", bundle_id: str, folder: Path
                     )
                 if file:
                     file.close()
-                file, left = (folder / header.name).open("wb"), header.size_bytes
+                file = (folder / header.name).open("ab")
+                left = header.size_bytes - file.tell()
             elif file is None or len(response.piece) > left:
                 raise ManifestError("the server sends more than it declared")
             else:
@@ -124,17 +193,3 @@ async def _download(stub: "BundleServiceAsyncStub", bundle_id: str, folder: Path
     finally:
         if file:
             file.close()
-
-
-def _keep(partial: Path, folder: Path, bundle_id: str) -> Bundle:
-    """Move a verified download to its place; another process may have been quicker."""
-    target = partial / "encoder"
-    target.mkdir()
-    for name in EDGE_FILES:
-        (partial / name).rename(target / name)
-    try:
-        target.rename(folder)
-    except OSError:
-        if not folder.is_dir():
-            raise
-    return load_bundle(folder, EDGE_FILES, bundle_id)

@@ -25,6 +25,7 @@ from mien.messages import (
     EncodedChunk,
     Hello,
     ItemStatus,
+    UseBundle,
     Welcome,
     downward_from_proto,
     upward_to_proto,
@@ -41,6 +42,7 @@ MAX_IN_FLIGHT: Final = 256
 
 OnAnswer = Callable[[Chunk, ChunkResult], None]
 OnWelcome = Callable[[Welcome, list[Chunk]], None]
+OnBundle = Callable[[str], None]
 Call = grpc.aio.StreamStreamCall[pb.StreamFacesRequest, pb.StreamFacesResponse]
 
 
@@ -63,6 +65,7 @@ class FaceStream:
         backlog: Backlog,
         on_welcome: OnWelcome,
         on_answer: OnAnswer,
+        on_bundle: OnBundle,
         *,
         welcome_timeout_s: float,
         answer_timeout_s: float,
@@ -71,6 +74,7 @@ class FaceStream:
         self._backlog = backlog
         self._on_welcome = on_welcome
         self._on_answer = on_answer
+        self._on_bundle = on_bundle
         self._welcome_timeout_s = welcome_timeout_s
         self._answer_timeout_s = answer_timeout_s
         self._clock = clock
@@ -137,13 +141,14 @@ class FaceStream:
             raise ProtocolError(
                 f"the first message of a server must be Welcome, got {type(welcome).__name__}"
             )
-        if welcome.bundle_id not in hello.bundle_ids:
+        if welcome.bundle_id not in hello.bundle_ids and not hello.fetches_bundles:
             raise UnknownBundleError(
                 f"the server chose bundle {welcome.bundle_id[:12]!r}; this device has another"
             )
         self._heard_s = self._clock()
         self._credits = welcome.credits
         self._on_welcome(welcome, self._backlog.resume(welcome.acknowledged_seq))
+        self._on_bundle(welcome.bundle_id)
 
     async def _send(self, call: Call) -> None:
         """Write chunks while there are credits; at the end close our side."""
@@ -187,6 +192,8 @@ class FaceStream:
             case Drain(grace_ms=grace_ms):
                 _log.info("the server drains and closes the stream in %d ms", grace_ms)
                 self._drain = message
+            case UseBundle(bundle_id=bundle_id):
+                self._on_bundle(bundle_id)
             case Welcome():
                 raise ProtocolError("Welcome may come once, as the first message of a stream")
 

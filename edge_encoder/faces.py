@@ -11,21 +11,31 @@ from mien.bundle import Bundle
 from mien.errors import ManifestError
 
 
-class FaceEncoder:
-    """The encoder of one source and one bundle.
+class FaceCoder:
+    """What of an encoder depends on the bundle: how a face is framed and analysed.
 
-    detect_every, max_faces: see FaceTracker.
     Raises ManifestError for a bundle that this device cannot encode for.
+    """
+
+    def __init__(self, bundle: Bundle) -> None:
+        try:
+            self.aligner = FaceAligner(bundle.manifest.image)
+        except ValueError as error:
+            raise ManifestError(f"bundle {bundle.bundle_id[:12]}: {error}") from error
+        self.analysis = Analysis(bundle)
+
+
+class FaceEncoder:
+    """The encoder of one source, and of a bundle at a time.
+
+    coder: another bundle's may take its place between two frames; tracks go on.
+    detect_every, max_faces: see FaceTracker. Raises ManifestError as FaceCoder does.
     """
 
     def __init__(
         self, detector: Detector, bundle: Bundle, *, detect_every: int = 5, max_faces: int = 8
     ) -> None:
-        try:
-            self._aligner = FaceAligner(bundle.manifest.image)
-        except ValueError as error:
-            raise ManifestError(f"bundle {bundle.bundle_id[:12]}: {error}") from error
-        self._analysis = Analysis(bundle)
+        self.coder = FaceCoder(bundle)
         self._detector = detector
         self.tracker = FaceTracker(detector, detect_every, max_faces)
 
@@ -49,9 +59,10 @@ class FaceEncoder:
         self, image: Image, time_ms: int, faces: Sequence[TrackedFace]
     ) -> list[EncodedFace]:
         landmarks = [face.detection.landmarks for face in faces]
-        crops = [self._aligner.crop(image, points) for points in landmarks]
-        symbols = self._analysis.symbols(crops)
+        aligner = self.coder.aligner
+        crops = [aligner.crop(image, points) for points in landmarks]
+        symbols = self.coder.analysis.symbols(crops)
         return [
-            EncodedFace(time_ms, face.track_id, self._aligner.box(points), symbols[index])
+            EncodedFace(time_ms, face.track_id, aligner.box(points), symbols[index])
             for index, (face, points) in enumerate(zip(faces, landmarks, strict=True))
         ]

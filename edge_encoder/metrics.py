@@ -61,6 +61,10 @@ class Metrics:
         self.recognised = self._counter("recognised_faces", "Faces whose result came back")
         self.payload_bytes = self._counter("payload_bytes", "Bytes of coded chunks")
         self.reconnects = self._counter("reconnects", "Attempts to connect after the first")
+        self.bundle_changes = self._counter("bundle_changes", "Changes to another bundle")
+        self.bundle_failures = self._counter(
+            "bundle_failures", "Attempts to get and load another bundle that failed"
+        )
         self.tracks = self._gauge("faces_in_view", "Faces in the latest frame")
         self.queue_chunks = self._gauge("queue_chunks", "Chunks that were never sent")
         self.in_flight_chunks = self._gauge("in_flight_chunks", "Chunks sent and not settled")

@@ -5,10 +5,12 @@
                                                       └─▶ ResultWriter
 
 Only the worker touches the source and the models; only the loop touches the network. A source
-that can wait does (`put`), a camera does not (`offer`).
+that can wait does (`put`), a camera does not (`offer`). Another bundle is made ready on a thread of
+its own, and the worker changes to it between two frames.
 """
 
 import asyncio
+import logging
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,13 +19,16 @@ from typing import Any
 
 from edge_encoder.camera import Frame, Gap, Source
 from edge_encoder.chunker import Chunk, Chunker, FrameTime
-from edge_encoder.faces import FaceEncoder
+from edge_encoder.faces import FaceCoder, FaceEncoder
 from edge_encoder.metrics import CAMERA_NEWER, MAX_FACES, UNREADABLE, Metrics
 from edge_encoder.results import ResultWriter
 from edge_encoder.uplink import Uplink
 from edge_encoder.wire import MEASURED_BY
+from mien.bundle import Bundle
 from mien.errors import SourceError
 from mien.messages import ChunkResult
+
+_log = logging.getLogger(__name__)
 
 # How often the wire is looked at for the live display, at most.
 WIRE_EVENT_S = 0.25
@@ -77,12 +82,28 @@ class Pipeline:
     encoder: FaceEncoder
     chunker: Chunker
     results: ResultWriter
-    expressions: tuple[str, ...]
+    bundle: Bundle
     metrics: Metrics
     figures: Figures = field(default_factory=Figures)
     _stopping: bool = False
     _wire_event_s: float = 0.0
     _uplink: Uplink | None = None
+    _next: tuple[Bundle, FaceCoder] | None = None
+    _expressions: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._expressions[self.bundle.bundle_id] = self.bundle.manifest.expressions
+
+    async def change(self, bundle: Bundle) -> None:
+        """Encode with another bundle from the next frame on. Raises BundleError.
+
+        What was coded with the one before is sent before, and no face is lost.
+        """
+        coder = await asyncio.to_thread(FaceCoder, bundle)
+        self._expressions[bundle.bundle_id] = bundle.manifest.expressions
+        self._next = bundle, coder
+        if self._uplink is not None:
+            self._uplink.encode_with(bundle.bundle_id)
 
     def stop(self) -> None:
         """Read no more frames; what was read is still sent and recognised."""
@@ -125,7 +146,9 @@ class Pipeline:
 
     def on_result(self, chunk: Chunk, result: ChunkResult) -> None:
         """What the uplink calls with each answer."""
-        recognised = self.results.write_recognitions(chunk, result, self.expressions)
+        # A result that names no bundle is of a server that serves one only.
+        expressions = self._expressions.get(result.bundle_id or self.bundle.bundle_id, ())
+        recognised = self.results.write_recognitions(chunk, result, expressions)
         self.figures.faces_recognised += recognised
         self.metrics.recognised.inc(recognised)
         now_s = time.monotonic()
@@ -144,10 +167,21 @@ class Pipeline:
             self.encoder.tracker.forget()
             return self._last()
         start_s = time.thread_time()
+        chunks = self._changed()
         faces = self.encoder.encode(frame.image, round(frame.t_s * 1000))
-        chunks = self.chunker.add(FrameTime(frame.index, frame.t_s), faces)
+        chunks += self.chunker.add(FrameTime(frame.index, frame.t_s), faces)
         self._count_frame(len(faces), time.thread_time() - start_s)
         return chunks
+
+    def _changed(self) -> list[Chunk]:
+        """Worker: change to the bundle that is ready, if one is; the last chunks before it."""
+        ready, self._next = self._next, None
+        if ready is None:
+            return []
+        self.bundle, self.encoder.coder = ready
+        self.metrics.bundle_changes.inc()
+        _log.info("encoding with bundle %s from now on", self.bundle.bundle_id[:12])
+        return self.chunker.change(self.bundle.codec())
 
     def _last(self) -> list[Chunk]:
         start_s = time.thread_time()

@@ -12,7 +12,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Final, Self
 
@@ -21,7 +21,7 @@ import grpc
 from edge_encoder.backlog import Backlog
 from edge_encoder.backoff import Backoff
 from edge_encoder.chunker import Chunk
-from edge_encoder.face_stream import MAX_IN_FLIGHT, Ending, FaceStream
+from edge_encoder.face_stream import MAX_IN_FLIGHT, Ending, FaceStream, OnBundle
 from edge_encoder.metrics import UNANSWERED, UPLINK_FULL, Metrics
 from edge_encoder.wire import WireMeter
 from mien.errors import MienError, ProtocolError, UnavailableError, UnknownBundleError
@@ -48,6 +48,8 @@ CHANNEL_OPTIONS: Final = (
     ("grpc.http2.bdp_probe", 0),
 )
 
+MAX_TOLD_BUNDLES: Final = 4
+
 OnResult = Callable[[Chunk, ChunkResult], None]
 
 
@@ -65,6 +67,7 @@ class UplinkSettings:
 class Uplink:
     """Sends chunks and hands their results to `on_result`. A context manager.
 
+    on_bundle: called with the bundle that the server wants, by Welcome and whenever it changes.
     Every method raises what made the uplink give up: UnavailableError after `give_up_s` without
     a server that answers, UnknownBundleError, ProtocolError.
     """
@@ -76,12 +79,14 @@ class Uplink:
         on_result: OnResult,
         metrics: Metrics,
         *,
+        on_bundle: OnBundle = lambda _: None,
         backoff: Backoff | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._settings = settings
         self._hello = hello
         self._on_result = on_result
+        self._on_bundle = on_bundle
         self._metrics = metrics
         self._backoff = backoff or Backoff()
         self._clock = clock
@@ -115,6 +120,14 @@ class Uplink:
     def wire_bytes(self) -> int | None:
         """Bytes that TCP has carried up, by the latest sample; None where that is not known."""
         return self._wire.sample()
+
+    def encode_with(self, bundle_id: str) -> None:
+        """Tell the next stream that the device has this bundle now, and prefers it.
+
+        Only the latest are told: of the others nothing is left to be sent.
+        """
+        others = tuple(known for known in self._hello.bundle_ids if known != bundle_id)
+        self._hello = replace(self._hello, bundle_ids=(bundle_id, *others)[:MAX_TOLD_BUNDLES])
 
     async def welcomed(self) -> Welcome:
         """The server's first Welcome, as soon as it is there."""
@@ -177,6 +190,7 @@ class Uplink:
                 self._backlog,
                 self._on_welcome,
                 self._on_answer,
+                self._on_bundle,
                 welcome_timeout_s=self._settings.welcome_timeout_s,
                 answer_timeout_s=self._settings.answer_timeout_s,
                 clock=self._clock,

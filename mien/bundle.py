@@ -15,11 +15,17 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any
 
 from mien.bitstream import Limits, bundle_tag
 from mien.codec import ChunkCodec
-from mien.errors import BundleHashError, ManifestError, UnknownBundleError
+from mien.errors import (
+    BundleHashError,
+    IncompleteBundleError,
+    ManifestError,
+    UnknownBundleError,
+)
 from mien.manifest import (
     MAX_FILE_BYTES,
     MAX_MANIFEST_BYTES,
@@ -45,6 +51,7 @@ class Bundle:
     folder: Path
     bundle_id: str
     manifest: Manifest
+    manifest_bytes: int
     tables: CdfTables
 
     def codec(self, limits: Limits | None = None, reader: ReaderKind = PlainReader) -> ChunkCodec:
@@ -73,37 +80,37 @@ class Bundle:
         Raises ManifestError when the bundle has no such file.
         """
         if name == MANIFEST:
-            data = _read_bounded(self.folder / MANIFEST, MAX_MANIFEST_BYTES)
-            return FileEntry(self.bundle_id, len(data))
+            return FileEntry(self.bundle_id, self.manifest_bytes)
         return _entry(self.manifest, name)
 
 
 def load_bundle(
-    folder: Path, files: Sequence[str] = EDGE_FILES, bundle_id: str | None = None
+    folder: Path, files: Sequence[str] | None = EDGE_FILES, bundle_id: str | None = None
 ) -> Bundle:
     """Load the bundle in a folder, and verify the files that will be used.
 
-    files: those that must be there, tables.npz in any case.
+    files: those that must be there, tables.npz in any case; None is every file of the manifest.
     bundle_id: the id that it must have, if that is known.
-    Raises ManifestError, BundleHashError, TablesError.
+    Raises ManifestError, BundleHashError (IncompleteBundleError, one of them, before anything is
+    hashed), TablesError.
     """
     data = _read_bounded(folder / MANIFEST, MAX_MANIFEST_BYTES)
     found_id = hashlib.sha256(data).hexdigest()
     if bundle_id is not None and found_id != bundle_id:
         raise BundleHashError(f"{folder} holds bundle {found_id}, expected was {bundle_id}")
     manifest = Manifest.from_json(data)
-    verified = {
-        name: _verified(folder / name, _entry(manifest, name))
-        for name in dict.fromkeys((*files, "tables.npz"))
-        if name != MANIFEST
-    }
+    wanted = (*ALL_FILES, *manifest.files) if files is None else (*files, "tables.npz")
+    entries = {name: _entry(manifest, name) for name in wanted if name != MANIFEST}
+    for name, entry in entries.items():
+        _check_is_whole(folder / name, entry)
+    verified = {name: _verified(folder / name, entry) for name, entry in entries.items()}
     tables = CdfTables.load(verified["tables.npz"])
     if tables.shape != manifest.latent.shape:
         raise ManifestError(
             f"{folder}: the tables are for latents of {tables.shape}, "
             f"the manifest says {manifest.latent.shape}"
         )
-    return Bundle(folder, found_id, manifest, tables)
+    return Bundle(folder, found_id, manifest, len(data), tables)
 
 
 def write_manifest(
@@ -140,7 +147,7 @@ class BundleRepository:
     """
 
     def __init__(self, folder: Path, files: Sequence[str] = ALL_FILES) -> None:
-        folders = [folder] if (folder / MANIFEST).is_file() else _bundle_folders(folder)
+        folders = bundle_folders(folder)
         if not folders:
             raise UnknownBundleError(
                 f"there is no bundle in {folder}: "
@@ -168,10 +175,25 @@ class BundleRepository:
         return tuple(b for b in self._by_id.values() if bundle_tag(b.bundle_id) == tag)
 
 
-def _bundle_folders(folder: Path) -> list[Path]:
+def bundle_folders(folder: Path) -> list[Path]:
+    """Return the folders of a repository that have a manifest, or the folder if it has one.
+
+    Hidden ones are left out: they are what copying programs are not done with.
+    """
+    if is_bundle(folder):
+        return [folder]
     if not folder.is_dir():
         return []
-    return sorted(found.parent for found in folder.glob(f"*/{MANIFEST}"))
+    return sorted(
+        found.parent
+        for found in folder.glob(f"*/{MANIFEST}")
+        if not found.parent.name.startswith(".")
+    )
+
+
+def is_bundle(folder: Path) -> bool:
+    """Whether a folder is a bundle itself, and no repository of bundles."""
+    return (folder / MANIFEST).is_file()
 
 
 def _entry(manifest: Manifest, name: str) -> FileEntry:
@@ -192,6 +214,20 @@ def _verify(path: Path, data: bytes, entry: FileEntry) -> None:
         raise BundleHashError(
             f"{path} is not the file that the manifest names: {len(data)} bytes with SHA-256 "
             f"{found[:12]}…, expected {entry.bytes} with {entry.sha256[:12]}…; get it again"
+        )
+
+
+def _check_is_whole(path: Path, entry: FileEntry) -> None:
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        raise IncompleteBundleError(f"{path} is missing; get it again") from None
+    except OSError as error:
+        raise BundleHashError(f"{path} cannot be read: {error}") from error
+    if S_ISREG(found.st_mode) and found.st_size < entry.bytes:
+        raise IncompleteBundleError(
+            f"{path} is not the file that the manifest names: it has {found.st_size} of "
+            f"{entry.bytes} bytes; get it again"
         )
 
 

@@ -92,6 +92,18 @@ class BundleHashError(BundleError):
     code = "bundle_hash_mismatch"
 
 
+class IncompleteBundleError(BundleHashError):
+    """A file is missing or shorter than the manifest says: the folder may still be being copied."""
+
+    code = "bundle_incomplete"
+
+
+class RolloutError(BundleError):
+    """rollout.json of a repository cannot be read, or what it was asked to say makes no sense."""
+
+    code = "bad_rollout"
+
+
 class UnknownBundleError(BundleError):
     """No bundle of that id is here."""
 

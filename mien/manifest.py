@@ -4,6 +4,7 @@ Its bytes are hashed to the bundle id, so everything in it, and through the hash
 file, is fixed by that id.
 """
 
+import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -79,6 +80,20 @@ class Manifest:
     latent: LatentSpec
     figures: Mapping[str, Any]
     files: Mapping[str, FileEntry]
+
+    @property
+    def codec_id(self) -> str:
+        """SHA-256 over what fixes the meaning of a payload's symbols: equal ones share a codec.
+
+        The tables are learned and frozen to the last integer, so two trainings never share them;
+        a bundle that does was made from the same codec, with another classifier.
+        """
+        codec = {
+            "tables": self.files["tables.npz"].sha256,
+            "latent": asdict(self.latent),
+            "image": asdict(self.image),
+        }
+        return hashlib.sha256(json.dumps(codec, sort_keys=True).encode()).hexdigest()
 
     def to_json(self) -> bytes:
         """Return the canonical bytes, those that are hashed to the bundle id.

@@ -19,7 +19,12 @@ MAX_TEXT = 500
 MAX_LATENCY_MS = 3_600_000
 
 _DEVICE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_BUNDLE_ID = re.compile(r"[0-9a-f]{64}")
+_BUNDLE_ID = re.compile(r"[0-9a-f]{64}", re.ASCII)
+
+
+def is_bundle_id(text: str) -> bool:
+    """Whether a text is a bundle id, 64 hexadecimal digits, and so is safe in a path."""
+    return _BUNDLE_ID.fullmatch(text) is not None
 
 
 class ItemStatus(Enum):
@@ -44,6 +49,7 @@ class Hello:
     purpose: str = ""
     notice: str = ""
     max_latency_ms: int = 0
+    fetches_bundles: bool = False
 
     def to_proto(self) -> pb.Hello:
         """As the message on the wire."""
@@ -55,6 +61,7 @@ class Hello:
             purpose=self.purpose,
             notice=self.notice,
             max_latency_ms=self.max_latency_ms,
+            fetches_bundles=self.fetches_bundles,
         )
 
     @classmethod
@@ -70,7 +77,7 @@ class Hello:
                 f"hello.bundle_ids may name {MAX_BUNDLE_IDS} bundles, got {len(message.bundle_ids)}"
             )
         for bundle_id in message.bundle_ids:
-            if not _BUNDLE_ID.fullmatch(bundle_id):
+            if not is_bundle_id(bundle_id):
                 raise ProtocolError(
                     f"hello.bundle_ids must be 64 hexadecimal digits each, got {bundle_id[:80]!r}"
                 )
@@ -89,6 +96,7 @@ class Hello:
             purpose=message.purpose,
             notice=message.notice,
             max_latency_ms=message.max_latency_ms,
+            fetches_bundles=message.fetches_bundles,
         )
 
 
@@ -256,6 +264,13 @@ class Drain:
 
 
 @dataclass(frozen=True, slots=True)
+class UseBundle:
+    """The device is to encode with this bundle from now on."""
+
+    bundle_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class WatchedChunk:
     """The recognitions of one chunk as those who watch see them, with where they came from.
 
@@ -300,7 +315,7 @@ class WatchedChunk:
 
 
 Upward = Hello | EncodedChunk
-Downward = Welcome | Acknowledgement | ChunkResult | Credits | Drain
+Downward = Welcome | Acknowledgement | ChunkResult | Credits | Drain | UseBundle
 
 
 def upward_to_proto(message: Upward) -> pb.StreamFacesRequest:
@@ -335,6 +350,8 @@ def downward_to_proto(message: Downward) -> pb.StreamFacesResponse:
             return pb.StreamFacesResponse(welcome=message.to_proto())
         case Drain():
             return pb.StreamFacesResponse(drain=pb.Drain(grace_ms=message.grace_ms))
+        case UseBundle():
+            return pb.StreamFacesResponse(use_bundle=pb.UseBundle(bundle_id=message.bundle_id))
 
 
 def downward_from_proto(response: pb.StreamFacesResponse) -> Downward | None:
@@ -350,4 +367,6 @@ def downward_from_proto(response: pb.StreamFacesResponse) -> Downward | None:
             return Welcome.from_proto(response.welcome)
         case "drain":
             return Drain(response.drain.grace_ms)
+        case "use_bundle":
+            return UseBundle(response.use_bundle.bundle_id)
     return None

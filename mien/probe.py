@@ -59,9 +59,14 @@ class Probe:
         path.write_bytes(write_npz(arrays))
 
 
-def golden_payloads(tables: CdfTables, symbols: NDArray[np.int32]) -> tuple[bytes, ...]:
-    """Code symbols, int32 (P, C, H, W), for a probe: eight faces a chunk, on tracks that move."""
-    codec = ChunkCodec(tables, GOLDEN_ID)
+def golden_payloads(
+    tables: CdfTables, symbols: NDArray[np.int32], bundle_id: str = GOLDEN_ID
+) -> tuple[bytes, ...]:
+    """Code symbols, int32 (P, C, H, W), for a probe: eight faces a chunk, on tracks that move.
+
+    With a bundle's own id they are payloads that a recognizer takes for a device's.
+    """
+    codec = ChunkCodec(tables, bundle_id)
     faces = [
         EncodedFace(i * _STEP_MS, i // 5, Box(10 + 2 * i, 20 - i, 80 + i // 2, 90), latent)
         for i, latent in enumerate(symbols)

@@ -1,4 +1,4 @@
-"""`mien`, the command for people: demo, recognize, watch, inspect.
+"""`mien`, the command for people: demo, recognize, watch, inspect, bundles.
 
 This module parses and dispatches, and it turns domain errors into one message and an exit code.
 What a subcommand needs is imported when it runs, so that `mien inspect` works with the bare
@@ -66,6 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_recognize(commands.add_parser("recognize", help="name the expressions in photographs"))
     _add_watch(commands.add_parser("watch", help="follow what a running recognizer sees"))
     _add_inspect(commands.add_parser("inspect", help="say what is in a payload or a bundle"))
+    _add_bundles(commands.add_parser("bundles", help="say which bundle of a repository does what"))
     return parser
 
 
@@ -161,6 +162,43 @@ def _inspect(options: argparse.Namespace) -> ExitCode:
     from mien.cli.inspect import inspect
 
     print(inspect(options.path, options.bundle))
+    return ExitCode.OK
+
+
+def _add_bundles(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "List the bundles of a repository folder, or decide which one devices use. A recognizer "
+        "that serves the folder follows within seconds. ID: a folder's name or the first digits."
+    )
+    parser.add_argument("--repository", type=Path, required=True, metavar="FOLDER")
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    actions.add_parser("list", help="one line a bundle")
+    actions.add_parser("promote", help="every device uses it").add_argument("id", metavar="ID")
+    canary = actions.add_parser("canary", help="a share of the devices uses it; ID none: no canary")
+    canary.add_argument("id", metavar="ID")
+    canary.add_argument("--share", type=float, help="above 0, at most 1")
+    shadow = actions.add_parser("shadow", help="it answers too, to be compared; ID none: no shadow")
+    shadow.add_argument("id", metavar="ID")
+    actions.add_parser("rollback", help="return to the bundle promoted before")
+    parser.set_defaults(run=_bundles)
+
+
+def _bundles(options: argparse.Namespace) -> ExitCode:
+    from mien.cli import bundles
+
+    folder = options.repository
+    match options.action:
+        case "list":
+            said = bundles.listing(folder)
+        case "promote":
+            said = bundles.promote(folder, options.id)
+        case "canary":
+            said = bundles.canary(folder, options.id, options.share)
+        case "shadow":
+            said = bundles.shadow(folder, options.id)
+        case _:
+            said = bundles.rollback(folder)
+    print(said)
     return ExitCode.OK
 
 

@@ -66,7 +66,7 @@ class BundleSummary(_message.Message):
     """SHA-256 of the manifest, 64 hexadecimal digits."""
     name: _builtins.str
     preferred: _builtins.bool
-    """The one that Welcome names when the device has it."""
+    """The one that is promoted: what most devices are asked to use."""
     encoder_bytes: _builtins.int
     """Bytes DownloadEncoder sends."""
     @_builtins.property
@@ -93,15 +93,21 @@ class DownloadEncoderRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     BUNDLE_ID_FIELD_NUMBER: _builtins.int
+    OFFSET_BYTES_FIELD_NUMBER: _builtins.int
     bundle_id: _builtins.str
+    offset_bytes: _builtins.int
+    """Bytes of the files, one after the other in the order they are sent, that the device already
+    has: every header is sent again, the pieces go on behind them.
+    """
     def __init__(
         self,
         *,
         bundle_id: _builtins.str = ...,
+        offset_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_id", b"bundle_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_id", b"bundle_id", "offset_bytes", b"offset_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -88,6 +88,7 @@ class Hello(_message.Message):
     PURPOSE_FIELD_NUMBER: _builtins.int
     NOTICE_FIELD_NUMBER: _builtins.int
     MAX_LATENCY_MS_FIELD_NUMBER: _builtins.int
+    FETCHES_BUNDLES_FIELD_NUMBER: _builtins.int
     device_id: _builtins.str
     """Letters, digits, '.', '_' and '-'; 1 to 64 of them."""
     epoch: _builtins.int
@@ -103,6 +104,8 @@ class Hello(_message.Message):
     REJECTED with "deadline_exceeded" instead of being recognised; 0: as the server has it.
     At most 3600000.
     """
+    fetches_bundles: _builtins.bool
+    """Whether the device can download a bundle it lacks and change to it while it streams."""
     @_builtins.property
     def bundle_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """SHA-256 ids (64 hexadecimal digits) of the bundles the device can encode with,
@@ -119,10 +122,11 @@ class Hello(_message.Message):
         purpose: _builtins.str = ...,
         notice: _builtins.str = ...,
         max_latency_ms: _builtins.int = ...,
+        fetches_bundles: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_ids", b"bundle_ids", "device_id", b"device_id", "epoch", b"epoch", "epoch_start_unix_ms", b"epoch_start_unix_ms", "max_latency_ms", b"max_latency_ms", "notice", b"notice", "purpose", b"purpose"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_ids", b"bundle_ids", "device_id", b"device_id", "epoch", b"epoch", "epoch_start_unix_ms", b"epoch_start_unix_ms", "fetches_bundles", b"fetches_bundles", "max_latency_ms", b"max_latency_ms", "notice", b"notice", "purpose", b"purpose"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -141,7 +145,9 @@ class Welcome(_message.Message):
     MAX_CHUNK_BYTES_FIELD_NUMBER: _builtins.int
     MAX_CHUNK_FACES_FIELD_NUMBER: _builtins.int
     bundle_id: _builtins.str
-    """The bundle to encode with."""
+    """The bundle to encode with: one of Hello's, unless none of those is served and the device
+    fetches bundles.
+    """
     acknowledged_seq: _builtins.int
     """The highest seq of this epoch up to which everything is acknowledged; 0 when none is."""
     credits: _builtins.int
@@ -171,7 +177,9 @@ Global___Welcome: _TypeAlias = Welcome  # noqa: Y015
 
 @_typing.final
 class EncodedChunk(_message.Message):
-    """Several faces that share one entropy-coded payload."""
+    """Several faces that share one entropy-coded payload, of any bundle that is served: the payload
+    itself says which. So a device changes its bundle between two chunks, on the same stream.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -374,6 +382,27 @@ class Drain(_message.Message):
 Global___Drain: _TypeAlias = Drain  # noqa: Y015
 
 @_typing.final
+class UseBundle(_message.Message):
+    """Encode with this bundle from now on, and download it first where that is needed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BUNDLE_ID_FIELD_NUMBER: _builtins.int
+    bundle_id: _builtins.str
+    def __init__(
+        self,
+        *,
+        bundle_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_id", b"bundle_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UseBundle: _TypeAlias = UseBundle  # noqa: Y015
+
+@_typing.final
 class StreamFacesRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -408,6 +437,7 @@ class StreamFacesResponse(_message.Message):
     RESULT_FIELD_NUMBER: _builtins.int
     CREDITS_FIELD_NUMBER: _builtins.int
     DRAIN_FIELD_NUMBER: _builtins.int
+    USE_BUNDLE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def welcome(self) -> Global___Welcome: ...
     @_builtins.property
@@ -418,6 +448,8 @@ class StreamFacesResponse(_message.Message):
     def credits(self) -> Global___Credits: ...
     @_builtins.property
     def drain(self) -> Global___Drain: ...
+    @_builtins.property
+    def use_bundle(self) -> Global___UseBundle: ...
     def __init__(
         self,
         *,
@@ -426,12 +458,13 @@ class StreamFacesResponse(_message.Message):
         result: Global___ChunkResult | None = ...,
         credits: Global___Credits | None = ...,
         drain: Global___Drain | None = ...,
+        use_bundle: Global___UseBundle | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["acknowledgement", b"acknowledgement", "credits", b"credits", "drain", b"drain", "message", b"message", "result", b"result", "welcome", b"welcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["acknowledgement", b"acknowledgement", "credits", b"credits", "drain", b"drain", "message", b"message", "result", b"result", "use_bundle", b"use_bundle", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledgement", b"acknowledgement", "credits", b"credits", "drain", b"drain", "message", b"message", "result", b"result", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledgement", b"acknowledgement", "credits", b"credits", "drain", b"drain", "message", b"message", "result", b"result", "use_bundle", b"use_bundle", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["welcome", "acknowledgement", "result", "credits", "drain"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["welcome", "acknowledgement", "result", "credits", "drain", "use_bundle"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 

@@ -1,13 +1,15 @@
 """A recognizer whose batches a test holds and counts."""
 
 import threading
-from pathlib import Path
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cloud_recognizer.model import ExpressionModel, Models, RuntimeOptions, load_models
+from cloud_recognizer.model import ExpressionModel, RuntimeOptions
 from mien.bitstream import EncodedFace, Limits
+from mien.bundle import Bundle
+from mien.errors import BitstreamError
 
 
 class Gate:
@@ -21,12 +23,11 @@ class Gate:
         self._decoded: list[bytes] = []
         self._open = threading.Event()
 
-    def load(self, bundles: Path, options: RuntimeOptions, limits: Limits) -> Models:
-        """As load_models, once the models have been proven without the gate."""
-        models = load_models(bundles, options, limits)
-        for model in models:
-            self._stand_before(model)
-        return models
+    def load(self, bundle: Bundle, options: RuntimeOptions, limits: Limits) -> ExpressionModel:
+        """The model, before which the gate stands once it has been proven without it."""
+        model = ExpressionModel(bundle, options, limits)
+        self._stand_before(model)
+        return model
 
     def open(self) -> None:
         """Let every batch through, that which waits and those to come."""
@@ -42,16 +43,18 @@ class Gate:
         return number
 
     def _stand_before(self, model: ExpressionModel) -> None:
-        decode, prove = model.codec.decode, model.prove
+        decode, prove = model.codec.decode_chunks, model.prove
 
-        def noting_decode(payload: bytes) -> tuple[EncodedFace, ...]:
-            self._decoded.append(payload)
-            return decode(payload)
+        def noting_decode(
+            payloads: Sequence[bytes],
+        ) -> list[tuple[EncodedFace, ...] | BitstreamError]:
+            self._decoded += payloads
+            return decode(payloads)
 
         def proving() -> float:
             difference = prove()
             classify = model.classify
-            model.codec.decode = noting_decode  # type: ignore[method-assign]
+            model.codec.decode_chunks = noting_decode  # type: ignore[method-assign]
 
             def held_classify(symbols: NDArray[np.int32]) -> NDArray[np.float32]:
                 self.batches.append(self._decoded)

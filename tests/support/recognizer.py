@@ -14,8 +14,9 @@ from grpc_status import rpc_status
 
 from cloud_recognizer.config import CloudConfig
 from cloud_recognizer.metrics import Metrics
-from cloud_recognizer.model import load_models
-from cloud_recognizer.server import LoadModels, Serving, serving
+from cloud_recognizer.model import ExpressionModel
+from cloud_recognizer.repository import LoadModel
+from cloud_recognizer.server import Serving, serving
 from mien.bitstream import Box, EncodedFace
 from mien.bundle import Bundle
 from mien.messages import (
@@ -60,7 +61,7 @@ class Running:
 
 @asynccontextmanager
 async def running_recognizer(
-    bundles: Path, load: LoadModels = load_models, **settings: Any
+    bundles: Path, load: LoadModel = ExpressionModel, **settings: Any
 ) -> AsyncIterator[Running]:
     """Serve in this process and connect; both end with the context."""
     defaults: dict[str, Any] = {"port": 0, "metrics_port": None, "drain_grace_s": 0.0}

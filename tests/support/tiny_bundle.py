@@ -34,19 +34,27 @@ LANDMARKS = ((15.5, 18.0), (32.5, 18.0), (24.0, 27.0), (17.5, 37.0), (30.5, 37.0
 _PROBE_FACES = 12
 
 
-def make_tiny_bundle(folder: Path, name: str = "tiny", created: str = "2026-01-01") -> Bundle:
+def make_tiny_bundle(
+    folder: Path,
+    name: str = "tiny",
+    created: str = "2026-01-01",
+    *,
+    classifier_seed: int = 8,
+    table_width: float = 4.0,
+) -> Bundle:
     """Write a bundle into a folder, which is made if need be, and load it with all its files.
 
-    name and created change the bundle id and nothing else.
+    name and created change the bundle id and nothing else. classifier_seed: another one answers
+    otherwise, with the same codec. table_width: another one is another codec.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for file, model in (
         ("analysis.onnx", _analysis()),
-        ("classifier.onnx", _classifier()),
+        ("classifier.onnx", _classifier(classifier_seed)),
         ("synthesis.onnx", _synthesis()),
     ):
         (folder / file).write_bytes(model.SerializeToString(deterministic=True))
-    tables = tiny_tables()
+    tables = tiny_tables(table_width)
     tables.save(folder / "tables.npz")
     _probe(folder, tables).save(folder / "probe.npz")
     (folder / "MODEL_CARD.md").write_text("# tiny\n\nFor tests; it has learned nothing.\n")
@@ -62,12 +70,12 @@ def make_tiny_bundle(folder: Path, name: str = "tiny", created: str = "2026-01-0
     return load_bundle(folder, ALL_FILES)
 
 
-def tiny_tables() -> CdfTables:
+def tiny_tables(width: float = 4.0) -> CdfTables:
     """Two-sided geometric tables, wider for the channels that carry more."""
     symbols = np.arange(-12, 13)
     rows = []
     for channel in range(SHAPE[0]):
-        mass = 2.0 ** (-np.abs(symbols) / (4.0 / (channel + 1)))
+        mass = 2.0 ** (-np.abs(symbols) / (width / (channel + 1)))
         rows += [integer_cdf(np.append(mass / mass.sum(), 1e-3))] * (SHAPE[1] * SHAPE[2])
     return CdfTables.from_rows(rows, [-12] * len(rows), SHAPE)
 
@@ -108,9 +116,9 @@ def _analysis() -> onnx.ModelProto:
     )
 
 
-def _classifier() -> onnx.ModelProto:
+def _classifier(seed: int) -> onnx.ModelProto:
     # Every row has mean zero: no expression is favoured by how bright a face is.
-    random = np.random.Generator(np.random.PCG64(8))
+    random = np.random.Generator(np.random.PCG64(seed))
     weight = random.normal(0.0, 0.5, (int(np.prod(SHAPE)), len(EXPRESSIONS)))
     weights = {"weight": (weight - weight.mean(axis=1, keepdims=True)).astype(np.float32)}
     nodes = [

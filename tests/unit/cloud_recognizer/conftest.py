@@ -26,3 +26,20 @@ def bundle(bundles: Path) -> Bundle:
 def older(bundles: Path) -> Bundle:
     """Another bundle that is served, which also fits."""
     return make_tiny_bundle(bundles / "older", name="older", created="2026-01-01")
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    make_tiny_bundle(tmp_path / "bundles" / "first", name="first", created="2026-01-01")
+    return tmp_path / "bundles"
+
+
+@pytest.fixture
+def first(repository: Path) -> Bundle:
+    return make_tiny_bundle(repository / "first", name="first", created="2026-01-01")
+
+
+@pytest.fixture
+def second(tmp_path: Path) -> Bundle:
+    """A newer bundle, beside the repository."""
+    return make_tiny_bundle(tmp_path / "second", name="second", created="2026-01-02")

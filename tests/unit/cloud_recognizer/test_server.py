@@ -17,7 +17,7 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
 
 from cloud_recognizer.config import CloudConfig
 from cloud_recognizer.metrics import REASONS, Metrics
-from cloud_recognizer.model import Models, RuntimeOptions, load_models
+from cloud_recognizer.model import ExpressionModel, RuntimeOptions
 from cloud_recognizer.server import serving
 from mien.bitstream import Limits
 from mien.bundle import Bundle
@@ -55,10 +55,10 @@ def config(bundles: Path, **settings: object) -> CloudConfig:
 async def test_nothing_is_served_before_the_model_is_warm(bundles: Path) -> None:
     loading, may_go_on = threading.Event(), threading.Event()
 
-    def load(folder: Path, options: RuntimeOptions, limits: Limits) -> Models:
+    def load(one: Bundle, options: RuntimeOptions, limits: Limits) -> ExpressionModel:
         loading.set()
         assert may_go_on.wait(30)
-        return load_models(folder, options, limits)
+        return ExpressionModel(one, options, limits)
 
     port, stop = free_port(), asyncio.Event()
 

@@ -19,6 +19,7 @@ from tests.support.recognizer import (
     retry_delay_s,
     running_recognizer,
 )
+from tests.support.tiny_bundle import make_tiny_bundle
 
 
 async def test_chunks_are_answered_in_order_with_what_the_classifier_says(
@@ -90,16 +91,27 @@ async def test_a_damaged_chunk_is_rejected_and_the_stream_goes_on(
     assert answers.credits == 6
 
 
-async def test_a_chunk_of_another_bundle_than_welcomed_is_rejected(
-    bundles: Path, bundle: Bundle, older: Bundle
+async def test_a_stream_takes_chunks_of_every_served_bundle_and_of_no_other(
+    bundles: Path, bundle: Bundle, older: Bundle, tmp_path: Path
 ) -> None:
+    foreign = make_tiny_bundle(tmp_path / "foreign", name="foreign")
     async with running_recognizer(bundles) as running:
         device = Device(running.stub)
         await device.open(hello(bundle))
-        await device.send(1, payload(older))
-        (result,) = (await device.close()).results
-    assert result.error is not None
-    assert result.error.code == "wrong_bundle"
+        watching = running.stub.WatchRecognitions(pb.WatchRecognitionsRequest())
+        await watching.initial_metadata()
+        for seq, coded in enumerate((bundle, older, bundle, foreign), 1):
+            await device.send(seq, payload(coded))
+        results = (await device.close()).results
+        watched = [await watching.read() for _ in range(3)]
+        watching.cancel()
+    expected = [bundle.bundle_id, older.bundle_id, bundle.bundle_id, ""]
+    assert [result.bundle_id for result in results] == expected
+    assert results[3].error is not None
+    assert results[3].error.code == "wrong_bundle"
+    assert [x.bundle_id for x in watched if isinstance(x, pb.WatchRecognitionsResponse)] == (
+        expected[:3]
+    )
 
 
 async def test_duplicates_within_a_stream_are_acknowledged_and_not_recognised_again(

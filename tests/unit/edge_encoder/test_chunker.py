@@ -1,6 +1,7 @@
 """Which faces share a chunk."""
 
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 from hypothesis import given
@@ -10,7 +11,7 @@ from edge_encoder.chunker import Chunk, Chunker, FrameTime
 from mien.bitstream import Box, EncodedFace, Limits
 from mien.bundle import Bundle
 from mien.range_coder import MAX_SYMBOL
-from tests.support.tiny_bundle import tiny_symbols
+from tests.support.tiny_bundle import make_tiny_bundle, tiny_symbols
 
 
 def face(time_ms: int, track_id: int = 0) -> EncodedFace:
@@ -35,6 +36,25 @@ def test_a_chunk_is_done_when_it_is_full(bundle: Bundle) -> None:
     assert sizes(feed(chunker, [1] * 20)) == [8, 8]
     assert sizes(chunker.flush()) == [4]
     assert chunker.flush() == []
+
+
+def test_what_waits_is_coded_with_the_bundle_it_was_analysed_with(
+    bundle: Bundle, tmp_path: Path
+) -> None:
+    other = make_tiny_bundle(tmp_path / "other", table_width=3.0)
+    chunker = Chunker(bundle.codec(), 8, 60.0)
+    feed(chunker, [1] * 3)
+    assert chunker.change(other.codec()) == [
+        Chunk(bundle.codec().encode([face(40 * n) for n in range(3)]), tuple(times(0, 3)))
+    ]
+    feed(chunker, [1] * 2)
+    (after,) = chunker.flush()
+    assert other.codec().decode(after.payload) == (face(0), face(40))
+    assert chunker.change(bundle.codec()) == []
+
+
+def times(first: int, count: int) -> list[FrameTime]:
+    return [FrameTime(index, index / 25) for index in range(first, first + count)]
 
 
 def test_a_chunk_is_done_when_its_first_face_has_waited(bundle: Bundle) -> None:

@@ -1,5 +1,7 @@
 """Fetching the encoder: once, whole, and only if it is what its hashes say."""
 
+import asyncio
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -7,11 +9,15 @@ from pathlib import Path
 import grpc
 import pytest
 
-from edge_encoder.encoder_cache import fetch_encoder
+from edge_encoder.encoder_cache import MAX_KEPT, fetch_encoder
 from mien.bundle import EDGE_FILES, Bundle
 from mien.errors import BundleError, ManifestError, ProtocolError, UnavailableError
 from mien.v1 import bundle_pb2 as pb
-from mien.v1.bundle_pb2_grpc import BundleServiceServicer, add_BundleServiceServicer_to_server
+from mien.v1.bundle_pb2_grpc import (
+    BundleServiceServicer,
+    BundleServiceStub,
+    add_BundleServiceServicer_to_server,
+)
 from tests.support.recognizer import running_recognizer
 
 PATIENCE_S = 60.0
@@ -41,6 +47,8 @@ class Server(BundleServiceServicer):
     def __init__(self, bundle_id: str, responses: Responses) -> None:
         self.bundle_id, self.responses = bundle_id, responses
         self.downloads = 0
+        self.offsets: list[int] = []
+        self.breaks_after: int | None = None
 
     async def ListBundles(  # type: ignore[override]  # noqa: N802
         self, request: object, context: object
@@ -54,8 +62,17 @@ class Server(BundleServiceServicer):
     ) -> AsyncIterator[pb.DownloadEncoderResponse]:
         assert request.bundle_id == self.bundle_id
         self.downloads += 1
-        for response in self.responses:
-            yield response
+        self.offsets.append(request.offset_bytes)
+        skip = request.offset_bytes
+        for number, response in enumerate(self.responses):
+            if number == self.breaks_after:
+                raise ConnectionError("the line is cut")
+            if response.piece:
+                skipped = min(skip, len(response.piece))
+                skip -= skipped
+                yield piece(response.piece[skipped:])
+            else:
+                yield response
 
 
 @asynccontextmanager
@@ -146,6 +163,82 @@ async def test_what_is_no_encoder_is_refused(
             await fetch_encoder(address, cache, PATIENCE_S)
     assert list(tmp_path.iterdir()) == [cache]
     assert list(cache.iterdir()) == []
+
+
+@pytest.mark.parametrize("responses_sent", [1, 2, 3, 4, 5])
+async def test_a_download_that_breaks_goes_on_where_it_ended(
+    bundle: Bundle, tmp_path: Path, responses_sent: int
+) -> None:
+    sent = encoder(bundle)
+    service = Server(bundle.bundle_id, sent)
+    service.breaks_after = responses_sent
+    async with bundle_server(service) as address:
+        with pytest.raises(ProtocolError):
+            await fetch_encoder(address, tmp_path, PATIENCE_S)
+        service.breaks_after = None
+        fetched = await fetch_encoder(address, tmp_path, PATIENCE_S)
+    assert service.offsets == [0, sum(len(response.piece) for response in sent[:responses_sent])]
+    assert list(tmp_path.iterdir()) == [fetched.folder]
+
+
+async def test_a_recognizer_sends_an_encoder_from_any_offset(
+    bundle: Bundle, tmp_path: Path
+) -> None:
+    whole = b"".join(bundle.read(name) for name in EDGE_FILES)
+    async with running_recognizer(bundle.folder) as server:
+        stub = BundleServiceStub(server.channel)
+        for offset in (0, 1, len(bundle.read("manifest.json")), len(whole) - 1, len(whole)):
+            request = pb.DownloadEncoderRequest(bundle_id=bundle.bundle_id, offset_bytes=offset)
+            responses = [x async for x in stub.DownloadEncoder(request, timeout=PATIENCE_S)]
+            assert b"".join(response.piece for response in responses) == whole[offset:]
+            assert [x.file.name for x in responses if x.HasField("file")] == list(EDGE_FILES)
+
+
+async def test_a_part_that_was_damaged_is_downloaded_from_the_beginning(
+    bundle: Bundle, tmp_path: Path
+) -> None:
+    partial = tmp_path / f".partial-{bundle.bundle_id}"
+    partial.mkdir()
+    (partial / "manifest.json").write_bytes(bytes(len(bundle.read("manifest.json"))))
+    (tmp_path / f".partial-{'0' * 64}").mkdir()  # of a bundle that nobody wants any more
+    service = Server(bundle.bundle_id, encoder(bundle))
+    async with bundle_server(service) as address:
+        fetched = await fetch_encoder(address, tmp_path, PATIENCE_S)
+    assert service.offsets == [len(bundle.read("manifest.json")), 0]
+    assert list(tmp_path.iterdir()) == [fetched.folder]
+
+
+async def test_of_several_that_need_an_encoder_one_downloads_it(
+    bundle: Bundle, tmp_path: Path
+) -> None:
+    service = Server(bundle.bundle_id, encoder(bundle))
+    async with bundle_server(service) as address:
+        fetches = [fetch_encoder(address, tmp_path, PATIENCE_S) for _ in range(4)]
+        found = await asyncio.gather(*fetches)
+    assert {one.bundle_id for one in found} == {bundle.bundle_id}
+    assert service.downloads == 1
+
+
+async def test_a_bundle_by_its_id_needs_no_server_once_it_is_kept(
+    bundle: Bundle, tmp_path: Path
+) -> None:
+    async with bundle_server(Server(bundle.bundle_id, encoder(bundle))) as address:
+        await fetch_encoder(address, tmp_path, PATIENCE_S, bundle.bundle_id)
+    kept = await fetch_encoder(address, tmp_path, 0.1, bundle.bundle_id)
+    assert kept.folder == tmp_path / bundle.bundle_id
+
+
+async def test_the_encoder_not_used_for_longest_makes_room(bundle: Bundle, tmp_path: Path) -> None:
+    for number in range(MAX_KEPT):
+        folder = tmp_path / f"{number:064x}"
+        folder.mkdir()
+        os.utime(folder, (number, number))
+    (tmp_path / "something else").mkdir()
+    async with bundle_server(Server(bundle.bundle_id, encoder(bundle))) as address:
+        await fetch_encoder(address, tmp_path, PATIENCE_S)
+    expected = {f"{number:064x}" for number in range(1, MAX_KEPT)}
+    found = {path.name for path in tmp_path.iterdir()}
+    assert found == expected | {bundle.bundle_id, "something else"}
 
 
 @pytest.mark.parametrize("bundle_id", ["", "../../..", "F" * 64])

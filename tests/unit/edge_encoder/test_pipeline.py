@@ -72,7 +72,7 @@ def pipeline(
 ) -> Pipeline:
     encoder = FaceEncoder(detector, bundle)
     chunker = Chunker(bundle.codec(), 2, 60.0)
-    return Pipeline(source, encoder, chunker, results, bundle.manifest.expressions, Metrics())
+    return Pipeline(source, encoder, chunker, results, bundle, Metrics())
 
 
 async def test_what_a_source_gave_before_it_failed_is_recognised(

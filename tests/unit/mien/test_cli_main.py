@@ -37,7 +37,7 @@ def test_inspect_needs_nothing_but_the_bare_install(bundle: Bundle) -> None:
     assert bundle.bundle_id in ran.stdout
 
 
-@pytest.mark.parametrize("command", ["demo", "recognize", "watch", "inspect"])
+@pytest.mark.parametrize("command", ["demo", "recognize", "watch", "inspect", "bundles"])
 def test_help_needs_nothing_but_the_bare_install(command: str) -> None:
     ran = without(HEAVY, command, "--help")
     assert ran.returncode == 0, ran.stderr

@@ -17,6 +17,7 @@ from mien.messages import (
     ItemError,
     ItemStatus,
     Recognition,
+    UseBundle,
     WatchedChunk,
     Welcome,
     downward_from_proto,
@@ -44,6 +45,7 @@ hellos = st.builds(
     st.text(max_size=500),
     st.text(max_size=500),
     st.integers(0, MAX_LATENCY_MS),
+    st.booleans(),
 )
 chunks = st.builds(EncodedChunk, st.integers(1, 2**64 - 1), st.binary(max_size=50))
 boxes = st.builds(Box, i32, i32, i32, i32)
@@ -63,6 +65,7 @@ downward = (
     | st.builds(Acknowledgement, u64)
     | st.builds(Credits, u32)
     | st.builds(Drain, u32)
+    | st.builds(UseBundle, words)
     | results
 )
 
@@ -75,7 +78,7 @@ def test_what_a_device_sends_arrives_as_it_was(message: Hello | EncodedChunk) ->
 
 @given(downward)
 def test_what_the_server_sends_arrives_as_it_was(
-    message: Welcome | Acknowledgement | Credits | Drain | ChunkResult,
+    message: Welcome | Acknowledgement | Credits | Drain | UseBundle | ChunkResult,
 ) -> None:
     wire = downward_to_proto(message).SerializeToString()
     assert downward_from_proto(pb.StreamFacesResponse.FromString(wire)) == message

@@ -1,0 +1,42 @@
+"""Which bundle one device encodes with, while its stream lasts."""
+
+import contextlib
+
+from cloud_recognizer.catalogue import Catalogue, Lease
+from mien.errors import UnavailableError
+from mien.messages import ChunkResult, Downward, Hello, UseBundle
+
+
+class DeviceBundle:
+    """Tells a device when it is to change, and holds in service what it may still send.
+
+    welcomed: the bundle that Welcome named.
+    """
+
+    def __init__(self, models: Catalogue, lease: Lease, hello: Hello, welcomed: str) -> None:
+        self._models = models
+        self._lease = lease
+        self._hello = hello
+        self._told = welcomed
+        # Chunks of an earlier stream may come again, in the bundle they were coded with.
+        for bundle_id in (welcomed, *hello.bundle_ids):
+            lease.take(bundle_id)
+
+    def change(self) -> UseBundle | None:
+        """What to tell the device now; None when it has been told, or cannot change."""
+        with contextlib.suppress(UnavailableError):
+            wanted = self._models.wanted(self._hello.device_id).bundle_id
+            able = self._hello.fetches_bundles or wanted in self._hello.bundle_ids
+            if able and wanted != self._told:
+                self._told = wanted
+                self._lease.take(wanted)
+                return UseBundle(wanted)
+        return None
+
+    def note(self, answer: Downward) -> None:
+        """Look at what is sent: chunks of one stream are settled in order.
+
+        So with the first in the new bundle, the last in the old one has been settled.
+        """
+        if isinstance(answer, ChunkResult) and answer.bundle_id == self._told:
+            self._lease.keep_only(self._told)

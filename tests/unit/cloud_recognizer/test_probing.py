@@ -1,0 +1,104 @@
+"""Golden probes in service, and what follows when one fails."""
+
+import asyncio
+import shutil
+from pathlib import Path
+
+import grpc
+from grpc_health.v1 import health_pb2
+
+from cloud_recognizer.model import ExpressionModel, RuntimeOptions
+from mien.bitstream import Limits
+from mien.bundle import Bundle
+from mien.cli.main import main
+from mien.messages import UseBundle
+from mien.rollout import FILE, Rollout, change_rollout, read_rollout
+from tests.support.recognizer import (
+    Device,
+    eventually,
+    health,
+)
+from tests.support.repository import (
+    Turning,
+    able,
+    bundles,
+    eventually_async,
+    has_role,
+    hello_request,
+    listed,
+    look_again,
+    watching,
+)
+
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+async def test_a_promoted_bundle_whose_probe_fails_in_service_is_rolled_back(
+    repository: Path, first: Bundle, second: Bundle
+) -> None:
+    broken = False
+
+    def load(one: Bundle, options: RuntimeOptions, limits: Limits) -> ExpressionModel:
+        return Turning(one, options, limits, lambda: broken and one.bundle_id == second.bundle_id)
+
+    shutil.copytree(second.folder, repository / "second")
+    change_rollout(
+        repository, lambda state: state.promote(first.bundle_id).promote(second.bundle_id)
+    )
+    async with watching(repository, load=load, probe_interval_s=0.05) as running:
+        device = Device(running.stub)
+        assert (await device.open(able(second, first))).bundle_id == second.bundle_id
+        await eventually(lambda: running.sample("probes_total", outcome="held") >= 2)
+        assert running.sample("rollbacks_total") == 0
+        broken = True
+        assert await device.read() == UseBundle(first.bundle_id)
+        await eventually(lambda: read_rollout(repository) == Rollout(first.bundle_id))
+        assert running.sample("rollbacks_total") == 1
+        assert has_role(running, first, "promoted")
+        assert await listed(running) == [first.bundle_id]
+        assert await health(running.channel) == SERVING
+        # An operator who names it again is obeyed.
+        broken = False
+        assert await asyncio.to_thread(main, [*bundles(repository), "promote", "second"]) == 0
+        assert await device.read() == UseBundle(second.bundle_id)
+
+
+async def test_a_rollback_holds_where_the_folder_cannot_be_written(
+    repository: Path, first: Bundle, second: Bundle
+) -> None:
+    broken = False
+
+    def load(one: Bundle, options: RuntimeOptions, limits: Limits) -> ExpressionModel:
+        return Turning(one, options, limits, lambda: broken and one.bundle_id == second.bundle_id)
+
+    shutil.copytree(second.folder, repository / "second")
+    change_rollout(repository, lambda _: Rollout(second.bundle_id, (first.bundle_id,)))
+    async with watching(repository, load=load, probe_interval_s=0.05) as running:
+        # A folder in its place makes writing fail for every user, root included.
+        (repository / FILE).unlink()
+        (repository / FILE).mkdir()
+        broken = True
+        await eventually(lambda: has_role(running, first, "promoted"))
+        await look_again(running)
+        assert has_role(running, first, "promoted")
+        assert running.sample("rollout_errors_total") >= 1
+
+
+async def test_without_another_bundle_health_says_so_until_the_probe_holds_again(
+    repository: Path, first: Bundle
+) -> None:
+    broken = False
+
+    def load(one: Bundle, options: RuntimeOptions, limits: Limits) -> ExpressionModel:
+        return Turning(one, options, limits, lambda: broken)
+
+    async with watching(repository, load=load, probe_interval_s=0.05) as running:
+        broken = True
+        await eventually_async(lambda: health(running.channel), NOT_SERVING)
+        device = Device(running.stub)
+        await device.call.write(hello_request(first, "door"))
+        assert (await device.status())[0] is grpc.StatusCode.UNAVAILABLE
+        broken = False
+        await eventually_async(lambda: health(running.channel), SERVING)
+        assert await listed(running) == [first.bundle_id]
