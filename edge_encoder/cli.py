@@ -1,8 +1,9 @@
 """`mien-edge run`: encode a source and stream it until it ends, or SIGTERM or SIGINT.
 
-Results go to standard output or a file as JSON lines; everything else goes to standard error.
-Exit codes: 0 done, 1 the server broke the contract, 2 wrong usage or setting, 3 the source cannot
-be read, 4 the server cannot be reached, 5 the bundle cannot be used, 130 ended by Ctrl-C.
+`mien-edge spool` shows or empties what `run --spool` keeps on disk. Results go to standard output
+or a file as JSON lines; everything else goes to standard error. Exit codes: 0 done, 1 the server
+broke the contract, 2 wrong usage or setting, 3 the source cannot be read, 4 the server cannot be
+reached, 5 the bundle cannot be used, 130 ended by Ctrl-C.
 """
 
 import asyncio
@@ -21,7 +22,11 @@ from mien.exit_codes import ExitCode, exit_code
 USAGE: Final = """usage: mien-edge run --source SOURCE [--server HOST:PORT] [options]
 
 Find faces, encode them in tens of bytes, and stream them to a recognizer.
-`mien-edge run --help` lists the options."""
+`mien-edge run --help` lists the options.
+
+       mien-edge spool --spool FOLDER [--json | --purge]
+
+Show, or delete, the chunks that wait on disk for the recognizer."""
 
 _log = logging.getLogger(__name__)
 
@@ -32,10 +37,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if command in ("-h", "--help"):
         print(USAGE)
         return ExitCode.OK
-    if command != "run":
+    if command not in ("run", "spool"):
         print(USAGE, file=sys.stderr)
         return ExitCode.USAGE
     try:
+        if command == "spool":
+            from edge_encoder.spool.command import main as spool
+
+            return spool(rest[:-1])
         config = parse_config(rest[:-1])
         _set_up_logging(config)
         # Only now: nothing heavy is loaded to say what is wrong with a flag.

@@ -144,3 +144,9 @@ class SourceError(MienError):
     """Frames cannot be read from the source."""
 
     code = "source"
+
+
+class SpoolError(MienError):
+    """The chunks that wait on disk cannot be read."""
+
+    code = "spool"
