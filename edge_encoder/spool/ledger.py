@@ -116,7 +116,11 @@ def _epoch_id(db: sqlite3.Connection, hello: Hello) -> int:
     found = db.execute("SELECT id FROM epochs WHERE device_id=? AND epoch=?", key).fetchone()
     if found is not None:
         return int(found[0])
-    db.execute("INSERT OR REPLACE INTO meta VALUES ('last_epoch', ?)", (hello.epoch,))
+    db.execute(
+        "INSERT INTO meta VALUES ('last_epoch', ?) ON CONFLICT (name) DO UPDATE"
+        " SET value = max(value, excluded.value)",
+        (hello.epoch,),
+    )
     texts = (hello.bundle_ids[0], hello.purpose, hello.notice)
     cursor = db.execute(
         "INSERT INTO epochs (device_id, epoch, start_unix_ms, bundle_id, purpose, notice)"

@@ -225,6 +225,8 @@ class Spool:
         change = Change()
 
         def transaction(db: sqlite3.Connection) -> T:
+            nonlocal change
+            change = Change()
             db.execute("BEGIN IMMEDIATE")
             try:
                 for key, last in self._settled_until.items():
@@ -259,19 +261,22 @@ class Spool:
     def _guarded(self, operation: Callable[[sqlite3.Connection], T]) -> T | None:
         """None, and a message, when the disk or the file is not as it should be."""
         try:
-            return operation(self._database or self._open())
+            db = self._database or self._open()
+            try:
+                return operation(db)
+            except sqlite3.Error as error:
+                if files.is_damage(error):
+                    raise
+                # What the log holds may fit into the file, and then there is room again.
+                db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+                return operation(db)
         except (sqlite3.Error, OSError, ConfigError) as error:
             self._failed(error)
             return None
 
     def _failed(self, error: Exception) -> None:
-        if self._database is not None and isinstance(error, sqlite3.Error):
-            if files.is_damage(error):
-                self._start_anew(error)
-            else:
-                # What the log holds may fit into the file, and then there is room again.
-                with contextlib.suppress(sqlite3.Error):
-                    self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        if self._database and isinstance(error, sqlite3.Error) and files.is_damage(error):
+            self._start_anew(error)
         if not self._failing:
             _log.error(
                 "the spool in %s takes no chunks: %s. Until it does again, faces wait in memory "
