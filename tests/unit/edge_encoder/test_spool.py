@@ -160,7 +160,7 @@ def test_others_may_not_read_it(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_made_is_a_wrong_setting(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(ConfigError, match="spool: .*cannot be"), spool_in(tmp_path / "file/x"):
+    with pytest.raises(ConfigError, match=r"spool: .*cannot be"), spool_in(tmp_path / "file/x"):
         pass
     (tmp_path / "spool" / FILE).mkdir(parents=True)
     with pytest.raises(ConfigError, match="cannot be written"), spool_in(tmp_path / "spool"):
