@@ -3,7 +3,7 @@
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from edge_encoder.backlog import Backlog
+from edge_encoder.backlog import Backlog, MemoryOnly
 from edge_encoder.backoff import Backoff
 from edge_encoder.chunker import Chunk
 
@@ -83,6 +83,75 @@ def test_no_more_is_in_flight_than_the_window() -> None:
     assert not backlog.can_send
     backlog.answer(1)
     assert backlog.can_send
+
+
+class Disk(MemoryOnly):
+    """A keeper that takes chunks, or not, as it is told."""
+
+    def __init__(self) -> None:
+        self.takes = True
+        self.kept: dict[int, Chunk] = {}
+        self.held: set[int] = set()
+
+    def add(self, seq: int, chunk: Chunk) -> bool:
+        if self.takes:
+            self.kept[seq] = chunk
+        return self.takes
+
+    def hold(self, seq: int) -> None:
+        self.held.add(seq)
+
+    def release(self, seq: int) -> None:
+        self.held.discard(seq)
+
+    def settle(self, seq: int) -> None:
+        self.kept.pop(seq, None)
+
+    def settle_until(self, seq: int) -> None:
+        self.kept = {number: item for number, item in self.kept.items() if number > seq}
+
+
+def test_when_what_is_on_disk_leaves_memory_nothing_overtakes_it() -> None:
+    disk = Disk()
+    backlog = Backlog(2, WINDOW, disk)
+    backlog.offer(chunk(1))
+    backlog.next_to_send()
+    for number in (2, 3, 4):
+        assert backlog.offer(chunk(number)) is None
+    assert backlog.behind
+    assert not backlog.can_send
+    backlog.acknowledge(99)  # no server can mean what it was never sent
+    assert list(disk.kept) == [2, 3, 4]
+
+
+def test_what_no_disk_has_is_handed_on_when_the_epoch_is_left_and_in_order() -> None:
+    disk = Disk()
+    backlog = Backlog(3, WINDOW, disk)
+    lost: list[Chunk] = []
+    backlog.offer(chunk(1))
+    backlog.next_to_send()
+    disk.takes = False
+    backlog.offer(chunk(2))
+    backlog.next_to_send()
+    for number in (3, 4):
+        backlog.offer(chunk(number))
+    assert backlog.leave(lost.append) == [chunk(3), chunk(4)]
+    assert lost == [chunk(2)]  # sent, and nobody knows what became of it
+    assert disk.held == set()
+    assert list(disk.kept) == [1]
+
+
+def test_what_a_disk_did_not_take_is_offered_to_it_again() -> None:
+    disk = Disk()
+    backlog = Backlog(5, WINDOW, disk)
+    disk.takes = False
+    backlog.offer(chunk(1))
+    backlog.next_to_send()
+    backlog.offer(chunk(2))
+    disk.takes = True
+    backlog.offer(chunk(3))
+    assert disk.kept == {1: chunk(1), 2: chunk(2), 3: chunk(3)}
+    assert disk.held == {1}
 
 
 class BacklogMachine(RuleBasedStateMachine):
