@@ -52,13 +52,13 @@ async def run(config: EdgeConfig) -> ExitCode:
         metrics_port = stack.enter_context(
             metrics_endpoint(metrics.registry, config.metrics_host, config.metrics_port)
         )
-        spool = _spool(config, stack, metrics)
         detector = _detector(config)
         source = stack.enter_context(_source(config))
         bundle = await _bundle(config)
-        hello = _hello(config, bundle, spool)
         pipeline = _pipeline(config, source, detector, bundle, results, metrics)
         return_freed_memory()
+        spool = _spool(config, stack, metrics)
+        hello = _hello(config, bundle, spool)
         results.write(
             "started",
             source=source.name,

@@ -223,15 +223,12 @@ def test_help_is_help(capsys: pytest.CaptureFixture[str]) -> None:
 async def test_with_the_released_bundle_150_mb_are_enough_and_torch_is_never_imported(
     tmp_path: Path,
 ) -> None:
-    key = tmp_path / "key"
-    key.write_bytes(bytes(32))
-    key.chmod(0o600)
     assert DEMO_CLIP.is_file(), "the demo clip is not there; `make test` fetches it"
     released = BundleRepository(ROOT / "bundles", EDGE_FILES).bundles[0]
     async with running_recognizer(released.folder) as recognizer:
         server = f"127.0.0.1:{recognizer.serving.port}"
         arguments = ("run", "--source", str(DEMO_CLIP), "--server", server, "--bundle")
-        more = ("--spool", str(tmp_path / "spool"), "--spool_key", str(key))
+        more = ("--spool", str(tmp_path / "spool"))
         code, found, log = await finished("-c", MEASURE, *arguments, str(released.folder), *more)
     assert code == 0, log
     (measured,) = named(found, "measured")
