@@ -1,39 +1,83 @@
-"""The chunks that are not settled yet: those that wait, and those sent and not acknowledged.
+"""The chunks of the live epoch that are not settled: those that wait, and those sent.
 
     offer ─▶ waiting (bounded) ─▶ next_to_send ─▶ sent ─▶ acknowledge / answer ─▶ forgotten
-                                       ▲            │
-                                       └── resume ──┘   a new stream sends them again
+      │                                ▲            │
+      └─▶ keeper (a disk, if any)      └── resume ──┘   a new stream sends them again
 
-No asyncio and no gRPC here: `uplink` drives it. A chunk gets its seq when it is first sent, so
-dropping a waiting one leaves no gap.
+No asyncio and no gRPC here: `uplink` drives it. A chunk has its seq from the moment it is offered,
+so that its name is the same in memory, on disk and after a crash; one that is dropped leaves a gap.
 """
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from edge_encoder.chunker import Chunk
 
 
+class Keeper(Protocol):
+    """Where the chunks of one epoch are kept beside the memory, until they are settled."""
+
+    @property
+    def dropped_until(self) -> int:
+        """The highest seq that a rule of the keeper has dropped; 0 for none."""
+
+    def add(self, seq: int, chunk: Chunk) -> bool:
+        """Whether the chunk is kept from now on."""
+
+    def hold(self, seq: int) -> None:
+        """The chunk is in flight: no rule may drop it."""
+
+    def release(self, seq: int) -> None:
+        """It no longer is."""
+
+    def settle(self, seq: int) -> None:
+        """Forget one chunk."""
+
+    def settle_until(self, seq: int) -> None:
+        """Forget every chunk up to and including `seq`."""
+
+
+class MemoryOnly:
+    """Keeps nothing."""
+
+    dropped_until = 0
+
+    def add(self, seq: int, chunk: Chunk) -> bool:
+        """Keep nothing."""
+        return False
+
+    def hold(self, seq: int) -> None:
+        """Do nothing, as the others."""
+
+    release = settle = settle_until = hold
+
+
 @dataclass
-class _Sent:
+class _Item:
+    seq: int
     chunk: Chunk
+    kept: bool
     acknowledged: bool = False
 
 
 class Backlog:
-    """At most `capacity` chunks wait; at most `window` are sent and unsettled."""
+    """At most `capacity` chunks wait in memory; at most `window` are sent and unsettled."""
 
-    def __init__(self, capacity: int, window: int) -> None:
+    def __init__(self, capacity: int, window: int, keeper: Keeper | None = None) -> None:
         self._capacity = capacity
         self._window = window
-        self._waiting: deque[Chunk] = deque()
-        self._sent: dict[int, _Sent] = {}
+        self._keeper: Keeper = keeper or MemoryOnly()
+        self._waiting: deque[_Item] = deque()
+        self._sent: dict[int, _Item] = {}
         self._resend: deque[int] = deque()
-        self._last_seq = 0
+        self._last_seq = self._last_sent = 0
+        self._behind = False
 
     @property
     def waiting(self) -> int:
-        """Chunks that were never sent."""
+        """Chunks in memory that were never sent."""
         return len(self._waiting)
 
     @property
@@ -43,7 +87,7 @@ class Backlog:
 
     @property
     def is_full(self) -> bool:
-        """Whether `offer` would drop a chunk."""
+        """Whether `offer` would put a chunk out of memory."""
         return len(self._waiting) >= self._capacity
 
     @property
@@ -52,41 +96,85 @@ class Backlog:
         return not self._waiting and not self._sent
 
     @property
+    def behind(self) -> bool:
+        """Whether chunks wait with the keeper alone.
+
+        The epoch is theirs then: what is newer must not overtake them under it, so nothing more is
+        sent for the first time, and fresh chunks need an epoch of their own.
+        """
+        return self._behind
+
+    @property
     def can_send(self) -> bool:
         """Whether `next_to_send` has one."""
-        return bool(self._resend) or (bool(self._waiting) and len(self._sent) < self._window)
+        fresh = bool(self._waiting) and not self._behind and len(self._sent) < self._window
+        return bool(self._resend) or fresh
 
     def offer(self, chunk: Chunk) -> Chunk | None:
-        """Queue a chunk; when full, the oldest waiting one goes, and is returned.
+        """Queue a chunk; when full, the oldest waiting one leaves memory: stale is worth least.
 
-        A stale face is worth least. What was sent already is never dropped.
+        Returns that one if it is lost by this. If the keeper has it, it is not, and the backlog is
+        `behind` from now on. What was sent already stays.
         """
-        dropped = self._waiting.popleft() if self.is_full else None
-        self._waiting.append(chunk)
-        return dropped
+        lost = self._evict() if self.is_full else None
+        self._last_seq += 1
+        item = _Item(self._last_seq, chunk, self._keeper.add(self._last_seq, chunk))
+        if item.kept:
+            self._keep_what_was_not()
+        self._waiting.append(item)
+        self.forget_dropped()
+        return lost
+
+    def _evict(self) -> Chunk | None:
+        oldest = self._waiting.popleft()
+        self._behind = self._behind or oldest.kept
+        return None if oldest.kept else oldest.chunk
+
+    def _keep_what_was_not(self) -> None:
+        """The keeper takes chunks (again): hand it those that it could not take before."""
+        for item in (*self._sent.values(), *self._waiting):
+            if not item.kept and not item.acknowledged:
+                item.kept = self._keeper.add(item.seq, item.chunk)
+                if item.kept and item.seq in self._sent:
+                    self._keeper.hold(item.seq)
+
+    def forget_dropped(self) -> None:
+        """Do not send what a rule of the keeper has dropped, and counted, in the meantime."""
+        gone = self._keeper.dropped_until
+        if self._waiting and self._waiting[0].seq <= gone:
+            kept = (item for item in self._waiting if item.seq > gone or not item.kept)
+            self._waiting = deque(kept)
 
     def next_to_send(self) -> tuple[int, Chunk]:
         """The next chunk with its seq; from now on it is in flight. Only if `can_send`."""
         if self._resend:
             seq = self._resend.popleft()
             return seq, self._sent[seq].chunk
-        chunk = self._waiting.popleft()
-        self._last_seq += 1
-        self._sent[self._last_seq] = _Sent(chunk)
-        return self._last_seq, chunk
+        item = self._waiting.popleft()
+        self._sent[item.seq] = item
+        self._last_sent = item.seq
+        if item.kept:
+            self._keeper.hold(item.seq)
+        return item.seq, item.chunk
 
     def acknowledge(self, seq: int) -> None:
         """Everything up to `seq` is settled; what it became may still be on its way."""
         for number, sent in self._sent.items():
             if number <= seq:
                 sent.acknowledged = True
+        # What was never sent cannot be meant, whatever a server says.
+        self._keeper.settle_until(min(seq, self._last_sent))
 
     def answer(self, seq: int) -> Chunk | None:
         """Forget a chunk whose result or rejection came; None when that is not news."""
         sent = self._sent.pop(seq, None)
         if seq in self._resend:  # answered before it was sent again
             self._resend.remove(seq)
-        return sent.chunk if sent else None
+        if sent is None:
+            return None
+        if sent.kept:
+            self._keeper.settle(seq)
+        return sent.chunk
 
     def resume(self, acknowledged_seq: int) -> list[Chunk]:
         """A new stream has begun: plan to send again what is not acknowledged, in its order.
@@ -106,3 +194,21 @@ class Backlog:
         if resend:
             self._resend = deque(self._sent)
         return unanswered
+
+    def leave(self, lose: Callable[[Chunk], None]) -> list[Chunk]:
+        """Leave the epoch to its keeper: what it has is no longer ours.
+
+        Returns, in order, what was never sent nor kept, and may be offered under another epoch.
+        lose: is called with what was sent, not acknowledged and not kept: its fate is unknown.
+        """
+        self.forget_dropped()
+        for item in self._sent.values():
+            if item.kept:
+                self._keeper.release(item.seq)
+            elif not item.acknowledged:
+                lose(item.chunk)
+        loose = [item.chunk for item in self._waiting if not item.kept]
+        self._waiting.clear()
+        self._sent.clear()
+        self._resend.clear()
+        return loose

@@ -25,7 +25,7 @@ MAX_CAMERAS: Final = 64
 MAX_FILE_BYTES: Final = 1 << 17
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}")
 # Two cameras must not share these, so they cannot be anyone's default.
-OWN: Final = ("source", "device_id", "record")
+OWN: Final = ("source", "device_id", "record", "spool")
 # The supervisor's own business.
 SUPERVISED: Final = ("results", "metrics_host", "metrics_port")
 
@@ -156,7 +156,7 @@ def _camera(name: str, value: object, defaults: dict[str, Any]) -> EdgeConfig:
 
 
 def _check_apart(cameras: Cameras) -> None:
-    for field in ("device_id", "record"):
+    for field in ("device_id", "record", "spool"):
         seen: dict[Any, str] = {}
         for name, camera in cameras.items():
             value = getattr(camera, field)

@@ -1,6 +1,7 @@
 """`mien-edge run`: encode a source and stream it until it ends, or SIGTERM or SIGINT.
 
 `mien-edge fleet` does so for several cameras, each in a process of its own, as a file lists them.
+`mien-edge spool` shows or empties what `run --spool` keeps on disk.
 
 Results go to standard output or a file as JSON lines; everything else goes to standard error.
 Exit codes: 0 done, 1 the server broke the contract, 2 wrong usage or setting, 3 the source cannot
@@ -24,9 +25,11 @@ from mien.exit_codes import ExitCode, exit_code
 USAGE: Final = """usage: mien-edge run --source SOURCE [--server HOST:PORT] [options]
        mien-edge fleet --cameras FILE [options]
 
+       mien-edge spool --spool FOLDER [--json | --purge]
+
 Find faces, encode them in tens of bytes, and stream them to a recognizer: of one source, or of
 the cameras that a file lists. `mien-edge run --help` and `mien-edge fleet --help` list the
-options."""
+options. `mien-edge spool` shows, or deletes, the chunks that wait on disk for the recognizer."""
 
 _log = logging.getLogger(__name__)
 
@@ -37,11 +40,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if command in ("-h", "--help"):
         print(USAGE)
         return ExitCode.OK
-    if command not in ("run", "fleet"):
+    commands = {"run": _run, "fleet": _fleet, "spool": _spool}
+    if command not in commands:
         print(USAGE, file=sys.stderr)
         return ExitCode.USAGE
     try:
-        return _run(rest[:-1]) if command == "run" else _fleet(rest[:-1])
+        return commands[command](rest[:-1])
     except MienError as error:
         print(f"mien-edge: {error}", file=sys.stderr)
         return exit_code(error)
@@ -70,6 +74,12 @@ def _fleet(arguments: Sequence[str]) -> int:
     from edge_encoder.fleet import run
 
     return asyncio.run(run(config))
+
+
+def _spool(arguments: Sequence[str]) -> int:
+    from edge_encoder.spool.command import main
+
+    return main(arguments)
 
 
 def _set_up_logging(level: int, who: str, settings: dict[str, Any]) -> None:

@@ -70,13 +70,23 @@ class EdgeConfig:
     max_latency_ms: int = 0
     """Milliseconds a chunk may wait in the recognizer, beyond which it is rejected; 0: no bound."""
     queue_chunks: int = 64
-    """Chunks that wait for the network; beyond, files wait and cameras lose the oldest."""
+    """Chunks that wait in memory; beyond, files wait and cameras lose the oldest."""
     give_up_s: float = 30.0
-    """Seconds without a server after which the run fails."""
+    """Seconds without a server after which the run fails; a camera with a spool goes on."""
     welcome_timeout_s: float = 5.0
     """Seconds a server may take to answer a new stream."""
     answer_timeout_s: float = 10.0
     """Seconds a server that owes answers may be silent before it is left."""
+    spool: Path | None = None
+    """Folder where chunks wait until acknowledged; personal data on disk, so off by default."""
+    spool_mb: float = 64.0
+    """Megabytes of chunks in the spool; beyond, the oldest go."""
+    spool_hours: float = 24.0
+    """Hours that a chunk waits in the spool; older ones go."""
+    spool_chunks_per_s: float = 8.0
+    """Chunks a second that are sent of the spool, while no fresh one waits."""
+    spool_key: Path | None = None
+    """File with the key (32 bytes, or as hexadecimal digits) that the spool is encrypted with."""
     metrics_host: str = "127.0.0.1"
     """Address that /metrics listens on."""
     metrics_port: int | None = None
@@ -115,6 +125,11 @@ class EdgeConfig:
         check_within("max_latency_ms", self.max_latency_ms, 0, MAX_LATENCY_MS)
         check_within("queue_chunks", self.queue_chunks, 1, 65536)
         check_within("give_up_s", self.give_up_s, 0, 1e9)
+        check_within("spool_mb", self.spool_mb, 1, 1e6)
+        check_within("spool_hours", self.spool_hours, 0.001, 1e5)
+        check_within("spool_chunks_per_s", self.spool_chunks_per_s, 0.01, 1000)
+        if self.spool_key is not None and self.spool is None:
+            raise ConfigError("spool_key encrypts a spool: give its folder, too (spool)")
         if self.metrics_port is not None:
             check_within("metrics_port", self.metrics_port, 0, 65535)
         for name in ("purpose", "notice"):

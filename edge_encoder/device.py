@@ -1,11 +1,13 @@
 """The encoder's wiring: what is made, in which order, and how it stops.
 
 Source → FaceEncoder (Detector, FaceTracker, FaceAligner, Analysis) → Chunker → Uplink ⇄ server
-                                                                 │        └→ ResultWriter
+                                                                 │   Spool ◀──┘└→ ResultWriter
                                         BundleSwitch changes the bundle ─┘
 """
 
 import asyncio
+import logging
+import math
 import signal
 import time
 from collections.abc import Awaitable, Callable
@@ -30,11 +32,14 @@ from edge_encoder.metrics import Metrics
 from edge_encoder.pipeline import Pipeline
 from edge_encoder.recording import RecordedSource
 from edge_encoder.results import ResultWriter, open_results
+from edge_encoder.spool.store import Spool, SpoolSettings, open_spool
 from edge_encoder.uplink import Uplink, UplinkSettings
 from mien.bundle import Bundle, load_bundle
 from mien.exit_codes import ExitCode
 from mien.messages import Hello
 from mien.metrics_endpoint import metrics_endpoint
+
+_log = logging.getLogger(__name__)
 
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
@@ -60,9 +65,10 @@ async def run(config: EdgeConfig) -> ExitCode:
         if source.live:
             await stack.enter_async_context(events.regularly())
         bundle = await _bundle(config)
-        hello = _hello(config, bundle)
         pipeline = _pipeline(config, source, detector, bundle, results, metrics)
         return_freed_memory()
+        spool = _spool(config, stack, metrics)
+        hello = _hello(config, bundle, spool)
         results.write(
             "started",
             source=source.name,
@@ -75,16 +81,20 @@ async def run(config: EdgeConfig) -> ExitCode:
         try:
             switch = BundleSwitch(_fetch(config), pipeline.change, bundle.bundle_id, metrics)
             async with Uplink(
-                *(_settings(config), hello, pipeline.on_result, metrics),
+                *(_settings(config, source), hello, pipeline.on_result, metrics),
                 on_bundle=switch.want if hello.fetches_bundles else lambda _: None,
+                spool=spool,
+                on_late_result=pipeline.on_late_result,
             ) as uplink:
-                await uplink.welcomed()
+                await uplink.ready()
                 received = _on_signals(pipeline.stop)
                 async with switch.running():
                     await pipeline.run(uplink)
         finally:
             used = pipeline.bundle.bundle_id
             results.write("summary", **pipeline.figures.summary(source.name, used, metrics))
+            if spool is not None:
+                _log.info("%d faces wait in %s", spool.total.faces, config.spool)
     return ExitCode.INTERRUPTED if signal.SIGINT in received else ExitCode.OK
 
 
@@ -120,11 +130,26 @@ def _fetch(config: EdgeConfig) -> Callable[[str | None], Awaitable[Bundle]]:
     return lambda bundle_id: fetch_encoder(config.server, cache, config.give_up_s, bundle_id)
 
 
-def _hello(config: EdgeConfig, bundle: Bundle) -> Hello:
+def _spool(config: EdgeConfig, stack: AsyncExitStack, metrics: Metrics) -> Spool | None:
+    if config.spool is None:
+        return None
+    settings = SpoolSettings(
+        config.spool.expanduser(),
+        round(config.spool_mb * 1_000_000),
+        config.spool_hours * 3600,
+        config.spool_key,
+    )
+    spool = stack.enter_context(open_spool(settings, metrics))
+    _log.info("%d faces of earlier runs wait in %s", spool.total.faces, config.spool)
+    return spool
+
+
+def _hello(config: EdgeConfig, bundle: Bundle, spool: Spool | None) -> Hello:
     now_ms = time.time_ns() // 1_000_000
     return Hello(
         device_id=config.device,
-        epoch=now_ms,  # grows with every start, as an epoch must
+        # Grows with every start, as an epoch must; the spool knows also when the clock does not.
+        epoch=spool.next_epoch(now_ms) if spool is not None else now_ms,
         epoch_start_unix_ms=now_ms,
         bundle_ids=(bundle.bundle_id,),
         purpose=config.purpose,
@@ -152,13 +177,15 @@ def _pipeline(
     return Pipeline(source, encoder, chunker, results, bundle, metrics)
 
 
-def _settings(config: EdgeConfig) -> UplinkSettings:
+def _settings(config: EdgeConfig, source: Source) -> UplinkSettings:
+    goes_on = config.spool is not None and source.live
     return UplinkSettings(
         config.server,
         config.queue_chunks,
-        config.give_up_s,
+        math.inf if goes_on else config.give_up_s,
         config.welcome_timeout_s,
         config.answer_timeout_s,
+        config.spool_chunks_per_s,
     )
 
 

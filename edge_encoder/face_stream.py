@@ -1,6 +1,7 @@
 """One StreamFaces call, from Hello to its end: chunks up within the credits, answers down.
 
-What is owed to the server outlives the call, in the `Backlog`; `uplink` opens the next one.
+What is owed to the server outlives the call, in a `Backlog` for the live epoch and on disk for
+those before it; `uplink` and `catch_up` open the next one.
 """
 
 import asyncio
@@ -9,11 +10,10 @@ import logging
 import time
 from collections.abc import Callable
 from enum import Enum
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 import grpc
 
-from edge_encoder.backlog import Backlog
 from edge_encoder.chunker import Chunk
 from mien.errors import ProtocolError, UnavailableError, UnknownBundleError
 from mien.messages import (
@@ -40,10 +40,54 @@ _log = logging.getLogger(__name__)
 # However generous a server is with credits, what must be kept for sending again stays bounded.
 MAX_IN_FLIGHT: Final = 256
 
+# A broken stream surfaces as any of the first three. All of these mean: come again.
+RESUMABLE: Final = frozenset(
+    {
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.INTERNAL,
+        grpc.StatusCode.CANCELLED,
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        grpc.StatusCode.UNKNOWN,
+    }
+)
+
 OnAnswer = Callable[[Chunk, ChunkResult], None]
 OnWelcome = Callable[[Welcome, list[Chunk]], None]
 OnBundle = Callable[[str], None]
 Call = grpc.aio.StreamStreamCall[pb.StreamFacesRequest, pb.StreamFacesResponse]
+
+
+class Unsettled(Protocol):
+    """The chunks that a stream is about; `Backlog` says what the methods do."""
+
+    @property
+    def in_flight(self) -> int:
+        """Chunks that were sent and are not settled."""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether every chunk is settled."""
+
+    @property
+    def behind(self) -> bool:
+        """Whether nothing more may be sent for the first time."""
+
+    @property
+    def can_send(self) -> bool:
+        """Whether `next_to_send` has one."""
+
+    def next_to_send(self) -> tuple[int, Chunk]:
+        """The next chunk with its seq."""
+
+    def acknowledge(self, seq: int) -> None:
+        """Everything up to `seq` is settled."""
+
+    def answer(self, seq: int) -> Chunk | None:
+        """Forget a chunk whose result or rejection came; None when that is not news."""
+
+    def resume(self, acknowledged_seq: int) -> list[Chunk]:
+        """A stream has begun; returns what is settled and was not answered."""
 
 
 class Ending(Enum):
@@ -52,6 +96,7 @@ class Ending(Enum):
     FINISHED = "everything is settled, and no more comes"
     DRAINED = "the server goes away"
     CLOSED = "the server closed the stream"
+    BEHIND = "more waits than the queue holds: fresh faces get an epoch of their own"
 
 
 class FaceStream:
@@ -62,7 +107,7 @@ class FaceStream:
 
     def __init__(
         self,
-        backlog: Backlog,
+        backlog: Unsettled,
         on_welcome: OnWelcome,
         on_answer: OnAnswer,
         on_bundle: OnBundle,
@@ -92,9 +137,24 @@ class FaceStream:
     async def run(self, stub: "RecognitionServiceAsyncStub", hello: Hello) -> Ending:
         """Open a call and serve it until it ends.
 
-        Raises grpc.aio.AioRpcError, UnavailableError when the server is silent, and ProtocolError
-        or UnknownBundleError for answers that no server of this contract gives.
+        Raises UnavailableError where it broke in a way that means: come again, grpc.aio.AioRpcError
+        where the server refuses, and ProtocolError or UnknownBundleError for answers that no server
+        of this contract gives.
         """
+        try:
+            return await self._run(stub, hello)
+        except grpc.aio.AioRpcError as error:
+            if error.code() not in RESUMABLE:
+                raise
+            raise UnavailableError(f"{error.code().name}: {error.details()}") from error
+        except (asyncio.CancelledError, asyncio.InvalidStateError):
+            # grpc.aio shows some broken streams like this; a cancellation of ours is not one.
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            raise UnavailableError("the stream broke") from None
+
+    async def _run(self, stub: "RecognitionServiceAsyncStub", hello: Hello) -> Ending:
         call = stub.StreamFaces()
         try:
             await self._open(call, hello)
@@ -103,6 +163,8 @@ class FaceStream:
             call.cancel()
         if self._is_finished:
             return Ending.FINISHED
+        if self._backlog.behind:
+            return Ending.BEHIND
         return Ending.DRAINED if self._drain else Ending.CLOSED
 
     async def _exchange(self, call: Call) -> None:
@@ -152,7 +214,7 @@ class FaceStream:
 
     async def _send(self, call: Call) -> None:
         """Write chunks while there are credits; at the end close our side."""
-        while not self._drain and not self._is_finished:
+        while not (self._drain or self._is_finished or self._backlog.behind):
             if self._credits > 0 and self._backlog.can_send:
                 seq, chunk = self._backlog.next_to_send()
                 self._credits -= 1

@@ -33,7 +33,19 @@ UNREADABLE: Final = "unreadable_image"
 MAX_FACES: Final = "max_faces"  # the smallest of too many in a frame
 UPLINK_FULL: Final = "uplink_full"  # the oldest unsent chunk, when a camera outruns the network
 UNANSWERED: Final = "unanswered"  # recognised, but the connection broke before the result came
-REASONS: Final = (CAMERA_NEWER, UNREADABLE, MAX_FACES, UPLINK_FULL, UNANSWERED)
+SPOOL_FULL: Final = "spool_full"  # the oldest chunk on disk, when there are too many bytes
+SPOOL_AGE: Final = "spool_age"  # it waited on disk for longer than allowed
+SPOOL_DAMAGED: Final = "spool_damaged"  # it could not be read back
+REASONS: Final = (
+    CAMERA_NEWER,
+    UNREADABLE,
+    MAX_FACES,
+    UPLINK_FULL,
+    UNANSWERED,
+    SPOOL_FULL,
+    SPOOL_AGE,
+    SPOOL_DAMAGED,
+)
 
 # Why a live source was lost: the codes of mien.errors.
 LOSSES: Final = (
@@ -68,6 +80,14 @@ class Metrics:
         self.tracks = self._gauge("faces_in_view", "Faces in the latest frame")
         self.queue_chunks = self._gauge("queue_chunks", "Chunks that were never sent")
         self.in_flight_chunks = self._gauge("in_flight_chunks", "Chunks sent and not settled")
+        self.late = self._counter("late_faces", "Faces of earlier runs whose result came back")
+        self.spool_chunks = self._gauge("spool_chunks", "Chunks on disk")
+        self.spool_faces = self._gauge("spool_faces", "Faces on disk")
+        self.spool_bytes = self._gauge("spool_bytes", "Bytes that the chunks on disk count as")
+        self.spool_failing = self._gauge("spool_failing", "1 while the disk takes no chunks")
+        self.spool_unstored = self._counter(
+            "spool_unstored_faces", "Faces that waited in memory alone, for the disk took none"
+        )
         self.wire_bytes = self._gauge("wire_bytes", "TCP payload sent to the server")
         self._frame_seconds = Histogram(
             "mien_edge_frame_cpu_seconds",

@@ -26,7 +26,7 @@ from edge_encoder.uplink import Uplink
 from edge_encoder.wire import MEASURED_BY
 from mien.bundle import Bundle
 from mien.errors import SourceError
-from mien.messages import ChunkResult
+from mien.messages import ChunkResult, Hello
 
 _log = logging.getLogger(__name__)
 
@@ -113,11 +113,10 @@ class Pipeline:
     async def run(self, uplink: Uplink) -> None:
         """Until the source ends and everything is settled. Raises SourceError and Uplink's.
 
-        Call it after the first Welcome. When the source fails, what it gave is settled first.
+        When the source fails, what it gave is settled first.
         """
         self._uplink = uplink
-        welcome = await uplink.welcomed()
-        self.chunker.restrict(welcome.max_chunk_faces, welcome.max_chunk_bytes)
+        await uplink.ready()
         start_s = time.monotonic()
         failure: SourceError | None = None
         with ThreadPoolExecutor(1, "encoder") as worker:
@@ -141,8 +140,20 @@ class Pipeline:
     async def _stream(self, worker: ThreadPoolExecutor) -> None:
         loop = asyncio.get_running_loop()
         frames = iter(self.source)
+        self._restrict()
         while (chunks := await loop.run_in_executor(worker, self._step, frames)) is not None:
             await self._send(chunks)
+            self._restrict()
+
+    def _restrict(self) -> None:
+        """Keep to the limits of the server, of the latest that there was."""
+        welcome = self._uplink.welcome if self._uplink is not None else None
+        if welcome is not None:
+            self.chunker.restrict(welcome.max_chunk_faces, welcome.max_chunk_bytes)
+
+    def on_late_result(self, hello: Hello, chunk: Chunk, result: ChunkResult) -> None:
+        """The same for a chunk that an earlier run has left in the spool."""
+        self.metrics.late.inc(self.results.write_late(hello, chunk, result))
 
     def on_result(self, chunk: Chunk, result: ChunkResult) -> None:
         """What the uplink calls with each answer."""

@@ -9,7 +9,7 @@ from typing import Any, TextIO
 
 from edge_encoder.chunker import Chunk
 from mien.errors import ConfigError
-from mien.messages import ChunkResult
+from mien.messages import ChunkResult, Hello
 
 
 class ResultWriter:
@@ -49,6 +49,25 @@ class ResultWriter:
             )
             written += 1
         return written
+
+    def write_late(self, hello: Hello, chunk: Chunk, result: ChunkResult) -> int:
+        """A line for each recognised face of an earlier run's chunk; returns how many.
+
+        Without all the probabilities: their names are those of that run's bundle.
+        """
+        for face in result.recognitions:
+            box = face.box
+            self.write(
+                "late_recognition",
+                epoch=hello.epoch,
+                unix_ms=hello.epoch_start_unix_ms + face.time_ms,
+                track_id=face.track_id,
+                box=[box.x, box.y, box.width, box.height],
+                expression=face.expression,
+                probability=round(face.probability, 6),
+                chunk_bytes=len(chunk.payload),
+            )
+        return len(result.recognitions)
 
 
 @contextmanager

@@ -198,3 +198,9 @@ class SourceFrozenError(SourceLostError):
     """A source sends one and the same picture all the time."""
 
     code = "source_frozen"
+
+
+class SpoolError(MienError):
+    """The chunks that wait on disk cannot be read."""
+
+    code = "spool"

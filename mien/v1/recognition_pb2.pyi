@@ -92,7 +92,10 @@ class Hello(_message.Message):
     device_id: _builtins.str
     """Letters, digits, '.', '_' and '-'; 1 to 64 of them."""
     epoch: _builtins.int
-    """Grows with every start of the device's encoder; (device, epoch, seq) names a chunk."""
+    """Grows with every start of the device's encoder, and when it leaves chunks behind to be sent
+    later, beside fresh ones: under their own epoch, on a stream of their own.
+    (device, epoch, seq) names a chunk; (device, epoch, track_id) a track.
+    """
     epoch_start_unix_ms: _builtins.int
     """When the epoch began, milliseconds since 1970-01-01 UTC. Face times count from here."""
     purpose: _builtins.str
@@ -186,7 +189,7 @@ class EncodedChunk(_message.Message):
     SEQ_FIELD_NUMBER: _builtins.int
     PAYLOAD_FIELD_NUMBER: _builtins.int
     seq: _builtins.int
-    """1, 2, 3, … within an epoch."""
+    """Counts from 1 and grows within an epoch; what the device has dropped leaves a gap."""
     payload: _builtins.bytes
     """The coded bytes, header and checksum included."""
     def __init__(

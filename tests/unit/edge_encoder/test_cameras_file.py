@@ -79,6 +79,10 @@ def test_no_camera_at_all_must_be_said() -> None:
             "cameras: {a: {source: x, record: r}, b: {source: y, record: r}}",
             r"cameras\.b\.record is that of a",
         ),
+        (
+            "cameras: {a: {source: x, spool: s}, b: {source: y, spool: s}}",
+            r"cameras\.b\.spool is that of a",
+        ),
         ("cameras: {a: {source: !!python/name:os.system }}", "no YAML"),
         ("[" * 1000, "no YAML"),
     ],

@@ -138,7 +138,7 @@ async def test_a_camera_does_not_wait_for_the_network_and_its_losses_are_counted
                 await running.run(uplink)
     # Twelve frames are six chunks of two; the two newest were kept.
     assert running.metrics.drops[UPLINK_FULL] == 8
-    assert [item.seq for item in streams[0].chunks] == [1, 2]
+    assert [item.seq for item in streams[0].chunks] == [5, 6]
     newest = [bundle.codec().decode(item.payload)[0].time_ms for item in streams[0].chunks]
     assert newest == [8 * 40, 10 * 40]
 
@@ -155,7 +155,7 @@ async def test_a_camera_whose_server_is_gone_for_good_ends_the_run(
             async with Uplink(
                 settings, hello(bundle), running.on_result, running.metrics
             ) as uplink:
-                await uplink.welcomed()
+                await uplink.ready()
                 await stack.aclose()
                 with pytest.raises(UnavailableError):
                     await running.run(uplink)

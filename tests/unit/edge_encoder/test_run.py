@@ -15,6 +15,7 @@ import pytest
 from edge_encoder.cli import main
 from edge_encoder.config import EdgeConfig
 from edge_encoder.device import run
+from edge_encoder.spool.command import contents
 from mien.bundle import EDGE_FILES, Bundle, BundleRepository
 from mien.exit_codes import ExitCode
 from tests.support.metrics_page import metrics_page
@@ -96,6 +97,19 @@ async def test_every_frame_of_a_clip_is_recognised_and_added_up(
     if sys.platform.startswith("linux"):
         assert summary["wire_bytes_per_face"] > summary["payload_bytes_per_face"]
         assert "TCP_INFO" in summary["wire_measured_by"]
+
+
+async def test_with_a_spool_every_face_was_on_disk_and_none_is_left_there(
+    recognizer: Running, bundle: Bundle, clip: Path, tmp_path: Path
+) -> None:
+    settings = {"bundle": bundle.folder, "spool": tmp_path / "spool"}
+    for _ in range(2):
+        code = await run(config(recognizer, clip, tmp_path / "results.jsonl", **settings))
+        assert code == ExitCode.OK
+    found = contents(tmp_path / "spool", 0)
+    assert found["faces"] == 0
+    assert found["books"]["accepted"] == found["books"]["settled"]
+    assert found["books"]["accepted"]["faces"] == 2 * CLIP_FRAMES
 
 
 async def test_without_a_bundle_the_server_s_is_fetched(
@@ -253,13 +267,16 @@ def test_help_is_help(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="VmHWM of Linux")
-async def test_with_the_released_bundle_150_mb_are_enough_and_torch_is_never_imported() -> None:
+async def test_with_the_released_bundle_150_mb_are_enough_and_torch_is_never_imported(
+    tmp_path: Path,
+) -> None:
     assert DEMO_CLIP.is_file(), "the demo clip is not there; `make test` fetches it"
     released = BundleRepository(ROOT / "bundles", EDGE_FILES).bundles[0]
     async with running_recognizer(released.folder) as recognizer:
         server = f"127.0.0.1:{recognizer.serving.port}"
         arguments = ("run", "--source", str(DEMO_CLIP), "--server", server, "--bundle")
-        code, found, log = await finished("-c", MEASURE, *arguments, str(released.folder))
+        more = ("--spool", str(tmp_path / "spool"))
+        code, found, log = await finished("-c", MEASURE, *arguments, str(released.folder), *more)
     assert code == 0, log
     (measured,) = named(found, "measured")
     assert measured["code"] == ExitCode.OK, log

@@ -101,7 +101,9 @@ async def test_every_chunk_is_recognised_and_the_stream_is_closed(bundle: Bundle
     async with running_recognizer(bundle.folder, credits=2) as server:
         address = f"127.0.0.1:{server.serving.port}"
         async with device(address, bundle) as edge:
-            assert (await edge.uplink.welcomed()).bundle_id == bundle.bundle_id
+            welcome = await edge.uplink.ready()
+            assert welcome is not None
+            assert welcome.bundle_id == bundle.bundle_id
             for seed in range(20):
                 await edge.uplink.put(chunk(bundle, seed))
             await edge.uplink.finish()
@@ -319,7 +321,7 @@ async def test_who_cannot_wait_loses_the_oldest_chunk_and_it_is_counted(bundle: 
         scripted_server(grants_nothing_at_first) as (address, _),
         device(address, bundle, queue_chunks=4) as edge,
     ):
-        await edge.uplink.welcomed()
+        await edge.uplink.ready()
         for seed in range(7):
             edge.uplink.offer(chunk(bundle, seed))
         assert edge.metrics.drops[UPLINK_FULL] == 3 * FACES
@@ -369,14 +371,14 @@ async def test_a_server_that_never_welcomes_is_given_up(bundle: Bundle) -> None:
         device(address, bundle, welcome_timeout_s=0.05, give_up_s=0.1) as edge,
     ):
         with pytest.raises(UnavailableError, match=r"no Welcome within 0\.05 s"):
-            await edge.uplink.welcomed()
+            await edge.uplink.ready()
 
 
 async def test_without_a_server_every_call_raises_why(bundle: Bundle) -> None:
     async with scripted_server(serving(bundle)) as (address, _):
         pass
     async with device(address, bundle, give_up_s=0.05, queue_chunks=1) as edge:
-        for call in (edge.uplink.welcomed(), edge.uplink.finish()):
+        for call in (edge.uplink.ready(), edge.uplink.finish()):
             with pytest.raises(UnavailableError, match=rf"no recognizer at {address} for"):
                 await call
         with pytest.raises(UnavailableError):
@@ -397,7 +399,7 @@ async def test_giving_up_counts_from_when_the_server_went(bundle: Bundle) -> Non
         scripted_server(breaks, serving(bundle)) as (address, _),
         device(address, bundle, clock=lambda: now, give_up_s=30.0) as edge,
     ):
-        await edge.uplink.welcomed()
+        await edge.uplink.ready()
         now = 3600.0  # an hour of quiet is no reason to give up at the first break
         break_it.set()
         await edge.uplink.put(chunk(bundle))
@@ -427,7 +429,7 @@ async def test_a_device_without_the_server_s_bundle_is_told_so(bundle: Bundle) -
 
     async with scripted_server(has_another) as (address, _), device(address, bundle) as edge:
         with pytest.raises(UnknownBundleError, match="none of the device's bundles"):
-            await edge.uplink.welcomed()
+            await edge.uplink.ready()
 
 
 async def test_a_bundle_the_device_does_not_have_is_not_encoded_for(bundle: Bundle) -> None:
@@ -438,7 +440,7 @@ async def test_a_bundle_the_device_does_not_have_is_not_encoded_for(bundle: Bund
 
     async with scripted_server(chooses_another) as (address, _), device(address, bundle) as edge:
         with pytest.raises(UnknownBundleError, match="ffffffffffff"):
-            await edge.uplink.welcomed()
+            await edge.uplink.ready()
 
 
 @pytest.mark.parametrize(
@@ -451,7 +453,7 @@ async def test_a_refusal_is_not_tried_again(bundle: Bundle, code: grpc.StatusCod
 
     async with scripted_server(refuses) as (address, streams), device(address, bundle) as edge:
         with pytest.raises(ProtocolError, match=rf"{code.name}: no, and here is why"):
-            await edge.uplink.welcomed()
+            await edge.uplink.ready()
         assert len(streams) == 1
 
 
