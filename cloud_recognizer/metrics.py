@@ -22,7 +22,15 @@ STREAM_GONE: Final = "stream_gone"  # batcher: withdrawn with its stream; the de
 DUPLICATE: Final = "duplicate"  # stream: received before, acknowledged again
 WATCHER_SLOW: Final = "watcher_slow"  # subscriber: the oldest recognitions go, by chunk
 SESSION_FORGOTTEN: Final = "session_forgotten"  # the device longest silent starts from seq 0
-REASONS: Final = (QUEUE_FULL, STREAM_GONE, DUPLICATE, WATCHER_SLOW, SESSION_FORGOTTEN)
+HUB_MALFORMED: Final = "hub_malformed"  # hub: a message in NATS that no recognizer wrote
+REASONS: Final = (
+    QUEUE_FULL,
+    STREAM_GONE,
+    DUPLICATE,
+    WATCHER_SLOW,
+    SESSION_FORGOTTEN,
+    HUB_MALFORMED,
+)
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
 _FACES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
@@ -75,6 +83,16 @@ class Metrics:
             "probe_difference",
             "Largest difference of a probability from the golden probe's",
             "bundle_id",
+        )
+        self.hub_connected = self._gauge(
+            "hub_connected", "Whether results can be published now: 1, or 0 while NATS is away"
+        )
+        self.hub_unpublished = self._gauge(
+            "hub_unpublished", "Results that NATS has not acknowledged, nor we their chunks"
+        )
+        self.hub_retries = self._counter("hub_retries", "Publishes to NATS that were tried again")
+        self.hub_publish_seconds = self._histogram(
+            "hub_publish_seconds", "From a result's turn to its acknowledgement by NATS", _SECONDS
         )
         for reason in REASONS:
             self.dropped.labels(reason)

@@ -1,7 +1,7 @@
 """The recognizer's wiring: what is made, in which order, and how it stops.
 
 device ⇄ RecognitionServicer ⇄ DeviceStream → Batcher → Recognizer (thread) → back
-                                    └→ Hub → Subscription → WatchRecognitions
+                                    └→ Hub → Fanout → Subscription → WatchRecognitions
 """
 
 import asyncio
@@ -19,10 +19,13 @@ from grpc_reflection.v1alpha import reflection
 from cloud_recognizer.batcher import Batcher
 from cloud_recognizer.bundle_service import BundleServicer
 from cloud_recognizer.config import CloudConfig
+from cloud_recognizer.fanout import Fanout
 from cloud_recognizer.hub import Hub
+from cloud_recognizer.local_hub import LocalHub
 from cloud_recognizer.metrics import Metrics
 from cloud_recognizer.model import Models, RuntimeOptions, load_models
 from cloud_recognizer.recognizer import Job, Outcome, Recognizer
+from cloud_recognizer.ring import Ring
 from cloud_recognizer.servicer import RecognitionServicer
 from mien.bitstream import Limits
 from mien.errors import ConfigError
@@ -39,6 +42,8 @@ RECOGNITION: Final = recognition_pb2.DESCRIPTOR.services_by_name["RecognitionSer
 BUNDLES: Final = bundle_pb2.DESCRIPTOR.services_by_name["BundleService"].full_name
 # Seconds that calls other than device streams get to end once those are gone.
 CLOSE_GRACE_S: Final = 1.0
+# Seconds in which NATS brings to every recognizer what a watcher has seen at another one.
+ARRIVAL_S: Final = 2.0
 OPTIONS: Final = (
     ("grpc.so_reuseport", 0),  # a port that is taken is an error, not shared
     ("grpc.max_receive_message_length", 8 << 20),  # 256 payloads of 16 KiB, and room
@@ -65,14 +70,14 @@ async def serving(
 ) -> AsyncIterator[Serving]:
     """Serve while the context lasts; on leaving, drain within `drain_grace_s`.
 
-    Nothing listens before every model is proven and warm. Raises BundleError, ConfigError for a
-    port that cannot be bound.
+    Nothing listens before every model is proven and warm and the hub is there. Raises BundleError,
+    ConfigError for a port that cannot be bound, UnavailableError without NATS.
     """
     options = RuntimeOptions(config.provider, config.threads, config.allow_reconstruction)
     models = await asyncio.to_thread(load, config.bundles, options, Limits())
     await asyncio.to_thread(_prove, models, metrics)
     recognizer = Recognizer(models, metrics)
-    hub = Hub(metrics, max_watchers=config.max_watchers, capacity=config.watcher_queue)
+    hub = open_hub(config, metrics)
     batcher: Batcher[Job, Outcome] = Batcher(
         recognizer.recognise,
         metrics,
@@ -92,7 +97,7 @@ async def serving(
     reflection.enable_server_reflection(
         (RECOGNITION, BUNDLES, health.SERVICE_NAME, reflection.SERVICE_NAME), server
     )
-    async with batcher:
+    async with hub, batcher:
         port = _bind(server, config)
         with metrics_endpoint(metrics.registry, config.host, config.metrics_port) as metrics_port:
             await server.start()
@@ -108,6 +113,39 @@ async def serving(
             finally:
                 await checks.enter_graceful_shutdown()
                 await _stop(server, servicer, hub, config.drain_grace_s)
+
+
+def open_hub(config: CloudConfig, metrics: Metrics) -> Hub:
+    """The hub that the settings ask for, to be entered. Raises ConfigError without nats-py."""
+    ring = Ring(
+        max_s=config.held_s, max_chunks=config.retention_chunks, max_bytes=config.retention_bytes
+    )
+    fanout = Fanout(
+        metrics,
+        ring,
+        max_watchers=config.max_watchers,
+        capacity=config.watcher_queue,
+        arrival_s=ARRIVAL_S if config.nats else 0.0,
+    )
+    if not config.nats:
+        metrics.hub_connected.set(1)
+        return LocalHub(fanout)
+    try:
+        from cloud_recognizer.nats_hub import NatsHub
+        from cloud_recognizer.nats_stream import StreamSettings
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"nats needs the package {error.name}: install mien's extra `nats`"
+        ) from error
+    settings = StreamSettings(
+        config.nats_storage,
+        config.nats_replicas,
+        config.held_s,
+        config.retention_chunks,
+        config.retention_bytes,
+    )
+    servers = config.nats.split(",")
+    return NatsHub(fanout, metrics, servers, settings, window=config.publish_window)
 
 
 def _prove(models: Models, metrics: Metrics) -> None:

@@ -19,6 +19,7 @@ from mien.errors import (
     OverloadedError,
     ProtocolError,
     ReconstructionDisabledError,
+    ResumeLostError,
     SupersededError,
     UnavailableError,
     UnknownBundleError,
@@ -39,6 +40,7 @@ STATUS: Final[dict[type[MienError], grpc.StatusCode]] = {
     ReconstructionDisabledError: grpc.StatusCode.PERMISSION_DENIED,
     OverloadedError: grpc.StatusCode.RESOURCE_EXHAUSTED,
     SupersededError: grpc.StatusCode.ABORTED,
+    ResumeLostError: grpc.StatusCode.OUT_OF_RANGE,  # nothing else is, so that clients can tell
     UnavailableError: grpc.StatusCode.UNAVAILABLE,
 }
 _RETRY_AFTER_S: Final[dict[type[MienError], int]] = {OverloadedError: 1, UnavailableError: 1}

@@ -43,6 +43,8 @@ class _Unsettled:
     seq: int
     received_s: float
     outcome: "asyncio.Future[Outcome]"
+    result: ChunkResult | None = None  # from here on it is handed to the hub
+    published: "asyncio.Future[None] | None" = None
 
 
 class DeviceStream:
@@ -145,8 +147,10 @@ class DeviceStream:
         """
         self._check_superseded()
         answers: list[Downward] = []
-        while self._unsettled and self._unsettled[0].outcome.done():
-            answers.append(self._settled(self._unsettled.popleft()))
+        self._publish()
+        while self._unsettled and (result := _published(self._unsettled[0])) is not None:
+            self._note_settled(self._unsettled.popleft(), result)
+            answers.append(result)
         returned = len(answers) + self._duplicates
         self._duplicates = 0
         if returned:
@@ -155,13 +159,21 @@ class DeviceStream:
             answers.append(Credits(returned))
         return answers
 
-    def _settled(self, chunk: _Unsettled) -> ChunkResult:
+    def _publish(self) -> None:
+        """Hand to the hub, in order, what is recognised."""
+        for chunk in self._unsettled:
+            if not chunk.outcome.done():
+                return
+            if chunk.published is None:
+                chunk.result = result_of(chunk.seq, chunk.outcome)
+                chunk.published = self._hub.publish(self._origin, chunk.result)
+                if not chunk.published.done():
+                    chunk.published.add_done_callback(lambda _: self.wake.set())
+
+    def _note_settled(self, chunk: _Unsettled, result: ChunkResult) -> None:
         self._metrics.chunk_seconds.observe(time.monotonic() - chunk.received_s)
-        result = result_of(chunk.seq, chunk.outcome)
-        self._hub.publish(self._origin, result)
         self._session.acknowledged_seq = chunk.seq
         count(self._metrics, result, "StreamFaces")
-        return result
 
     def supersede(self) -> None:
         """Settle nothing more, and end: a newer stream has the session."""
@@ -180,7 +192,16 @@ class DeviceStream:
         # Not settled, so not acknowledged: the device sends them again.
         for chunk in self._unsettled:
             chunk.outcome.cancel()
+            if chunk.published is not None:
+                chunk.published.cancel()
         self._unsettled.clear()
+
+
+def _published(chunk: _Unsettled) -> ChunkResult | None:
+    # Cancelled is given up by a hub that closes: not published, so never acknowledged.
+    if chunk.published is None or not chunk.published.done() or chunk.published.cancelled():
+        return None
+    return chunk.result
 
 
 def result_of(seq: int, outcome: "asyncio.Future[Outcome]") -> ChunkResult:

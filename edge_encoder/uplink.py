@@ -19,11 +19,11 @@ from typing import Final, Self
 import grpc
 
 from edge_encoder.backlog import Backlog
-from edge_encoder.backoff import Backoff
 from edge_encoder.chunker import Chunk
 from edge_encoder.face_stream import MAX_IN_FLIGHT, Ending, FaceStream
 from edge_encoder.metrics import UNANSWERED, UPLINK_FULL, Metrics
 from edge_encoder.wire import WireMeter
+from mien.backoff import Backoff
 from mien.errors import MienError, ProtocolError, UnavailableError, UnknownBundleError
 from mien.messages import ChunkResult, Hello, ItemStatus, Welcome
 from mien.v1.recognition_pb2_grpc import RecognitionServiceStub

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from mien.errors import MienError, UnavailableError
+from mien.errors import MienError, ResumeLostError, UnavailableError
 
 if TYPE_CHECKING:
     import grpc
@@ -25,7 +25,7 @@ def connected(address: str) -> Iterator[grpc.Channel]:
     """A channel to HOST:PORT that is up, closed at the end.
 
     Raises UnavailableError when nothing answers within five seconds or the connection is lost,
-    RefusedError when the recognizer refuses a call.
+    ResumeLostError for a token that leads nowhere, RefusedError when the recognizer refuses a call.
     """
     import grpc
 
@@ -49,6 +49,12 @@ def _domain_error(address: str, error: grpc.RpcError) -> MienError:
     # Every error of a call is a grpc.Call too; the base class alone says nothing.
     code = error.code() if isinstance(error, grpc.Call) else grpc.StatusCode.UNKNOWN
     details = error.details() if isinstance(error, grpc.Call) else str(error)
-    if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
+    if code in (
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+        grpc.StatusCode.CANCELLED,  # how a proxy may say that the server has gone
+    ):
         return UnavailableError(f"the recognizer at {address} went away: {details}")
+    if code is grpc.StatusCode.OUT_OF_RANGE:
+        return ResumeLostError(f"the recognizer at {address} cannot go on: {details}")
     return RefusedError(f"the recognizer at {address} refused ({code.name}): {details}")
