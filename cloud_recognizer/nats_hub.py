@@ -67,7 +67,7 @@ class NatsHub:
         settings: StreamSettings,
         *,
         window: int,
-        start_s: float = 30.0,
+        start_s: float,
     ) -> None:
         self._fanout = fanout
         self._metrics = metrics
@@ -97,7 +97,7 @@ class NatsHub:
         if refused is not None:
             raise refused
         raise UnavailableError(
-            f"no JetStream answers at --nats within {self._start_s:g} s: {self._last_error!r}"
+            f"no JetStream answers at --nats within {self._start_s:g} s: {self._last_error}"
         )
 
     async def __aexit__(
@@ -180,7 +180,7 @@ class NatsHub:
                 if isinstance(error, ConfigError) and not self._ready.done():
                     raise
                 self._last_error = error
-                _log.warning("not connected to JetStream, trying again: %r", error)
+                _log.warning("not connected to JetStream, trying again: %s", error)
             await asyncio.sleep(backoff.next_s())
 
     async def _hold_connection(self, backoff: Backoff) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from nats.js import JetStreamContext, api
-from nats.js.errors import BadRequestError
+from nats.js.errors import APIError, BadRequestError
 
 from mien.errors import ConfigError
 
@@ -16,7 +16,10 @@ STREAM: Final = "MIEN_RECOGNITIONS"
 SUBJECTS: Final = "mien.v1.recognitions"
 # A device that resumes does so within seconds; to remember ids for longer costs memory.
 _LONGEST_DUPLICATE_WINDOW_S: Final = 120.0
-_NAME_IN_USE: Final = 10058  # JetStream: the name is taken, with another configuration
+# JetStream's error codes (its errors.json).
+_NAME_IN_USE: Final = 10058  # the name is taken, with another configuration
+# A stream cannot be changed like this; more replicas than servers. Both are ServerErrors.
+_REFUSALS: Final = (10052, 10074)
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,9 @@ async def ensure_stream(context: JetStreamContext, settings: StreamSettings) -> 
     config = _config(settings)
     try:
         info = await _made(context, config)
-    except BadRequestError as error:
+    except APIError as error:
+        if not isinstance(error, BadRequestError) and error.err_code not in _REFUSALS:
+            raise
         raise ConfigError(
             f"JetStream refuses the stream {STREAM}: {error.description}. Give every recognizer "
             "the same nats_storage and nats_replicas, or delete the stream to change them"

@@ -44,6 +44,8 @@ BUNDLES: Final = bundle_pb2.DESCRIPTOR.services_by_name["BundleService"].full_na
 CLOSE_GRACE_S: Final = 1.0
 # Seconds in which NATS brings to every recognizer what a watcher has seen at another one.
 ARRIVAL_S: Final = 2.0
+# Seconds that NATS may take to be there when the service starts.
+NATS_START_S: Final = 30.0
 OPTIONS: Final = (
     ("grpc.so_reuseport", 0),  # a port that is taken is an error, not shared
     ("grpc.max_receive_message_length", 8 << 20),  # 256 payloads of 16 KiB, and room
@@ -145,7 +147,8 @@ def open_hub(config: CloudConfig, metrics: Metrics) -> Hub:
         config.retention_bytes,
     )
     servers = config.nats.split(",")
-    return NatsHub(fanout, metrics, servers, settings, window=config.publish_window)
+    window, start_s = config.publish_window, NATS_START_S
+    return NatsHub(fanout, metrics, servers, settings, window=window, start_s=start_s)
 
 
 def _prove(models: Models, metrics: Metrics) -> None:

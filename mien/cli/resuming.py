@@ -49,7 +49,7 @@ def _call(
 ) -> Iterator[WatchRecognitionsResponse]:
     from mien.v1.recognition_pb2_grpc import RecognitionServiceStub
 
-    with connected(address) as channel:
+    with connected(address, resumes=True) as channel:
         call = RecognitionServiceStub(channel).WatchRecognitions(request)
         call.initial_metadata()  # comes when the subscription has begun
         patience.note_begun()

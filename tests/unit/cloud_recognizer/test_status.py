@@ -34,6 +34,7 @@ def details(error: Exception) -> list[Message]:
         (errors.ReconstructionDisabledError("m"), grpc.StatusCode.PERMISSION_DENIED),
         (errors.OverloadedError("m"), grpc.StatusCode.RESOURCE_EXHAUSTED),
         (errors.SupersededError("m"), grpc.StatusCode.ABORTED),
+        (errors.ResumeLostError("m"), grpc.StatusCode.OUT_OF_RANGE),
         (errors.UnavailableError("m"), grpc.StatusCode.UNAVAILABLE),
     ],
 )
