@@ -10,16 +10,13 @@ connection is closed, and made again.
 import asyncio
 import logging
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Final, Self
 
-import nats
-import nats.errors
 from google.protobuf.message import DecodeError
-from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js import JetStreamContext
 from nats.js.api import Header
@@ -27,6 +24,7 @@ from nats.js.api import Header
 from cloud_recognizer.fanout import Fanout
 from cloud_recognizer.hub import Origin, published, watched
 from cloud_recognizer.metrics import HUB_MALFORMED, Metrics
+from cloud_recognizer.nats_connection import connection
 from cloud_recognizer.nats_stream import (
     STREAM,
     StreamPlace,
@@ -44,9 +42,6 @@ from mien.v1.recognition_pb2 import WatchRecognitionsResponse
 
 ACK_S: Final = 2.0  # after which a publish is tried again, under the same id
 _API_S: Final = 5.0
-_CONNECT_S: Final = 2
-_CLOSE_S: Final = 2.0
-_PING_S: Final = 5  # a peer that is gone without a word is noticed after three of them
 
 _log = logging.getLogger(__name__)
 
@@ -63,7 +58,7 @@ class NatsHub:
         self,
         fanout: Fanout,
         metrics: Metrics,
-        servers: Collection[str],
+        servers: Sequence[str],
         settings: StreamSettings,
         *,
         window: int,
@@ -71,7 +66,7 @@ class NatsHub:
     ) -> None:
         self._fanout = fanout
         self._metrics = metrics
-        self._servers = list(servers)
+        self._servers = servers
         self._settings = settings
         self._window = asyncio.Semaphore(window)
         self._start_s = start_s
@@ -80,6 +75,7 @@ class NatsHub:
         self._latest: dict[tuple[str, int], asyncio.Task[None]] = {}
         self._caught_up_at = 0
         self._last_error: Exception | None = None
+        self._complaint = ""
 
     async def __aenter__(self) -> Self:
         """Connect, and read what the stream holds.
@@ -156,7 +152,10 @@ class NatsHub:
             headers = {Header.MSG_ID.value: known_as}
             await context.publish(to, body, timeout=ACK_S, stream=STREAM, headers=headers)
         except Exception as error:  # whatever nats-py meets in a connection that goes away
-            _log.debug("a publish was not acknowledged: %r", error)
+            # Said once, for it may be said of every result that waits.
+            level = logging.DEBUG if str(error) == self._complaint else logging.WARNING
+            self._complaint = str(error)
+            _log.log(level, "a publish was not acknowledged, trying again: %s", error)
             return False
         return True
 
@@ -184,46 +183,20 @@ class NatsHub:
             await asyncio.sleep(backoff.next_s())
 
     async def _hold_connection(self, backoff: Backoff) -> None:
-        lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        client = await self._connect(lost)
-        try:
+        async with connection(self._servers) as (client, lost):
             context = client.jetstream(timeout=_API_S)
-            place = await ensure_stream(context, self._settings)
-            self._take_place(place)
+            self._take_place(await ensure_stream(context, self._settings))
             self._context = context
             self._up.set()
             self._metrics.hub_connected.set(1)
             backoff.reset()
             self._note_ready()
-            await Tail(client, context, self._receive, lost).run(self._fanout.last)
-        finally:
-            self._up.clear()
-            self._context = None
-            self._metrics.hub_connected.set(0)
-            if not lost.cancel() and not lost.cancelled():
-                lost.exception()  # looked at, whether or not somebody waited for it
-            await _close(client)
-
-    async def _connect(self, lost: "asyncio.Future[None]") -> Client:
-        async def on_closed() -> None:
-            if not lost.done():
-                lost.set_exception(nats.errors.ConnectionClosedError())
-
-        async def on_error(error: Exception) -> None:
-            _log.debug("NATS: %r", error)
-
-        return await nats.connect(
-            self._servers,
-            name="mien-cloud",
-            allow_reconnect=False,  # _run does it, and looks at the stream again
-            max_reconnect_attempts=1,  # tries each server twice; 0 would never end
-            reconnect_time_wait=0,
-            connect_timeout=_CONNECT_S,
-            ping_interval=_PING_S,
-            closed_cb=on_closed,
-            disconnected_cb=on_closed,
-            error_cb=on_error,
-        )
+            try:
+                await Tail(client, context, self._receive, lost).run(self._fanout.last)
+            finally:
+                self._up.clear()
+                self._context = None
+                self._metrics.hub_connected.set(0)
 
     def _take_place(self, place: StreamPlace) -> None:
         """Go on where this recognizer was, or begin anew where that is not possible."""
@@ -258,11 +231,3 @@ class NatsHub:
             age_s = (datetime.now(UTC) - metadata.timestamp).total_seconds()
             self._fanout.append(sequence, chunk, message.data, max(age_s, 0.0))
         self._note_ready()
-
-
-async def _close(client: Client) -> None:
-    try:
-        async with asyncio.timeout(_CLOSE_S):
-            await client.close()
-    except Exception as error:  # it is gone, one way or the other
-        _log.debug("while closing a connection to NATS: %r", error)

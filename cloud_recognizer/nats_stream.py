@@ -71,7 +71,7 @@ async def ensure_stream(context: JetStreamContext, settings: StreamSettings) -> 
             "the same nats_storage and nats_replicas, or delete the stream to change them"
         ) from error
     if info.created is None:
-        raise ConfigError("JetStream does not say when a stream was made: is it older than 2.10?")
+        raise ConfigError("JetStream does not say when the stream was made; is it of NATS 2?")
     last = info.state.last_seq
     first = info.state.first_seq if info.state.messages else last + 1
     return StreamPlace(int(info.created.timestamp() * 1e6), first, last)
