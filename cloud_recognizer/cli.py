@@ -1,8 +1,8 @@
 """`mien-cloud serve`: run the recognizer until SIGTERM or SIGINT.
 
 Standard output gets one JSON line when it serves; everything else goes to standard error.
-Exit codes: 0 stopped as asked, 2 wrong usage or setting, 5 a bundle that cannot be used,
-130 interrupted while it stopped.
+Exit codes: 0 stopped as asked, 2 wrong usage or setting, 4 no NATS where one is set, 5 a bundle
+that cannot be used, 130 interrupted while it stopped.
 """
 
 import asyncio
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             level=config.logging_level,
             format="%(asctime)s %(levelname)s %(name)s: %(message)s",
         )
-        _log.info("settings: %s", json.dumps(asdict(config), default=str))
+        _log.info("settings: %s", json.dumps(config.loggable(), default=str))
         asyncio.run(serve(config))
     except MienError as error:
         print(f"mien-cloud: {error}", file=sys.stderr)

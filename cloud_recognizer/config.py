@@ -1,12 +1,17 @@
 """The recognizer's settings: flags, then environment (MIEN_CLOUD_*), then YAML, then defaults."""
 
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from mien.bitstream import Limits
+from mien.errors import ConfigError
 from mien.settings import check_within, logging_level, parse_settings
+
+# What once-only needs of NATS: a device that resumes elsewhere does so within this time.
+NATS_HELD_S = 60.0
 
 Provider = Literal["auto", "cpu", "cuda"]
 
@@ -59,6 +64,20 @@ class CloudConfig:
     """WatchRecognitions calls that may be open."""
     watcher_queue: int = 1024
     """Recognitions that wait for one watcher, beyond which the oldest chunks are dropped."""
+    retention_s: float | None = None
+    """Seconds that results are held for watchers that resume; by default 0, and 60 with nats."""
+    retention_chunks: int = 65536
+    """Results that are held at most, of one chunk each; the oldest go."""
+    retention_bytes: int = 64 << 20
+    """Bytes of results that are held at most; the oldest go."""
+    nats: str | None = field(default=None, repr=False)
+    """Where several recognizers run: NATS with JetStream, nats://host:4222, commas between."""
+    nats_storage: Literal["memory", "file"] = "memory"
+    """Where JetStream holds results: file survives a crash of NATS."""
+    nats_replicas: int = 1
+    """Servers of a NATS cluster that hold each result."""
+    publish_window: int = 256
+    """Publishes that may wait for NATS at a time."""
     target_face_bytes: int = 0
     """Payload bytes a face that devices are asked to aim at; 0 leaves it to them."""
     hello_timeout_s: float = 10.0
@@ -94,6 +113,13 @@ class CloudConfig:
         check_within("max_sessions", self.max_sessions, self.max_streams, 1 << 24)
         check_within("max_watchers", self.max_watchers, 0, 10_000)
         check_within("watcher_queue", self.watcher_queue, Limits().max_faces, 1 << 20)
+        check_within("retention_s", self.held_s, 10 if self.nats else 0, 7 * 86400)
+        check_within("retention_chunks", self.retention_chunks, 1, 1 << 24)
+        check_within("retention_bytes", self.retention_bytes, 1 << 20, 1 << 36)
+        if self.nats is not None and not all("://" in part for part in self.nats.split(",")):
+            raise ConfigError("nats must be addresses such as nats://host:4222, commas between")
+        check_within("nats_replicas", self.nats_replicas, 1, 5)
+        check_within("publish_window", self.publish_window, 1, 4096)
         check_within("target_face_bytes", self.target_face_bytes, 0, 1 << 16)
         check_within("hello_timeout_s", self.hello_timeout_s, 0.001, 3600)
         check_within("write_timeout_s", self.write_timeout_s, 0.001, 3600)
@@ -104,6 +130,18 @@ class CloudConfig:
         """Chunks of all streams together, of the longest length, that there is room for."""
         by_bytes = self.queue_bytes // Limits().max_chunk_bytes
         return min(self.queue_chunks, by_bytes) - self.max_recognize_chunks
+
+    @property
+    def held_s(self) -> float:
+        """`retention_s`, or its default."""
+        if self.retention_s is None:
+            return NATS_HELD_S if self.nats else 0.0
+        return self.retention_s
+
+    def loggable(self) -> dict[str, object]:
+        """The settings, without the secrets that addresses may hold."""
+        hidden = re.sub(r"//[^/@,]*@", "//…@", self.nats) if self.nats else None
+        return asdict(self) | {"nats": hidden}
 
     @property
     def logging_level(self) -> int:

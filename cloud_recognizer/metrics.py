@@ -25,6 +25,7 @@ DUPLICATE: Final = "duplicate"  # stream: received before, acknowledged again
 WATCHER_SLOW: Final = "watcher_slow"  # subscriber: the oldest recognitions go, by chunk
 SESSION_FORGOTTEN: Final = "session_forgotten"  # the device longest silent starts from seq 0
 SHADOW_FULL: Final = "shadow_full"  # shadow: the newest faces are not compared
+HUB_MALFORMED: Final = "hub_malformed"  # hub: a message in NATS that no recognizer wrote
 REASONS: Final = (
     QUEUE_FULL,
     TOO_LATE,
@@ -34,6 +35,7 @@ REASONS: Final = (
     WATCHER_SLOW,
     SESSION_FORGOTTEN,
     SHADOW_FULL,
+    HUB_MALFORMED,
 )
 # Why a bundle of the repository was refused that has no error of its own: max_bundles.
 TOO_MANY: Final = "too_many"
@@ -136,6 +138,16 @@ class Metrics:
         )
         for outcome in PROBE_OUTCOMES:
             self.probes.labels(outcome)
+        self.hub_connected = self._gauge(
+            "hub_connected", "Whether results can be published now: 1, or 0 while NATS is away"
+        )
+        self.hub_unpublished = self._gauge(
+            "hub_unpublished", "Results that NATS has not acknowledged, nor we their chunks"
+        )
+        self.hub_retries = self._counter("hub_retries", "Publishes to NATS that were tried again")
+        self.hub_publish_seconds = self._histogram(
+            "hub_publish_seconds", "From a result's turn to its acknowledgement by NATS", _SECONDS
+        )
         for reason in REASONS:
             self.dropped.labels(reason)
 

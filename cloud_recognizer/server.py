@@ -2,7 +2,7 @@
 
 device ⇄ RecognitionServicer ⇄ DeviceStream → Intake → Batcher → Recognizer (thread) → back
                                     │                          └→ Shadow (thread of its own)
-                                    └→ Hub → Subscription → WatchRecognitions
+                                    └→ Hub → Fanout → Subscription → WatchRecognitions
 folder → Repository → Catalogue, which all of them read; Prober → Intake, on a schedule
 """
 
@@ -26,6 +26,7 @@ from cloud_recognizer.hub import Hub
 from cloud_recognizer.intake import Intake
 from cloud_recognizer.metrics import Metrics
 from cloud_recognizer.model import ExpressionModel, RuntimeOptions
+from cloud_recognizer.open_hub import open_hub
 from cloud_recognizer.probing import Prober
 from cloud_recognizer.recognizer import Job, Outcome, Recognizer
 from cloud_recognizer.repository import LoadModel, Repository
@@ -72,8 +73,9 @@ async def serving(
 ) -> AsyncIterator[Serving]:
     """Serve while the context lasts; on leaving, drain within `drain_grace_s`.
 
-    Nothing listens before the models that are there are proven and warm. Raises BundleError where
-    none is, ConfigError for a port that cannot be bound.
+    Nothing listens before the models that are there are proven and warm and the hub is there.
+    Raises BundleError where there is none, ConfigError for a port that cannot be bound,
+    UnavailableError without NATS.
     """
     options = RuntimeOptions(config.provider, config.threads, config.allow_reconstruction)
     limits = Limits()
@@ -84,7 +86,7 @@ async def serving(
     await repository.open()
     shadow = Shadow(models, metrics)
     recognizer = Recognizer(models, metrics, shadow.offer)
-    hub = Hub(metrics, max_watchers=config.max_watchers, capacity=config.watcher_queue)
+    hub = open_hub(config, metrics)
     batcher: Batcher[Job, Outcome] = Batcher(
         recognizer.recognise,
         metrics,
@@ -108,7 +110,7 @@ async def serving(
         (RECOGNITION, BUNDLES, health.SERVICE_NAME, reflection.SERVICE_NAME), server
     )
     prober = Prober(models, intake, ledger, repository.roll_back, metrics, config.probe_interval_s)
-    async with batcher, shadow.running():
+    async with hub, batcher, shadow.running():
         port = _bind(server, config)
         with metrics_endpoint(metrics.registry, config.host, config.metrics_port) as metrics_port:
             await server.start()

@@ -244,7 +244,9 @@ class RecognitionServicer(RecognitionServiceServicer):
         async with aborting(context, self._metrics):
             if max(len(request.device_ids), len(request.track_ids)) > MAX_FILTERS:
                 raise ProtocolError(f"a filter may name {MAX_FILTERS} devices or tracks")
-            with self._hub.subscription(request.device_ids, request.track_ids) as subscription:
+            async with self._hub.subscription(
+                request.device_ids, request.track_ids, request.resume_token
+            ) as subscription:
                 await context.send_initial_metadata(())
                 async for chunk in subscription:
                     await context.write(chunk.to_proto())

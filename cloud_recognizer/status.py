@@ -20,6 +20,7 @@ from mien.errors import (
     OverloadedError,
     ProtocolError,
     ReconstructionDisabledError,
+    ResumeLostError,
     SupersededError,
     UnavailableError,
     UnknownBundleError,
@@ -41,6 +42,7 @@ STATUS: Final[dict[type[MienError], grpc.StatusCode]] = {
     OverloadedError: grpc.StatusCode.RESOURCE_EXHAUSTED,
     SupersededError: grpc.StatusCode.ABORTED,
     DeadlineExceededError: grpc.StatusCode.DEADLINE_EXCEEDED,
+    ResumeLostError: grpc.StatusCode.OUT_OF_RANGE,  # nothing else is, so that clients can tell
     UnavailableError: grpc.StatusCode.UNAVAILABLE,
 }
 _RETRY_AFTER_S: Final[dict[type[MienError], int]] = {OverloadedError: 1, UnavailableError: 1}

@@ -47,6 +47,8 @@ class _Unsettled:
     seq: int
     received_s: float
     outcome: "asyncio.Future[Outcome]"
+    result: ChunkResult | None = None  # from here on it is handed to the hub
+    published: "asyncio.Future[None] | None" = None
 
 
 class DeviceStream:
@@ -171,8 +173,10 @@ class DeviceStream:
         """
         self._check_superseded()
         answers: list[Downward] = []
-        while self._unsettled and self._unsettled[0].outcome.done():
-            answers.append(self._settled(self._unsettled.popleft()))
+        self._publish()
+        while self._unsettled and (result := _published(self._unsettled[0])) is not None:
+            self._note_settled(self._unsettled.popleft(), result)
+            answers.append(result)
         returned = len(answers) + self._duplicates
         self._duplicates = 0
         if returned:
@@ -181,19 +185,31 @@ class DeviceStream:
                 answers.append(Credits(granted))
         return answers
 
-    def _settled(self, chunk: _Unsettled) -> ChunkResult:
-        self._metrics.chunk_seconds.observe(time.monotonic() - chunk.received_s)
-        result = result_of(chunk.seq, chunk.outcome)
-        if result.recognitions and result.bundle_id != self._origin.bundle_id:
-            # The device has changed its bundle, or sends what it coded before it did.
+    def _publish(self) -> None:
+        """Hand to the hub, in order, what is recognised."""
+        for chunk in self._unsettled:
+            if not chunk.outcome.done():
+                return
+            if chunk.published is None:
+                chunk.result = result_of(chunk.seq, chunk.outcome)
+                self._follow_bundle(chunk)
+                chunk.published = self._hub.publish(self._origin, chunk.result)
+                if not chunk.published.done():
+                    chunk.published.add_done_callback(lambda _: self.wake.set())
+
+    def _follow_bundle(self, chunk: _Unsettled) -> None:
+        """The device has changed its bundle, or sends what it coded before it did."""
+        result = chunk.result
+        if result and result.recognitions and result.bundle_id != self._origin.bundle_id:
             expressions = chunk.outcome.result().expressions
             self._origin = replace(
                 self._origin, bundle_id=result.bundle_id, expressions=expressions
             )
-        self._hub.publish(self._origin, result)
+
+    def _note_settled(self, chunk: _Unsettled, result: ChunkResult) -> None:
+        self._metrics.chunk_seconds.observe(time.monotonic() - chunk.received_s)
         self._session.acknowledged_seq = chunk.seq
         count(self._metrics, result, "StreamFaces")
-        return result
 
     def supersede(self) -> None:
         """Settle nothing more, and end: a newer stream has the session."""
@@ -213,8 +229,17 @@ class DeviceStream:
         # their places are given to others.
         for chunk in self._unsettled:
             self._intake.withdraw(chunk.outcome)
+            if chunk.published is not None:
+                chunk.published.cancel()
         self._unsettled.clear()
         self._account.close()
+
+
+def _published(chunk: _Unsettled) -> ChunkResult | None:
+    # Cancelled is given up by a hub that closes: not published, so never acknowledged.
+    if chunk.published is None or not chunk.published.done() or chunk.published.cancelled():
+        return None
+    return chunk.result
 
 
 def result_of(seq: int, outcome: "asyncio.Future[Outcome]") -> ChunkResult:

@@ -8,8 +8,8 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 
-from edge_encoder.backoff import Backoff
 from edge_encoder.metrics import Metrics
+from mien.backoff import Backoff
 from mien.bundle import Bundle
 from mien.errors import MienError
 

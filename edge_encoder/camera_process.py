@@ -17,9 +17,9 @@ from contextlib import suppress
 from dataclasses import asdict
 from typing import Any, Final
 
-from edge_encoder.backoff import Backoff
 from edge_encoder.config import EdgeConfig
 from edge_encoder.fleet_metrics import NO_START, SIGNAL, FleetMetrics
+from mien.backoff import Backoff
 from mien.exit_codes import ExitCode
 
 _log = logging.getLogger(__name__)

@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Final, Self
 import grpc
 
 from edge_encoder.backlog import Backlog
-from edge_encoder.backoff import Backoff
 from edge_encoder.chunker import Chunk
 from edge_encoder.epochs import Epochs
 from edge_encoder.face_stream import Ending, FaceStream, OnBundle
@@ -29,6 +28,7 @@ from edge_encoder.metrics import Metrics
 from edge_encoder.spool.catch_up import CatchUp, OnLateAnswer
 from edge_encoder.spool.store import Spool
 from edge_encoder.wire import WireMeter
+from mien.backoff import Backoff
 from mien.errors import MienError, ProtocolError, UnavailableError, UnknownBundleError
 from mien.messages import ChunkResult, Hello, ItemStatus, Welcome
 from mien.v1.recognition_pb2_grpc import RecognitionServiceStub

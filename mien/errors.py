@@ -146,6 +146,12 @@ class ReconstructionDisabledError(MienError):
     code = "reconstruction_disabled"
 
 
+class ResumeLostError(MienError):
+    """A watcher cannot go on where it was: what it has missed is not known here any more."""
+
+    code = "resume_lost"
+
+
 class UnavailableError(MienError):
     """A service cannot be reached."""
 

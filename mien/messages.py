@@ -275,6 +275,7 @@ class WatchedChunk:
     """The recognitions of one chunk as those who watch see them, with where they came from.
 
     `dropped` counts the recognitions, not the chunks, that this watcher has lost so far.
+    `resume_token`, opaque, lets it go on after this message.
     """
 
     device_id: str
@@ -285,6 +286,7 @@ class WatchedChunk:
     recognitions: tuple[Recognition, ...]
     expressions: tuple[str, ...]
     dropped: int
+    resume_token: bytes = b""
 
     def to_proto(self) -> pb.WatchRecognitionsResponse:
         """As the message on the wire."""
@@ -297,6 +299,7 @@ class WatchedChunk:
             recognitions=[recognition.to_proto() for recognition in self.recognitions],
             expressions=self.expressions,
             dropped=self.dropped,
+            resume_token=self.resume_token,
         )
 
     @classmethod
@@ -311,6 +314,7 @@ class WatchedChunk:
             recognitions=tuple(Recognition.from_proto(item) for item in message.recognitions),
             expressions=tuple(message.expressions),
             dropped=message.dropped,
+            resume_token=message.resume_token,
         )
 
 

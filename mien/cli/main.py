@@ -132,6 +132,12 @@ def _add_watch(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--track", action="append", default=[], type=int, help="only this track")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     parser.add_argument("--limit", type=int, default=0, help="end after so many recognitions")
+    parser.add_argument(
+        "--give_up_s",
+        type=float,
+        default=60.0,
+        help="seconds without a recognizer, after a break, until it is given up (60)",
+    )
     parser.set_defaults(run=_watch)
 
 
@@ -145,6 +151,7 @@ def _watch(options: argparse.Namespace) -> ExitCode:
             tracks=options.track,
             as_json=options.json,
             limit=options.limit,
+            give_up_s=options.give_up_s,
         )
     )
 

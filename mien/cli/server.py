@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from mien.errors import MienError, UnavailableError
+from mien.errors import MienError, ResumeLostError, UnavailableError
 
 if TYPE_CHECKING:
     import grpc
@@ -21,11 +21,14 @@ class RefusedError(MienError):
 
 
 @contextmanager
-def connected(address: str) -> Iterator[grpc.Channel]:
+def connected(address: str, *, resumes: bool = False) -> Iterator[grpc.Channel]:
     """A channel to HOST:PORT that is up, closed at the end.
 
+    resumes: the call can be made again, so INTERNAL and CANCELLED mean a lost connection too:
+    proxies say them of a server that is gone.
+
     Raises UnavailableError when nothing answers within five seconds or the connection is lost,
-    RefusedError when the recognizer refuses a call.
+    ResumeLostError for a token that leads nowhere, RefusedError when the recognizer refuses a call.
     """
     import grpc
 
@@ -40,15 +43,20 @@ def connected(address: str) -> Iterator[grpc.Channel]:
         try:
             yield channel
         except grpc.RpcError as error:
-            raise _domain_error(address, error) from None
+            raise _domain_error(address, error, resumes) from None
 
 
-def _domain_error(address: str, error: grpc.RpcError) -> MienError:
+def _domain_error(address: str, error: grpc.RpcError, resumes: bool) -> MienError:
     import grpc
 
     # Every error of a call is a grpc.Call too; the base class alone says nothing.
     code = error.code() if isinstance(error, grpc.Call) else grpc.StatusCode.UNKNOWN
     details = error.details() if isinstance(error, grpc.Call) else str(error)
-    if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
+    gone = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED}
+    if resumes:
+        gone |= {grpc.StatusCode.INTERNAL, grpc.StatusCode.CANCELLED}
+    if code in gone:
         return UnavailableError(f"the recognizer at {address} went away: {details}")
+    if code is grpc.StatusCode.OUT_OF_RANGE:
+        return ResumeLostError(f"the recognizer at {address} cannot go on: {details}")
     return RefusedError(f"the recognizer at {address} refused ({code.name}): {details}")

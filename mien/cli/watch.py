@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -26,27 +27,25 @@ class WatchOptions:
     tracks: Sequence[int] = ()
     as_json: bool = False
     limit: int = 0
+    give_up_s: float = 60.0
 
 
 def watch(options: WatchOptions) -> ExitCode:
-    """Print until the recognizer goes away, the limit is reached or Ctrl-C is pressed.
+    """Print until the recognizer stays away, the limit is reached or Ctrl-C is pressed.
 
     Raises UnavailableError and RefusedError.
     """
-    from mien.cli.server import connected
-    from mien.v1 import recognition_pb2, recognition_pb2_grpc
+    from mien.cli.resuming import watching
+    from mien.v1 import recognition_pb2
 
     request = recognition_pb2.WatchRecognitionsRequest(
         device_ids=options.devices, track_ids=options.tracks
     )
-    with connected(options.server) as channel:
-        stub = recognition_pb2_grpc.RecognitionServiceStub(channel)
-        responses = stub.WatchRecognitions(request)
-        print(f"watching {options.server}; Ctrl-C ends it", file=sys.stderr, flush=True)
+    print(f"watching {options.server}; Ctrl-C ends it", file=sys.stderr, flush=True)
+    with closing(watching(options.server, request, options.give_up_s)) as responses:
         for count, (seen, face) in enumerate(_faces(responses), start=1):
             print(json_line(seen, face) if options.as_json else text_line(seen, face), flush=True)
             if count == options.limit:
-                responses.cancel()
                 break
     return ExitCode.OK
 

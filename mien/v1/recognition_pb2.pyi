@@ -556,6 +556,11 @@ class WatchRecognitionsRequest(_message.Message):
 
     DEVICE_IDS_FIELD_NUMBER: _builtins.int
     TRACK_IDS_FIELD_NUMBER: _builtins.int
+    RESUME_TOKEN_FIELD_NUMBER: _builtins.int
+    resume_token: _builtins.bytes
+    """The last response's, to go on after it; empty: from now on. OUT_OF_RANGE ("resume_lost") when
+    what was missed is not held any more, or the server is another one: watch without it then.
+    """
     @_builtins.property
     def device_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Empty: every device."""
@@ -569,10 +574,11 @@ class WatchRecognitionsRequest(_message.Message):
         *,
         device_ids: _abc.Iterable[_builtins.str] | None = ...,
         track_ids: _abc.Iterable[_builtins.int] | None = ...,
+        resume_token: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["device_ids", b"device_ids", "track_ids", b"track_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["device_ids", b"device_ids", "resume_token", b"resume_token", "track_ids", b"track_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -592,6 +598,7 @@ class WatchRecognitionsResponse(_message.Message):
     RECOGNITIONS_FIELD_NUMBER: _builtins.int
     EXPRESSIONS_FIELD_NUMBER: _builtins.int
     DROPPED_FIELD_NUMBER: _builtins.int
+    RESUME_TOKEN_FIELD_NUMBER: _builtins.int
     device_id: _builtins.str
     epoch: _builtins.int
     seq: _builtins.int
@@ -601,6 +608,8 @@ class WatchRecognitionsResponse(_message.Message):
     """Recognitions this watcher has lost so far because it read too slowly: those of whole
     messages, the oldest first, each counted.
     """
+    resume_token: _builtins.bytes
+    """Opaque, and not to be kept for long: how long it is good for is the operator's to say."""
     @_builtins.property
     def recognitions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Recognition]:
         """At least one, in the order of the chunk."""
@@ -620,10 +629,11 @@ class WatchRecognitionsResponse(_message.Message):
         recognitions: _abc.Iterable[Global___Recognition] | None = ...,
         expressions: _abc.Iterable[_builtins.str] | None = ...,
         dropped: _builtins.int = ...,
+        resume_token: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_id", b"bundle_id", "device_id", b"device_id", "dropped", b"dropped", "epoch", b"epoch", "epoch_start_unix_ms", b"epoch_start_unix_ms", "expressions", b"expressions", "recognitions", b"recognitions", "seq", b"seq"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_id", b"bundle_id", "device_id", b"device_id", "dropped", b"dropped", "epoch", b"epoch", "epoch_start_unix_ms", b"epoch_start_unix_ms", "expressions", b"expressions", "recognitions", b"recognitions", "resume_token", b"resume_token", "seq", b"seq"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

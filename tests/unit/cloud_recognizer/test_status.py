@@ -35,6 +35,7 @@ def details(error: Exception) -> list[Message]:
         (errors.OverloadedError("m"), grpc.StatusCode.RESOURCE_EXHAUSTED),
         (errors.SupersededError("m"), grpc.StatusCode.ABORTED),
         (errors.DeadlineExceededError("m"), grpc.StatusCode.DEADLINE_EXCEEDED),
+        (errors.ResumeLostError("m"), grpc.StatusCode.OUT_OF_RANGE),
         (errors.UnavailableError("m"), grpc.StatusCode.UNAVAILABLE),
     ],
 )

@@ -4,12 +4,11 @@ from pathlib import Path
 
 import grpc
 
-from cloud_recognizer.hub import Hub, Origin
-from cloud_recognizer.metrics import Metrics
 from mien.bitstream import Box, EncodedFace
 from mien.bundle import Bundle
-from mien.messages import ChunkResult, ItemStatus, Recognition, WatchedChunk
+from mien.messages import WatchedChunk
 from mien.v1 import recognition_pb2 as pb
+from tests.support.hubs import opened, origin, result
 from tests.support.recognizer import (
     RPC_TIMEOUT_S,
     Device,
@@ -23,10 +22,13 @@ from tests.support.tiny_bundle import tiny_symbols
 Watch = grpc.aio.UnaryStreamCall[pb.WatchRecognitionsRequest, pb.WatchRecognitionsResponse]
 
 
-async def watch(running: Running, *devices: str, tracks: tuple[int, ...] = ()) -> Watch:
+async def watch(
+    running: Running, *devices: str, tracks: tuple[int, ...] = (), token: bytes = b""
+) -> Watch:
     """Watch, from when this returns on."""
     call: Watch = running.stub.WatchRecognitions(
-        pb.WatchRecognitionsRequest(device_ids=devices, track_ids=tracks), timeout=RPC_TIMEOUT_S
+        pb.WatchRecognitionsRequest(device_ids=devices, track_ids=tracks, resume_token=token),
+        timeout=RPC_TIMEOUT_S,
     )
     await call.initial_metadata()
     return call
@@ -134,20 +136,56 @@ async def test_a_slow_watcher_loses_the_oldest_and_is_told_how_many(
 
 
 async def test_what_waits_for_a_watcher_is_bounded_by_recognitions_and_lost_by_chunks() -> None:
-    metrics = Metrics()
-    hub = Hub(metrics, max_watchers=1, capacity=100)
-    origin = Origin("door", 4, 0, "b" * 64, ("neutral",))
-    with hub.subscription((), ()) as subscription:
+    async with opened(watcher_queue=100) as hub, hub.hub.subscription((), ()) as subscription:
         for seq, faces in enumerate((40, 40, 20, 0, 41, 64), 1):
-            face = Recognition(0, 0, 7, Box(0, 0, 1, 1), "neutral", 1.0, (1.0,))
-            hub.publish(origin, ChunkResult(seq, ItemStatus.RESULT, "b" * 64, (face,) * faces))
-        hub.close()
+            await hub.hub.publish(origin(), result(seq, (7,) * faces))
+        hub.hub.close()
         watched = [chunk async for chunk in subscription]
     assert [(chunk.seq, len(chunk.recognitions), chunk.dropped) for chunk in watched] == [
         (6, 64, 141)
     ]
-    labels = {"reason": "watcher_slow"}
-    assert metrics.registry.get_sample_value("mien_cloud_dropped_total", labels) == 141
+    assert hub.sample("dropped_total", reason="watcher_slow") == 141
+
+
+async def test_a_watcher_resumes_with_the_token_of_its_last_response(
+    bundles: Path, bundle: Bundle
+) -> None:
+    async with running_recognizer(bundles, retention_s=600.0) as running:
+        first = await watch(running)
+        await stream(running, bundle, "door", [payload(bundle)] * 4)
+        token = (await read(first, 2))[-1].resume_token
+        first.cancel()
+        second = await watch(running, "door", token=token)
+        assert [seen.seq for seen in await read(second, 2)] == [3, 4]
+
+
+async def test_by_default_nothing_is_held_and_what_was_missed_is_said_to_be_lost(
+    bundles: Path, bundle: Bundle
+) -> None:
+    async with running_recognizer(bundles) as running:
+        first = await watch(running)
+        await stream(running, bundle, "door", [payload(bundle)] * 2)
+        before, last = await read(first, 2)
+        resumed = await watch(running, token=last.resume_token)  # it has missed nothing
+        late = running.stub.WatchRecognitions(
+            pb.WatchRecognitionsRequest(resume_token=before.resume_token)
+        )
+        assert await late.code() is grpc.StatusCode.OUT_OF_RANGE
+        await stream(running, bundle, "gate", [payload(bundle)])
+        assert (await read(resumed, 1))[0].device_id == "gate"
+    assert running.sample("rpc_errors_total", code="resume_lost") == 1
+
+
+async def test_a_token_of_a_server_that_is_gone_is_said_to_be_lost(
+    bundles: Path, bundle: Bundle
+) -> None:
+    async with running_recognizer(bundles, retention_s=600.0) as running:
+        call = await watch(running)
+        await stream(running, bundle, "door", [payload(bundle)])
+        token = (await read(call, 1))[0].resume_token
+    async with running_recognizer(bundles, retention_s=600.0) as running:
+        again = running.stub.WatchRecognitions(pb.WatchRecognitionsRequest(resume_token=token))
+        assert await again.code() is grpc.StatusCode.OUT_OF_RANGE
 
 
 async def test_watchers_beyond_the_limit_are_refused(bundles: Path) -> None:

@@ -4,8 +4,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from edge_encoder.backlog import Backlog, MemoryOnly
-from edge_encoder.backoff import Backoff
 from edge_encoder.chunker import Chunk
+from mien.backoff import Backoff
 
 CAPACITY, WINDOW = 5, 4
 

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from edge_encoder.backoff import Backoff
 from edge_encoder.bundle_switch import BundleSwitch
 from edge_encoder.config import EdgeConfig
 from edge_encoder.device import run
 from edge_encoder.metrics import Metrics
+from mien.backoff import Backoff
 from mien.bundle import Bundle
 from mien.errors import UnavailableError
 from mien.exit_codes import ExitCode

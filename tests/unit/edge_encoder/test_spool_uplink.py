@@ -13,13 +13,13 @@ from typing import Any
 import grpc
 import pytest
 
-from edge_encoder.backoff import Backoff
 from edge_encoder.chunker import Chunk, FrameTime
 from edge_encoder.metrics import UNANSWERED, Metrics
 from edge_encoder.spool import catch_up
 from edge_encoder.spool.lane import MAX_IN_FLIGHT, Lane
 from edge_encoder.spool.store import Spool
 from edge_encoder.uplink import Uplink, UplinkSettings
+from mien.backoff import Backoff
 from mien.bundle import Bundle
 from mien.messages import (
     Acknowledgement,

@@ -11,10 +11,10 @@ from typing import Any
 import grpc
 import pytest
 
-from edge_encoder.backoff import Backoff
 from edge_encoder.chunker import Chunk, FrameTime
 from edge_encoder.metrics import UNANSWERED, UPLINK_FULL, Metrics
 from edge_encoder.uplink import Uplink, UplinkSettings
+from mien.backoff import Backoff
 from mien.bundle import Bundle
 from mien.errors import ProtocolError, UnavailableError, UnknownBundleError
 from mien.messages import (

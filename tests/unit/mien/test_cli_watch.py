@@ -52,7 +52,7 @@ class Recognizer(recognition_pb2_grpc.RecognitionServiceServicer):
 
 
 @contextmanager
-def running(recognizer: Recognizer) -> Iterator[str]:
+def running(recognizer: recognition_pb2_grpc.RecognitionServiceServicer) -> Iterator[str]:
     server = grpc.server(ThreadPoolExecutor(2))
     recognition_pb2_grpc.add_RecognitionServiceServicer_to_server(recognizer, server)
     port = server.add_insecure_port("127.0.0.1:0")
@@ -99,10 +99,66 @@ def test_the_limit_ends_it(capsys: pytest.CaptureFixture[str]) -> None:
     assert len(capsys.readouterr().out.splitlines()) == 3
 
 
-def test_a_server_that_goes_away_is_exit_code_4(capsys: pytest.CaptureFixture[str]) -> None:
-    with running(Recognizer(1, grpc.StatusCode.UNAVAILABLE)) as address:
-        assert main(["watch", "--server", address]) == 4
+class Breaking(recognition_pb2_grpc.RecognitionServiceServicer):
+    """Answers call after call as it is told: numbers of chunks, and how the call ends."""
+
+    def __init__(self, *calls: tuple[list[int], grpc.StatusCode]) -> None:
+        self.tokens: list[bytes] = []
+        self._calls = list(calls)
+
+    def WatchRecognitions(  # noqa: N802 -- gRPC's name
+        self, request: pb.WatchRecognitionsRequest, context: grpc.ServicerContext
+    ) -> Iterator[pb.WatchRecognitionsResponse]:
+        self.tokens.append(request.resume_token)
+        numbers, code = self._calls.pop(0)
+        for number in numbers:
+            face = pb.Recognition(track_id=number, box=pb.Box(width=1, height=1))
+            token = b"token %d" % number
+            yield pb.WatchRecognitionsResponse(recognitions=[face], resume_token=token)
+        if code is not grpc.StatusCode.OK:
+            context.abort(code, "because of the test")
+
+
+@pytest.mark.parametrize(
+    "broken", [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.INTERNAL, grpc.StatusCode.CANCELLED]
+)
+def test_a_broken_connection_is_made_again_with_the_last_token(
+    capsys: pytest.CaptureFixture[str], broken: grpc.StatusCode
+) -> None:
+    recognizer = Breaking(([1, 2], broken), ([], broken), ([3], broken), ([4], grpc.StatusCode.OK))
+    with running(recognizer) as address:
+        assert main(["watch", "--server", address, "--json"]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["track_id"] for line in lines] == [1, 2, 3, 4]
+    assert recognizer.tokens == [b"", b"token 2", b"token 2", b"token 3"]
+
+
+def test_what_cannot_be_resumed_is_said_and_watched_from_now_on(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    recognizer = Breaking(
+        ([1], grpc.StatusCode.UNAVAILABLE),
+        ([], grpc.StatusCode.OUT_OF_RANGE),
+        ([9], grpc.StatusCode.OK),
+    )
+    with running(recognizer) as address:
+        assert main(["watch", "--server", address]) == 0
+    assert recognizer.tokens == [b"", b"token 1", b""]
+    printed = capsys.readouterr()
+    assert len(printed.out.splitlines()) == 2
+    assert "may be missing" in printed.err
+
+
+def test_a_server_that_stays_away_is_exit_code_4(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mien.cli.server._CONNECT_S", 2.0)
+    unavailable = grpc.StatusCode.UNAVAILABLE
+    recognizer = Breaking(*[([], unavailable)] * 1000)
+    with running(recognizer) as address:
+        assert main(["watch", "--server", address, "--give_up_s", "0"]) == 4
     assert "went away: because of the test" in capsys.readouterr().err
+    assert len(recognizer.tokens) == 1
 
 
 def test_a_refusal_is_said_in_the_servers_words(capsys: pytest.CaptureFixture[str]) -> None:

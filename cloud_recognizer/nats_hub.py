@@ -1,0 +1,233 @@
+"""The hub of several recognizers: one JetStream stream that all publish to and all read.
+
+publish → JetStream acknowledges → settled        JetStream → Tail → Fanout → Subscription
+
+Every recognizer reads all results, its own included, in the stream's order: a watcher may go to
+any of them, and a token's sequence is the stream's. Trouble of any kind has one way out: the
+connection is closed, and made again.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Collection, Sequence
+from contextlib import AbstractAsyncContextManager
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Final, Self
+
+from google.protobuf.message import DecodeError
+from nats.aio.msg import Msg
+from nats.js import JetStreamContext
+from nats.js.api import Header
+
+from cloud_recognizer.fanout import Fanout
+from cloud_recognizer.hub import Origin, published, watched
+from cloud_recognizer.metrics import HUB_MALFORMED, Metrics
+from cloud_recognizer.nats_connection import connection
+from cloud_recognizer.nats_stream import (
+    STREAM,
+    StreamPlace,
+    StreamSettings,
+    ensure_stream,
+    message_id,
+    subject,
+)
+from cloud_recognizer.nats_tail import Tail
+from cloud_recognizer.subscription import Subscription
+from mien.backoff import Backoff
+from mien.errors import ConfigError, ResumeLostError, UnavailableError
+from mien.messages import ChunkResult, WatchedChunk
+from mien.v1.recognition_pb2 import WatchRecognitionsResponse
+
+ACK_S: Final = 2.0  # after which a publish is tried again, under the same id
+_API_S: Final = 5.0
+
+_log = logging.getLogger(__name__)
+
+
+class NatsHub:
+    """See Hub. Seen once: within the stream's duplicate window, its retention or two minutes.
+
+    servers: addresses such as nats://host:4222. window: publishes that wait for JetStream at a
+    time; beyond, results wait for their turn, and with them the credits of their devices.
+    start_s: how long JetStream may take to be there and to hand over what it holds.
+    """
+
+    def __init__(
+        self,
+        fanout: Fanout,
+        metrics: Metrics,
+        servers: Sequence[str],
+        settings: StreamSettings,
+        *,
+        window: int,
+        start_s: float,
+    ) -> None:
+        self._fanout = fanout
+        self._metrics = metrics
+        self._servers = servers
+        self._settings = settings
+        self._window = asyncio.Semaphore(window)
+        self._start_s = start_s
+        self._up = asyncio.Event()
+        self._context: JetStreamContext | None = None
+        self._latest: dict[tuple[str, int], asyncio.Task[None]] = {}
+        self._caught_up_at = 0
+        self._last_error: Exception | None = None
+        self._complaint = ""
+
+    async def __aenter__(self) -> Self:
+        """Connect, and read what the stream holds.
+
+        Raises UnavailableError after `start_s`, ConfigError for a stream that JetStream refuses.
+        """
+        self._ready = asyncio.get_running_loop().create_future()
+        self._running = asyncio.create_task(self._run())
+        waiting = (self._ready, self._running)
+        await asyncio.wait(waiting, timeout=self._start_s, return_when=asyncio.FIRST_COMPLETED)
+        if self._ready.done():
+            return self
+        refused = self._running.exception() if self._running.done() else None
+        await self.__aexit__(None, None, None)
+        if refused is not None:
+            raise refused
+        raise UnavailableError(
+            f"no JetStream answers at --nats within {self._start_s:g} s: {self._last_error}"
+        )
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+        tasks = [self._running, *self._latest.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def publish(self, origin: Origin, result: ChunkResult) -> "asyncio.Future[None]":
+        """See Hub. Unbounded by itself: a stream has no more results than it has credits."""
+        if not result.recognitions:
+            return published()
+        body = watched(origin, result).to_proto().SerializeToString()
+        key = (origin.device_id, origin.epoch)
+        task = asyncio.create_task(self._publish(self._latest.get(key), key, result.seq, body))
+        self._latest[key] = task
+        self._metrics.hub_unpublished.inc()
+        task.add_done_callback(lambda done: self._forget(key, done))
+        return task
+
+    def _forget(self, key: tuple[str, int], done: "asyncio.Task[None]") -> None:
+        self._metrics.hub_unpublished.dec()
+        if self._latest.get(key) is done:
+            del self._latest[key]
+
+    async def _publish(
+        self,
+        previous: "asyncio.Task[None] | None",
+        key: tuple[str, int],
+        seq: int,
+        body: bytes,
+    ) -> None:
+        # One at a time for each device, so that trying again never changes the order.
+        if previous is not None:
+            await asyncio.wait((previous,))
+        started_s = time.monotonic()
+        backoff = Backoff(first_s=0.05, longest_s=1.0)
+        async with self._window:
+            while not await self._try(subject(key[0]), message_id(*key, seq), body):
+                self._metrics.hub_retries.inc()
+                await asyncio.sleep(backoff.next_s())
+        self._metrics.hub_publish_seconds.observe(time.monotonic() - started_s)
+
+    async def _try(self, to: str, known_as: str, body: bytes) -> bool:
+        await self._up.wait()
+        context = self._context
+        if context is None:
+            return False
+        try:
+            headers = {Header.MSG_ID.value: known_as}
+            await context.publish(to, body, timeout=ACK_S, stream=STREAM, headers=headers)
+        except Exception as error:  # whatever nats-py meets in a connection that goes away
+            # Said once, for it may be said of every result that waits.
+            level = logging.DEBUG if str(error) == self._complaint else logging.WARNING
+            self._complaint = str(error)
+            _log.log(level, "a publish was not acknowledged, trying again: %s", error)
+            return False
+        return True
+
+    def subscription(
+        self, device_ids: Collection[str], track_ids: Collection[int], resume_token: bytes = b""
+    ) -> AbstractAsyncContextManager[Subscription]:
+        """See Hub."""
+        return self._fanout.subscription(device_ids, track_ids, resume_token)
+
+    def close(self) -> None:
+        """See Hub."""
+        self._fanout.close()
+
+    async def _run(self) -> None:
+        """Keep a connection for as long as the hub lasts."""
+        backoff = Backoff(first_s=0.1, longest_s=2.0)
+        while True:
+            try:
+                await self._hold_connection(backoff)
+            except Exception as error:
+                if isinstance(error, ConfigError) and not self._ready.done():
+                    raise
+                self._last_error = error
+                _log.warning("not connected to JetStream, trying again: %s", error)
+            await asyncio.sleep(backoff.next_s())
+
+    async def _hold_connection(self, backoff: Backoff) -> None:
+        async with connection(self._servers) as (client, lost):
+            context = client.jetstream(timeout=_API_S)
+            self._take_place(await ensure_stream(context, self._settings))
+            self._context = context
+            self._up.set()
+            self._metrics.hub_connected.set(1)
+            backoff.reset()
+            self._note_ready()
+            try:
+                await Tail(client, context, self._receive, lost).run(self._fanout.last)
+            finally:
+                self._up.clear()
+                self._context = None
+                self._metrics.hub_connected.set(0)
+
+    def _take_place(self, place: StreamPlace) -> None:
+        """Go on where this recognizer was, or begin anew where that is not possible."""
+        there = place.first - 1 <= self._fanout.last <= place.last
+        if self._fanout.run != place.run or not there:
+            self._begin(place.run, place.first - 1)
+        self._caught_up_at = place.last
+
+    def _begin(self, run: int, floor: int) -> None:
+        error = ResumeLostError(
+            "results were lost on the way to this server, or may have been: its NATS stream began "
+            "anew or holds them no more; watch again without a token"
+        )
+        self._fanout.begin(run, floor, error)
+
+    def _note_ready(self) -> None:
+        if self._fanout.last >= self._caught_up_at and not self._ready.done():
+            self._ready.set_result(None)
+
+    def _receive(self, message: Msg) -> None:
+        metadata = message.metadata
+        sequence = metadata.sequence.stream
+        if sequence != self._fanout.last + 1:
+            self._begin(self._fanout.run, sequence - 1)
+        try:
+            chunk = WatchedChunk.from_proto(WatchRecognitionsResponse.FromString(message.data))
+        except DecodeError:
+            _log.warning("message %d of %s is none of ours", sequence, STREAM)
+            self._metrics.dropped.labels(HUB_MALFORMED).inc()
+            self._fanout.last = sequence
+        else:
+            age_s = (datetime.now(UTC) - metadata.timestamp).total_seconds()
+            self._fanout.append(sequence, chunk, message.data, max(age_s, 0.0))
+        self._note_ready()
