@@ -168,7 +168,7 @@ async def test_a_call_past_its_own_deadline_is_not_computed(bundles: Path, bundl
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await call
         assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-        # The server's own deadline is a little later than the client's: the gate stays closed so long.
+        # The server's own deadline is a little later than the client's.
         await eventually(lambda: running.sample("queue_chunks") == 0)
         gate.open()
         assert len((await holder.close()).results) == 1

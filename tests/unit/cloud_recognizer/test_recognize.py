@@ -248,19 +248,23 @@ async def test_thousands_of_damaged_payloads_give_named_errors_and_leave_no_memo
             assert result.recognitions == ()
         assert len(results[-1].recognitions) == 4
 
+    async def growth() -> int:
+        gc.collect()
+        before, _ = tracemalloc.get_traced_memory()
+        for _ in range(6):
+            await send_damaged()
+        gc.collect()
+        after, _ = tracemalloc.get_traced_memory()
+        return after - before
+
     async with running_recognizer(bundles) as running:
         for _ in range(4):
             await send_damaged()
-        gc.collect()
         tracemalloc.start()
         try:
             await send_damaged()
-            gc.collect()
-            before, _ = tracemalloc.get_traced_memory()
-            for _ in range(12):
-                await send_damaged()
-            gc.collect()
-            after, _ = tracemalloc.get_traced_memory()
+            growths = [await growth() for _ in range(2)]
         finally:
             tracemalloc.stop()
-    assert after - before < 64_000  # 21 bytes for each of 3,000 payloads
+    # What leaks grows each time; a table that is enlarged does so once.
+    assert min(growths) < 32_000, growths  # 21 bytes for each of 1,500 payloads
