@@ -15,14 +15,14 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from edge_encoder.camera_health import Watcher
-from edge_encoder.capture import capture_device, capture_url, is_clip, without_credentials
-from edge_encoder.capture_reader import LiveSettings
+from edge_encoder.capture.health import Watcher
+from edge_encoder.capture.opening import capture_device, capture_url, is_clip, without_credentials
+from edge_encoder.capture.reader import LiveSettings
 from edge_encoder.detector.base import Image
 from mien.errors import SourceError, SourceOpenError
 
 if TYPE_CHECKING:
-    from edge_encoder.live_camera import LiveSource
+    from edge_encoder.capture.live_camera import LiveSource
 
 IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 URL_SCHEMES = frozenset({"http", "https", "rtmp", "rtsp", "rtsps", "srt", "tcp", "udp"})
@@ -162,7 +162,7 @@ def _live(
     live: LiveSettings,
     watcher: Watcher | None,
 ) -> "LiveSource":
-    from edge_encoder.live_camera import LiveSource
+    from edge_encoder.capture.live_camera import LiveSource
 
     return LiveSource(name, open_capture, live, watcher=watcher)
 

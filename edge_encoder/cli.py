@@ -18,7 +18,7 @@ from dataclasses import asdict
 from typing import Any, Final
 
 from edge_encoder.config import parse_config
-from edge_encoder.fleet_config import parse_fleet_config
+from edge_encoder.fleet.config import parse_fleet_config
 from mien.errors import MienError
 from mien.exit_codes import ExitCode, exit_code
 
@@ -71,7 +71,7 @@ def _run(arguments: Sequence[str]) -> int:
 def _fleet(arguments: Sequence[str]) -> int:
     config = parse_fleet_config(arguments)
     _set_up_logging(config.logging_level, "", asdict(config))
-    from edge_encoder.fleet import run
+    from edge_encoder.fleet.supervisor import run
 
     return asyncio.run(run(config))
 

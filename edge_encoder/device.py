@@ -19,9 +19,10 @@ import cv2
 
 from edge_encoder.bundle_switch import BundleSwitch
 from edge_encoder.camera import Source, open_source
-from edge_encoder.camera_events import CameraEvents
-from edge_encoder.camera_health import CameraHealth, Watcher
-from edge_encoder.capture_reader import LiveSettings
+from edge_encoder.capture.events import CameraEvents
+from edge_encoder.capture.health import CameraHealth, Watcher
+from edge_encoder.capture.reader import LiveSettings
+from edge_encoder.capture.recording import RecordedSource
 from edge_encoder.chunker import Chunker
 from edge_encoder.config import EdgeConfig
 from edge_encoder.detector import Detector, open_detector
@@ -30,7 +31,6 @@ from edge_encoder.faces import FaceEncoder
 from edge_encoder.inference import return_freed_memory
 from edge_encoder.metrics import Metrics
 from edge_encoder.pipeline import Pipeline
-from edge_encoder.recording import RecordedSource
 from edge_encoder.results import ResultWriter, open_results
 from edge_encoder.spool.store import Spool, SpoolSettings, open_spool
 from edge_encoder.uplink import Uplink, UplinkSettings

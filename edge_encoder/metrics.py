@@ -17,7 +17,7 @@ from prometheus_client import (
     ProcessCollector,
 )
 
-from edge_encoder.camera_health import CameraHealth
+from edge_encoder.capture.health import CameraHealth
 from mien.errors import (
     SourceEndedError,
     SourceFrozenError,

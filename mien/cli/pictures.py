@@ -31,7 +31,7 @@ class Pictures:
     def read(self) -> Iterator[Iterable[Picture]]:
         """The frames, in order. Raises SourceError."""
         from edge_encoder.camera import frames_of, open_source
-        from edge_encoder.recording import read_recording
+        from edge_encoder.capture.recording import read_recording
 
         if self.record is not None:
             yield read_recording(self.record)

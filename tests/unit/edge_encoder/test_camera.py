@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from edge_encoder.camera import DEFAULT_FPS, VideoFile, open_source
-from edge_encoder.capture import without_credentials
-from edge_encoder.capture_reader import LiveSettings
+from edge_encoder.capture.opening import without_credentials
+from edge_encoder.capture.reader import LiveSettings
 from mien.errors import SourceError
 from tests.support.moving_face import Scene
 from tests.unit.edge_encoder.conftest import CLIP_FRAMES

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_encoder.camera_health import BUCKET_S, BUCKETS, MAX_REOPENS, CameraHealth
+from edge_encoder.capture.health import BUCKET_S, BUCKETS, MAX_REOPENS, CameraHealth
 
 WINDOW_S = BUCKET_S * BUCKETS
 

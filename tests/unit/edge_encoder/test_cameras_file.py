@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_encoder.cameras_file import MAX_CAMERAS, MAX_FILE_BYTES, CamerasFile, parse_cameras
+from edge_encoder.fleet.cameras_file import MAX_CAMERAS, MAX_FILE_BYTES, CamerasFile, parse_cameras
 from mien.errors import ConfigError
 
 GOOD = """

@@ -5,8 +5,8 @@ import socket
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from edge_encoder.camera_health import CameraHealth
-from edge_encoder.fleet_metrics import FleetCollector, FleetMetrics
+from edge_encoder.capture.health import CameraHealth
+from edge_encoder.fleet.metrics import FleetCollector, FleetMetrics
 from edge_encoder.metrics import Metrics
 from mien.metrics_endpoint import metrics_endpoint
 

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from edge_encoder.camera import Frame, Gap, open_source
-from edge_encoder.camera_health import CameraChange, CameraHealth, Watcher
-from edge_encoder.capture import Capture
-from edge_encoder.capture_reader import LiveSettings
-from edge_encoder.live_camera import LONGEST_REOPEN_S, MAX_HANGING, STEADY_S, LiveSource
+from edge_encoder.capture.health import CameraChange, CameraHealth, Watcher
+from edge_encoder.capture.live_camera import LONGEST_REOPEN_S, MAX_HANGING, STEADY_S, LiveSource
+from edge_encoder.capture.opening import Capture
+from edge_encoder.capture.reader import LiveSettings
 from mien.backoff import Backoff
 from mien.errors import (
     SourceEndedError,

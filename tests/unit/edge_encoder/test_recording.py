@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from edge_encoder.camera import open_source
-from edge_encoder.recording import RecordedSource, read_recording
+from edge_encoder.capture.recording import RecordedSource, read_recording
 from mien.errors import ConfigError
 from tests.support.web import web
 

@@ -17,10 +17,10 @@ from typing import Any, Final, Self
 import numpy.typing as npt
 
 from edge_encoder.camera import Frame, Gap, colour
-from edge_encoder.camera_health import CameraChange, CameraHealth, Watcher
-from edge_encoder.capture import OpenCapture
-from edge_encoder.capture_reader import CaptureReader, LiveSettings
-from edge_encoder.frozen_picture import FrozenPicture
+from edge_encoder.capture.frozen_picture import FrozenPicture
+from edge_encoder.capture.health import CameraChange, CameraHealth, Watcher
+from edge_encoder.capture.opening import OpenCapture
+from edge_encoder.capture.reader import CaptureReader, LiveSettings
 from mien.backoff import Backoff
 from mien.errors import SourceError, SourceFrozenError, SourceLostError
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy.typing as npt
 
-from edge_encoder.capture import NEARLY, Capture, OpenCapture
+from edge_encoder.capture.opening import NEARLY, Capture, OpenCapture
 from mien.errors import SourceEndedError, SourceError, SourceStalledError, SourceTimeoutError
 
 

@@ -17,11 +17,11 @@ from typing import Any, Final
 
 from prometheus_client import CollectorRegistry
 
-from edge_encoder.camera_process import CameraProcess
-from edge_encoder.cameras_file import Cameras, CamerasFile
 from edge_encoder.config import EdgeConfig
-from edge_encoder.fleet_config import FleetConfig
-from edge_encoder.fleet_metrics import APPLIED, REFUSED, FleetCollector, FleetMetrics
+from edge_encoder.fleet.cameras_file import Cameras, CamerasFile
+from edge_encoder.fleet.config import FleetConfig
+from edge_encoder.fleet.metrics import APPLIED, REFUSED, FleetCollector, FleetMetrics
+from edge_encoder.fleet.process import CameraProcess
 from edge_encoder.results import ResultWriter, open_results
 from mien.errors import ConfigError
 from mien.exit_codes import ExitCode

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Final
 
-from edge_encoder.camera_health import CameraChange, CameraHealth, Watcher
+from edge_encoder.capture.health import CameraChange, CameraHealth, Watcher
 from edge_encoder.metrics import Metrics
 from edge_encoder.results import ResultWriter
 

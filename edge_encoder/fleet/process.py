@@ -18,7 +18,7 @@ from dataclasses import asdict
 from typing import Any, Final
 
 from edge_encoder.config import EdgeConfig
-from edge_encoder.fleet_metrics import NO_START, SIGNAL, FleetMetrics
+from edge_encoder.fleet.metrics import NO_START, SIGNAL, FleetMetrics
 from mien.backoff import Backoff
 from mien.exit_codes import ExitCode
 

@@ -1,0 +1,1 @@
+"""What stands behind live sources: opening, reading, watching and scoring cameras."""

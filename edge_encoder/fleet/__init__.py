@@ -1,0 +1,1 @@
+"""Several cameras in one supervisor, a process each. See decision 11."""
