@@ -18,8 +18,9 @@ from typing import Final
 import cv2
 
 from edge_encoder.bundle_switch import BundleSwitch
-from edge_encoder.camera import Source, open_source
+from edge_encoder.camera import open_source
 from edge_encoder.capture.events import CameraEvents
+from edge_encoder.capture.frames import Source
 from edge_encoder.capture.health import CameraHealth, Watcher
 from edge_encoder.capture.reader import LiveSettings
 from edge_encoder.capture.recording import RecordedSource

@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-from edge_encoder.camera import Frame, Gap, Source
+from edge_encoder.capture.frames import Frame, Gap, Source
 from edge_encoder.chunker import Chunk, Chunker, FrameTime
 from edge_encoder.faces import FaceCoder, FaceEncoder
 from edge_encoder.metrics import CAMERA_NEWER, MAX_FACES, UNREADABLE, Metrics

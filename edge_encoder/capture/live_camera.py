@@ -16,7 +16,7 @@ from typing import Any, Final, Self
 
 import numpy.typing as npt
 
-from edge_encoder.camera import Frame, Gap, colour
+from edge_encoder.capture.frames import Frame, Gap, colour
 from edge_encoder.capture.frozen_picture import FrozenPicture
 from edge_encoder.capture.health import CameraChange, CameraHealth, Watcher
 from edge_encoder.capture.opening import OpenCapture

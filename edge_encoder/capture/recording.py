@@ -12,7 +12,7 @@ from typing import Self
 
 import cv2
 
-from edge_encoder.camera import Frame, Gap, Source, colour
+from edge_encoder.capture.frames import Frame, Gap, Source, colour
 from mien.errors import ConfigError
 
 _NAME = re.compile(r"frame-(\d+)-(\d+)\.jpg")

@@ -30,7 +30,8 @@ class Pictures:
     @contextmanager
     def read(self) -> Iterator[Iterable[Picture]]:
         """The frames, in order. Raises SourceError."""
-        from edge_encoder.camera import frames_of, open_source
+        from edge_encoder.camera import open_source
+        from edge_encoder.capture.frames import frames_of
         from edge_encoder.capture.recording import read_recording
 
         if self.record is not None:
@@ -42,7 +43,7 @@ class Pictures:
     @property
     def fps(self) -> float | None:
         """Frames a second to show them at; None for as many as their times say."""
-        from edge_encoder.camera import IMAGE_SUFFIXES
+        from edge_encoder.capture.files import IMAGE_SUFFIXES
 
         path = Path(self.source)
         stills = path.is_dir() or path.suffix.lower() in IMAGE_SUFFIXES

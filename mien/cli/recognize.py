@@ -88,7 +88,8 @@ def _print(**values: Any) -> None:
 
 def read_image(path: Path) -> Image:
     """uint8 (H, W, 3), blue, green, red. Raises SourceError."""
-    from edge_encoder.camera import frames_of, open_source
+    from edge_encoder.camera import open_source
+    from edge_encoder.capture.frames import frames_of
 
     if not path.is_file():
         raise SourceError(f"{path} is no file")

@@ -9,7 +9,8 @@ import cv2
 import numpy as np
 import pytest
 
-from edge_encoder.camera import DEFAULT_FPS, VideoFile, open_source
+from edge_encoder.camera import open_source
+from edge_encoder.capture.files import DEFAULT_FPS, VideoFile
 from edge_encoder.capture.opening import without_credentials
 from edge_encoder.capture.reader import LiveSettings
 from mien.errors import SourceError

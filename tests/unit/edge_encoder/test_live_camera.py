@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge_encoder.camera import Frame, Gap, open_source
+from edge_encoder.camera import open_source
+from edge_encoder.capture.frames import Frame, Gap
 from edge_encoder.capture.health import CameraChange, CameraHealth, Watcher
 from edge_encoder.capture.live_camera import LONGEST_REOPEN_S, MAX_HANGING, STEADY_S, LiveSource
 from edge_encoder.capture.opening import Capture

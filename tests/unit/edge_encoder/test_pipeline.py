@@ -9,7 +9,7 @@ from typing import Self
 
 import pytest
 
-from edge_encoder.camera import Frame, Gap
+from edge_encoder.capture.frames import Frame, Gap
 from edge_encoder.chunker import Chunker
 from edge_encoder.detector import Detector
 from edge_encoder.faces import FaceEncoder
