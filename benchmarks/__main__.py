@@ -7,15 +7,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import alignment, cloud, codec, paths
+from benchmarks import alignment, cloud, codec, edge, paths
 
 BENCHMARKS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
     "alignment": alignment.run,
     "cloud": cloud.run,
     "codec": codec.run,
+    "edge": edge.run,
     "paths": paths.run,
 }
-NEED_BUNDLE = ("alignment", "cloud", "codec")
+NEED_BUNDLE = ("alignment", "cloud", "codec", "edge")
 NEED_DATA = ("alignment", "codec")
 
 
@@ -32,6 +33,7 @@ def main() -> None:
     )
     parser.add_argument("--detector_model", type=Path, help="YuNet's file; MTCNN without it")
     parser.add_argument("--faces", type=int, help="use so many faces only")
+    parser.add_argument("--clip", type=Path, help="edge: a video with a face")
     parser.add_argument("--payloads", type=int, help="paths: compare them on so many")
     parser.add_argument("--streams", type=int, default=16, help="cloud: devices that send")
     parser.add_argument("--seconds", type=float, default=4.0, help="cloud: of each of two loads")
