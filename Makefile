@@ -15,13 +15,14 @@ PYTEST_ARGS ?=
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint proto clean
+.PHONY: help demo test lint proto metrics clean
 
 help:
 	@echo "make demo [SOURCE=…]  stream a clip, a folder of images, a camera (0) or a URL, and watch"
 	@echo "make test             set up everything, torch included; check, lint and test"
 	@echo "make lint             ruff, mypy --strict and buf lint alone"
 	@echo "make proto            regenerate the gRPC stubs under mien/v1"
+	@echo "make metrics          regenerate docs/metrics.md from the code"
 	@echo "make clean            remove .venv, caches and the demo's results"
 
 demo: $(VENV)/.services $(if $(filter $(CLIP),$(SOURCE)),$(CLIP))
@@ -38,6 +39,9 @@ lint: $(VENV)/.everything
 
 proto: $(VENV)/.everything
 	$(BIN)/python proto/generate.py
+
+metrics: $(VENV)/.services
+	$(BIN)/python docs/generate_metrics.py
 
 clean:
 	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis demo-out build *.egg-info

@@ -16,6 +16,8 @@ from prometheus_client import (
     ProcessCollector,
 )
 
+from mien.messages import ItemStatus
+
 # Why something was dropped: one for each rule of a queue.
 QUEUE_FULL: Final = "queue_full"  # batcher: a call's chunks are refused, there is no room
 TOO_LATE: Final = "too_late"  # batcher: not worth recognising any more when its turn came
@@ -39,6 +41,11 @@ REASONS: Final = (
 )
 # Why a bundle of the repository was refused that has no error of its own: max_bundles.
 TOO_MANY: Final = "too_many"
+
+# How faces come in.
+STREAM_FACES: Final = "StreamFaces"
+RECOGNIZE: Final = "Recognize"
+RPCS: Final = (STREAM_FACES, RECOGNIZE)
 
 # What came of a probe; a skipped one found the queue full or no answer in time.
 HELD: Final = "held"
@@ -71,6 +78,11 @@ class Metrics:
         self.payload_bytes = self._counter("payload_bytes", "Bytes of coded chunks received")
         self.chunks = self._counter("chunks", "Chunks settled, by what became of them", "status")
         self.faces = self._counter("faces", "Faces recognised, by the RPC they came in", "rpc")
+        # Shown at zero: a rate cannot see the step from no series to its first value.
+        for status in (ItemStatus.RESULT, ItemStatus.REJECTED):
+            self.chunks.labels(status.name.lower())
+        for rpc in RPCS:
+            self.faces.labels(rpc)
         self.recognitions = self._counter(
             "recognitions", "Faces recognised, by expression", "expression"
         )

@@ -18,7 +18,7 @@ from cloud_recognizer.credits import CreditLedger
 from cloud_recognizer.device_bundle import DeviceBundle
 from cloud_recognizer.hub import Hub
 from cloud_recognizer.intake import Intake
-from cloud_recognizer.metrics import QUEUE_FULL, Metrics
+from cloud_recognizer.metrics import QUEUE_FULL, RECOGNIZE, Metrics
 from cloud_recognizer.model import ExpressionModel
 from cloud_recognizer.png import encode_grey
 from cloud_recognizer.recognizer import Job, Recognizer
@@ -219,7 +219,7 @@ class RecognitionServicer(RecognitionServiceServicer):
                 self._intake.withdraw(outcome)
         results = [result_of(seq, outcome) for seq, outcome in enumerate(outcomes, 1)]
         for result in results:
-            count(self._metrics, result, "Recognize")
+            count(self._metrics, result, RECOGNIZE)
         recognised = {
             done.bundle_id: done.expressions
             for done in (outcome.result() for outcome in outcomes if not outcome.exception())

@@ -17,7 +17,7 @@ from typing import Self
 from cloud_recognizer.credits import CreditLedger
 from cloud_recognizer.hub import Hub, Origin
 from cloud_recognizer.intake import Intake
-from cloud_recognizer.metrics import DUPLICATE, NO_CREDIT, Metrics
+from cloud_recognizer.metrics import DUPLICATE, NO_CREDIT, STREAM_FACES, Metrics
 from cloud_recognizer.model import ExpressionModel
 from cloud_recognizer.recognizer import Job, Outcome
 from cloud_recognizer.sessions import Sessions
@@ -209,7 +209,7 @@ class DeviceStream:
     def _note_settled(self, chunk: _Unsettled, result: ChunkResult) -> None:
         self._metrics.chunk_seconds.observe(time.monotonic() - chunk.received_s)
         self._session.acknowledged_seq = chunk.seq
-        count(self._metrics, result, "StreamFaces")
+        count(self._metrics, result, STREAM_FACES)
 
     def supersede(self) -> None:
         """Settle nothing more, and end: a newer stream has the session."""

@@ -72,6 +72,9 @@ class Metrics:
         self.faces = self._counter("faces", "Faces encoded")
         self.recognised = self._counter("recognised_faces", "Faces whose result came back")
         self.payload_bytes = self._counter("payload_bytes", "Bytes of coded chunks")
+        self.connected = self._gauge(
+            "connected", "Whether a recognizer has welcomed the device, and the stream is open"
+        )
         self.reconnects = self._counter("reconnects", "Attempts to connect after the first")
         self.bundle_changes = self._counter("bundle_changes", "Changes to another bundle")
         self.bundle_failures = self._counter(
@@ -84,6 +87,9 @@ class Metrics:
         self.spool_chunks = self._gauge("spool_chunks", "Chunks on disk")
         self.spool_faces = self._gauge("spool_faces", "Faces on disk")
         self.spool_bytes = self._gauge("spool_bytes", "Bytes that the chunks on disk count as")
+        self.spool_limit_bytes = self._gauge(
+            "spool_limit_bytes", "Bytes beyond which the oldest go; 0 without a spool"
+        )
         self.spool_failing = self._gauge("spool_failing", "1 while the disk takes no chunks")
         self.spool_unstored = self._counter(
             "spool_unstored_faces", "Faces that waited in memory alone, for the disk took none"

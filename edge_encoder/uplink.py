@@ -223,6 +223,7 @@ class Uplink:
                 return None
             finally:
                 self._stream = None
+                self._metrics.connected.set(0)
                 self._wire.sample()
             self._note(ending.value)
             self._epochs.lose_unanswered(backlog.abandon_acknowledged())
@@ -289,6 +290,7 @@ class Uplink:
         self._welcome = welcome
         self._epochs.lose_unanswered(unanswered)
         self._connected.set()
+        self._metrics.connected.set(1)
         self._progress.set()
 
     def _on_answer(self, chunk: Chunk, result: ChunkResult) -> None:

@@ -62,6 +62,7 @@ class Spool:
         self._seal = seal
         self._metrics = metrics
         self._clock_ms = clock_ms
+        metrics.spool_limit_bytes.set(settings.max_bytes)
         self._database: sqlite3.Connection | None = None
         self._failing = False
         self._total = Amount()

@@ -64,10 +64,11 @@ def test_the_clouds_command_is_one_that_the_cloud_takes() -> None:
 
 
 def test_prometheus_scrapes_the_services_where_they_listen(services: dict[str, Any]) -> None:
-    text = (ROOT / "deploy" / "prometheus.yml").read_text(encoding="utf-8")
+    text = (ROOT / "deploy" / "prometheus" / "prometheus.yml").read_text(encoding="utf-8")
     jobs = yaml.safe_load(text)["scrape_configs"]
     targets = {target for job in jobs for one in job["static_configs"] for target in one["targets"]}
     edge = parse_edge(services["edge"]["command"][1:])
+    assert "./deploy/prometheus:/etc/prometheus:ro" in services["prometheus"]["volumes"]
     assert targets == {"cloud:9464", f"edge:{edge.metrics_port}"}
     assert edge.metrics_host == "0.0.0.0"  # noqa: S104 -- inside its container
 

@@ -46,6 +46,16 @@ def test_an_epoch_is_sent_under_the_bundle_of_its_newest_chunk(tmp_path: Path) -
         assert kept(spool, waiting) == [1, 2]
 
 
+def test_its_limit_is_shown_so_that_what_it_holds_can_be_compared(tmp_path: Path) -> None:
+    metrics = Metrics()
+    sample = metrics.registry.get_sample_value
+    assert sample("mien_edge_spool_limit_bytes") == 0
+    with spool_in(tmp_path, metrics, max_bytes=10 * ROW) as spool:
+        assert spool.add(epoch(1), 1, numbered(1))
+        assert sample("mien_edge_spool_bytes") == ROW
+        assert sample("mien_edge_spool_limit_bytes") == 10 * ROW
+
+
 def test_epochs_are_given_oldest_first_and_the_live_one_is_left_out(tmp_path: Path) -> None:
     with spool_in(tmp_path) as spool:
         for hello in (E2, E1, E3):  # the order of arrival, whatever their numbers are

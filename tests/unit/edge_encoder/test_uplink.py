@@ -212,6 +212,22 @@ async def test_a_server_that_is_killed_and_started_again_gets_everything(bundle:
             assert edge.recognised == Counter(chunk(bundle, seed).payload for seed in range(6))
 
 
+async def test_it_shows_whether_a_server_has_welcomed_it_and_is_still_there(bundle: Bundle) -> None:
+    async with AsyncExitStack() as first:
+        server = await first.enter_async_context(running_recognizer(bundle.folder))
+        port = server.serving.port
+        async with device(f"127.0.0.1:{port}", bundle) as edge:
+            assert edge.sample("connected") == 0
+            await edge.uplink.ready()
+            assert edge.sample("connected") == 1
+            await first.aclose()
+            await eventually(lambda: edge.sample("connected") == 0)
+            async with running_recognizer(bundle.folder, port=port):
+                await eventually(lambda: edge.sample("connected") == 1)
+                await edge.uplink.finish()
+                assert edge.sample("connected") == 0
+
+
 @pytest.mark.parametrize(
     "code", [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.INTERNAL, grpc.StatusCode.CANCELLED]
 )

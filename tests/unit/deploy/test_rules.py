@@ -1,0 +1,106 @@
+"""The rules name only what is there; without promtool, so that a rename fails everywhere."""
+
+import re
+from dataclasses import fields
+
+import pytest
+
+from cloud_recognizer.config import CloudConfig
+from edge_encoder.config import EdgeConfig
+from edge_encoder.fleet.config import FleetConfig
+from tests.support import promql
+from tests.support.metric_catalogue import ROOT, TARGET_LABELS, Sample, scraped_samples
+from tests.support.rules import ALERTS, CONFIG, FILES, RECORDINGS, RULES, Rule
+
+PAGE = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+
+
+def recorded_samples(scraped: dict[str, Sample]) -> dict[str, Sample]:
+    """What the recording rules make of it: their labels, with the bounds of what they came from."""
+    found: dict[str, Sample] = {}
+    for rule in RECORDINGS:
+        known = [(scraped | found)[selector.name] for selector in promql.selectors(rule.expr)]
+        labels = promql.kept_labels(rule.expr) or set(known[0].labels)
+        values = {label: bound for sample in known for label, bound in sample.values.items()}
+        found[rule.name] = Sample(frozenset(labels), values)
+    return found
+
+
+SCRAPED = scraped_samples()
+KNOWN = SCRAPED | recorded_samples(SCRAPED)
+
+
+def complaints(expr: str) -> list[str]:
+    """What an expression names that is not there."""
+    found = []
+    labels: set[str] = set(TARGET_LABELS)
+    for selector in promql.selectors(expr):
+        sample = KNOWN.get(selector.name)
+        if sample is None:
+            found.append(f"no metric {selector.name}")
+            continue
+        labels |= sample.labels
+        for label in selector.matchers:
+            if label not in sample.labels:
+                found.append(f"{selector.name} has no label {label}")
+            elif label in sample.values:
+                strange = set(selector.values(label)) - set(sample.values[label])
+                found += [f"{selector.name} has no {label} {value}" for value in strange]
+    strange = promql.grouping_labels(expr) - labels
+    return found + [f"nothing has the label {label}" for label in sorted(strange)]
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
+def test_a_rule_names_metrics_labels_and_values_that_the_services_have(rule: Rule) -> None:
+    assert complaints(rule.expr) == []
+
+
+@pytest.mark.parametrize(
+    ("expr", "complaint"),
+    [
+        ("rate(mien_cloud_face_total[5m])", "no metric mien_cloud_face_total"),
+        ('mien_cloud_streams{camera="x"} > 0', "mien_cloud_streams has no label camera"),
+        (
+            'mien_cloud_dropped_total{reason=~"too_late|tired"}',
+            "mien_cloud_dropped_total has no reason tired",
+        ),
+        ("sum by (job, code) (mien_cloud_streams)", "nothing has the label code"),
+        ('up{job="mien"} == 0', "up has no job mien"),
+        ("deriv(mien_cloud_streams)", "no metric deriv"),
+    ],
+)
+def test_a_name_that_is_not_there_is_found(expr: str, complaint: str) -> None:
+    assert complaint in complaints(expr)
+
+
+@pytest.mark.parametrize("rule", ALERTS, ids=lambda rule: rule.name)
+def test_an_alert_says_how_bad_what_and_where_to_read_on(rule: Rule) -> None:
+    assert rule.body["labels"]["severity"] in ("critical", "warning")
+    assert re.fullmatch(r"[1-9][0-9]*m", rule.body["for"])
+    assert rule.body["annotations"]["summary"]
+    page, _, anchor = rule.body["annotations"]["runbook"].partition("#")
+    assert page == "docs/troubleshooting.md"
+    assert anchor in [anchor_of(heading) for heading in re.findall(r"^## (.*)$", PAGE, re.M)]
+    assert f"`{rule.name}`" in PAGE, "its section names it"
+
+
+def anchor_of(heading: str) -> str:
+    """As GitHub makes it."""
+    return re.sub(r"[^a-z0-9 -]", "", heading.lower()).replace(" ", "-")
+
+
+def test_no_two_rules_have_one_name() -> None:
+    assert len({rule.name for rule in RULES}) == len(RULES)
+    assert len(ALERTS) >= 20
+    assert [path.name for path in FILES] == ["alerts-cloud.yml", "alerts-edge.yml", "recording.yml"]
+    assert 'rule_files: ["rules/*.yml"]' in CONFIG.read_text(encoding="utf-8")
+
+
+def test_the_page_names_metrics_alerts_and_settings_that_exist() -> None:
+    for name in re.findall(r"\b(?:instance\w*:)?mien_\w+(?::\w+)?", PAGE):
+        assert name in KNOWN, name
+    alerts = {rule.name for rule in ALERTS}
+    assert set(re.findall(r"`(Mien\w+)`", PAGE)) == alerts
+    settings = {field.name for c in (CloudConfig, EdgeConfig, FleetConfig) for field in fields(c)}
+    commands = {"repository", "json", "purge", "config", "help"}
+    assert set(re.findall(r"--([a-z_]+)", PAGE)) <= settings | commands
