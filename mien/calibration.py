@@ -6,7 +6,6 @@ what stands here, so that the two may be compared.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import nan
 from typing import Final
 
 # Confidences from 0 to 1 in bins of a tenth; 1 belongs to the last.
@@ -32,13 +31,15 @@ class Calibration:
 def confidence(probabilities: Sequence[float], temperature: float) -> float:
     """The largest of the probabilities after softmax(log p / temperature) (Guo et al., 2017).
 
-    Their sum is 1. Not a number where one of them is not, or none is above 0.
+    From 0 to 1; 0, no confidence, where one of them is not a number or none is above 0.
     """
     top = max(probabilities)
-    if temperature == 1:
-        return top
-    inverse = 1 / temperature
-    return 1 / sum((p / top) ** inverse for p in probabilities) if top > 0 else nan
+    if not top > 0:
+        return 0.0
+    if temperature != 1:
+        inverse = 1 / temperature
+        top = 1 / sum((p / top) ** inverse for p in probabilities)
+    return min(top, 1.0) if top > 0 else 0.0
 
 
 def confidence_bin(value: float) -> int:
