@@ -6,19 +6,25 @@ from pathlib import Path
 import grpc
 import numpy as np
 import pytest
-from prometheus_client import CollectorRegistry
 
 from cloud_recognizer.accuracy import Accuracy
-from cloud_recognizer.accuracy_metrics import AccuracyCollector
 from cloud_recognizer.catalogue import Catalogue
 from cloud_recognizer.config import CloudConfig
 from cloud_recognizer.metrics import Metrics
 from cloud_recognizer.model import ExpressionModel, RuntimeOptions
 from cloud_recognizer.sliding_window import stability_index
-from mien.bitstream import Limits
+from mien.bitstream import Box, Limits
 from mien.bundle import Bundle
 from mien.calibration import Calibration, confidence, confidence_bin
-from mien.messages import ChunkResult, FaceLabel, ItemError, LabelResult, LabelStatus
+from mien.messages import (
+    ChunkResult,
+    FaceLabel,
+    ItemError,
+    ItemStatus,
+    LabelResult,
+    LabelStatus,
+    Recognition,
+)
 from mien.v1 import recognition_pb2 as pb
 from tests.support.metrics_page import metrics_page
 from tests.support.recognizer import (
@@ -211,21 +217,80 @@ async def test_a_call_of_too_many_or_malformed_labels_is_refused_whole(calibrate
     assert counted.status is LabelStatus.AGREED
 
 
-async def test_answers_are_forgotten_though_nothing_more_comes(calibrated: Bundle) -> None:
-    metrics = Metrics()
-    catalogue = Catalogue(Limits(), metrics)
+class Clock:
+    """Seconds that pass when a test says so."""
+
+    now_s = 0.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+@pytest.fixture
+def catalogue(calibrated: Bundle) -> Catalogue:
+    catalogue = Catalogue(Limits(), Metrics())
     catalogue.add(ExpressionModel(calibrated, RuntimeOptions(), Limits()), 0.0)
-    async with running_recognizer(calibrated.folder.parent) as running:
-        result = await recognised(running, calibrated, "door")
-    config = CloudConfig(calibrated.folder, label_window_s=0.1)
-    accuracy = Accuracy(config, catalogue, metrics)
-    accuracy.observe(hello(calibrated), result)
+    return catalogue
+
+
+def answered(bundle: Bundle, seq: int, *expressions: int) -> ChunkResult:
+    """A result with a face for each, of probability 0.9 and 0.1 for the next expression."""
+    names = bundle.manifest.expressions
+    faces = []
+    for index, best in enumerate(expressions):
+        row = [0.0] * len(names)
+        row[best], row[(best + 1) % len(names)] = 0.9, 0.1
+        box = Box(0, 0, 1, 1)
+        faces.append(Recognition(index, 0, 1, box, names[best], 0.9, tuple(row)))
+    return ChunkResult(seq, ItemStatus.RESULT, bundle.bundle_id, tuple(faces))
+
+
+def test_the_estimate_and_the_drift_of_faces_counted_by_hand(
+    calibrated: Bundle, catalogue: Catalogue
+) -> None:
+    config = CloudConfig(calibrated.folder, drift_min_faces=4)
+    accuracy = Accuracy(config, catalogue, Metrics(), Clock())
+    accuracy.observe(hello(calibrated), answered(calibrated, 1, 0, 0, 1, 2))
+    (row,) = accuracy.figures()
+    # At temperature 2 odds of 9 to 1 are 3 to 1.
+    assert row.window.estimate == pytest.approx(0.75)
+    # Four faces in eight bins, (n + ½) / 8; a hundred in the manifest, (n + ½) / 104.
+    now = [2.5, 1.5, 1.5, 0.5, 0.5, 0.5, 0.5, 0.5]
+    before = [10.5, 20.5, 30.5, 0.5, 0.5, 20.5, 10.5, 10.5]
+    by_hand = sum(
+        (n / 8 - b / 104) * np.log((n / 8) / (b / 104)) for n, b in zip(now, before, strict=True)
+    )
+    assert by_hand == pytest.approx(0.774271, abs=1e-6)
+    assert row.window.expression_drift == pytest.approx(by_hand)
+
+
+def test_ten_thousand_devices_are_as_many_series_as_there_are_groups(
+    calibrated: Bundle, catalogue: Catalogue
+) -> None:
+    metrics = Metrics()
+    config = CloudConfig(calibrated.folder, device_groups=GROUPS, label_window_s=1, label_faces=64)
+    accuracy = Accuracy(config, catalogue, metrics, Clock())
+    for number in range(5000):
+        for device_id in (f"lobby-{number}", f"hostile-{number}"):
+            accuracy.observe(hello(calibrated, device_id), answered(calibrated, 1, 0))
+    assert [(row.group, row.window.faces) for row in accuracy.figures()] == [
+        ("lobby", 5000),
+        ("other", 5000),
+    ]
+    assert accuracy._recent is not None
+    assert accuracy._recent.faces == 64
+    sample = metrics.registry.get_sample_value
+    assert sample("mien_cloud_dropped_total", {"reason": "answers_full"}) == 10_000 - 64
+
+
+async def test_answers_are_forgotten_though_nothing_more_comes(
+    calibrated: Bundle, catalogue: Catalogue
+) -> None:
+    accuracy = Accuracy(CloudConfig(calibrated.folder, label_window_s=0.1), catalogue, Metrics())
+    accuracy.observe(hello(calibrated), answered(calibrated, 1, *[0] * 8))
     recent = accuracy._recent
     assert recent is not None
     assert recent.faces == 8
     async with accuracy.running():
         await eventually(lambda: recent.faces == 0)
-    registry = CollectorRegistry()
-    registry.register(AccuracyCollector(accuracy))
-    of = {"bundle_id": calibrated.bundle_id, "group": "other"}
-    assert registry.get_sample_value("mien_cloud_accuracy_window_faces", of) == 8
+    assert [row.window.faces for row in accuracy.figures()] == [8]  # counted all the same
