@@ -8,7 +8,7 @@ reader sees one state or the next.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType, TracebackType
 from typing import Final, Self
@@ -79,6 +79,11 @@ class Catalogue:
     def served(self) -> tuple[ExpressionModel, ...]:
         """Those that are not retired, the withdrawn ones among them."""
         return tuple(m for key, m in self._models.items() if key not in self._retired)
+
+    @property
+    def in_memory(self) -> Mapping[str, ExpressionModel]:
+        """All that can decode, by id, those included that only wait for their last stream."""
+        return self._view.models
 
     def wanted(self, device_id: str) -> ExpressionModel:
         """The bundle that a device is to use. Raises UnavailableError as `promoted` does."""

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from cloud_recognizer.device_groups import DeviceGroups
 from mien.bitstream import Limits
 from mien.errors import ConfigError
 from mien.settings import check_within, logging_level, parse_settings
@@ -86,6 +87,16 @@ class CloudConfig:
     """Seconds a message waits for its client to read, beyond which the call is ended."""
     drain_grace_s: float = 10.0
     """Seconds that devices get to flush and leave when the service stops."""
+    device_groups: dict[str, str] = field(default_factory=dict)
+    """Shell patterns of device ids, each with the group that metrics count it in; first match."""
+    accuracy_window_s: float = 3600.0
+    """Seconds over which accuracy is estimated and drift is looked for."""
+    drift_min_faces: int = 500
+    """Faces below which a window or its reference says nothing of drift."""
+    label_window_s: float = 0.0
+    """Seconds that answers wait in memory for people's labels; 0: none, and no ReportLabels."""
+    label_faces: int = 65536
+    """Faces whose answers may wait so, beyond which the oldest are forgotten."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Least serious messages to log."""
 
@@ -124,6 +135,11 @@ class CloudConfig:
         check_within("hello_timeout_s", self.hello_timeout_s, 0.001, 3600)
         check_within("write_timeout_s", self.write_timeout_s, 0.001, 3600)
         check_within("drain_grace_s", self.drain_grace_s, 0, 3600)
+        DeviceGroups(self.device_groups)
+        check_within("accuracy_window_s", self.accuracy_window_s, 1, 30 * 86_400)
+        check_within("drift_min_faces", self.drift_min_faces, 1, 1 << 24)
+        check_within("label_window_s", self.label_window_s, 0, 7 * 86_400)
+        check_within("label_faces", self.label_faces, Limits().max_faces, 1 << 22)
 
     @property
     def stream_chunks(self) -> int:

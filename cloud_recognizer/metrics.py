@@ -1,7 +1,8 @@
 """What the recognizer counts, for Prometheus. Seconds and bytes; no device or person in a label.
 
 The labels' values are bounded: expressions and bundles are those served, codes are those of
-`mien.errors`, reasons are the constants below.
+`mien.errors`, reasons are the constants below. Those that are made at a scrape stand in
+`accuracy_metrics`.
 """
 
 from typing import Final
@@ -16,7 +17,7 @@ from prometheus_client import (
     ProcessCollector,
 )
 
-from mien.messages import ItemStatus
+from mien.messages import ItemStatus, LabelStatus
 
 # Why something was dropped: one for each rule of a queue.
 QUEUE_FULL: Final = "queue_full"  # batcher: a call's chunks are refused, there is no room
@@ -28,6 +29,7 @@ WATCHER_SLOW: Final = "watcher_slow"  # subscriber: the oldest recognitions go, 
 SESSION_FORGOTTEN: Final = "session_forgotten"  # the device longest silent starts from seq 0
 SHADOW_FULL: Final = "shadow_full"  # shadow: the newest faces are not compared
 HUB_MALFORMED: Final = "hub_malformed"  # hub: a message in NATS that no recognizer wrote
+ANSWERS_FULL: Final = "answers_full"  # recent answers: the oldest faces can be labelled no more
 REASONS: Final = (
     QUEUE_FULL,
     TOO_LATE,
@@ -38,6 +40,7 @@ REASONS: Final = (
     SESSION_FORGOTTEN,
     SHADOW_FULL,
     HUB_MALFORMED,
+    ANSWERS_FULL,
 )
 # Why a bundle of the repository was refused that has no error of its own: max_bundles.
 TOO_MANY: Final = "too_many"
@@ -148,6 +151,11 @@ class Metrics:
         self.shadow_failures = self._counter(
             "shadow_failures", "Batches at which the shadow failed"
         )
+        self.labels = self._counter(
+            "labels", "Labels that people have reported, by what became of them", "outcome"
+        )
+        for labelled in LabelStatus:
+            self.labels.labels(labelled.name.lower())
         for outcome in PROBE_OUTCOMES:
             self.probes.labels(outcome)
         self.hub_connected = self._gauge(

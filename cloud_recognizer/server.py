@@ -2,7 +2,8 @@
 
 device ⇄ RecognitionServicer ⇄ DeviceStream → Intake → Batcher → Recognizer (thread) → back
                                     │                          └→ Shadow (thread of its own)
-                                    └→ Hub → Fanout → Subscription → WatchRecognitions
+                                    ├→ Hub → Fanout → Subscription → WatchRecognitions
+                                    └→ Accuracy → AccuracyCollector; ReportLabels → Accuracy
 folder → Repository → Catalogue, which all of them read; Prober → Intake, on a schedule
 """
 
@@ -17,6 +18,8 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from cloud_recognizer.accuracy import Accuracy
+from cloud_recognizer.accuracy_metrics import AccuracyCollector
 from cloud_recognizer.batcher import Batcher
 from cloud_recognizer.bundle_service import BundleServicer
 from cloud_recognizer.catalogue import Catalogue
@@ -98,7 +101,11 @@ async def serving(
     )
     ledger = _ledger(config, metrics)
     intake = Intake(recognizer, batcher, limits)
-    servicer = RecognitionServicer(config, models, recognizer, intake, ledger, hub, metrics)
+    accuracy = Accuracy(config, models, metrics)
+    metrics.registry.register(AccuracyCollector(accuracy))
+    servicer = RecognitionServicer(
+        config, models, recognizer, intake, ledger, hub, metrics, accuracy
+    )
     checks = health.aio.HealthServicer()
     server = grpc.aio.server(options=OPTIONS)
     add_RecognitionServiceServicer_to_server(servicer, server)
@@ -119,6 +126,7 @@ async def serving(
                     _health(models, checks),
                     repository.watched(config.bundles_poll_s),
                     prober.running(),
+                    accuracy.running(),
                 ):
                     yield Serving(
                         port,

@@ -12,6 +12,7 @@ from typing import Any
 
 import grpc
 
+from cloud_recognizer.accuracy import Accuracy
 from cloud_recognizer.catalogue import Catalogue
 from cloud_recognizer.config import CloudConfig
 from cloud_recognizer.credits import CreditLedger
@@ -37,6 +38,7 @@ from mien.messages import (
     Downward,
     Drain,
     EncodedChunk,
+    FaceLabel,
     Hello,
     downward_to_proto,
     upward_from_proto,
@@ -46,6 +48,7 @@ from mien.v1.recognition_pb2_grpc import RecognitionServiceServicer
 
 MAX_PAYLOADS = 256
 MAX_FILTERS = 1024
+MAX_LABELS = 256
 MAX_RECONSTRUCTIONS = 4
 
 StreamContext = grpc.aio.ServicerContext[pb.StreamFacesRequest, pb.StreamFacesResponse]
@@ -63,6 +66,7 @@ class RecognitionServicer(RecognitionServiceServicer):
         ledger: CreditLedger,
         hub: Hub,
         metrics: Metrics,
+        accuracy: Accuracy,
     ) -> None:
         self._config = config
         self._models = models
@@ -71,6 +75,7 @@ class RecognitionServicer(RecognitionServiceServicer):
         self._ledger = ledger
         self._hub = hub
         self._metrics = metrics
+        self._accuracy = accuracy
         self._sessions = Sessions(
             metrics, max_streams=config.max_streams, capacity=config.max_sessions
         )
@@ -140,6 +145,7 @@ class RecognitionServicer(RecognitionServiceServicer):
             self._ledger,
             self._hub,
             self._metrics,
+            self._accuracy,
             most=self._config.credits,
             max_age_s=self._config.max_age_s,
         )
@@ -220,6 +226,7 @@ class RecognitionServicer(RecognitionServiceServicer):
         results = [result_of(seq, outcome) for seq, outcome in enumerate(outcomes, 1)]
         for result in results:
             count(self._metrics, result, RECOGNIZE)
+            self._accuracy.observe(None, result)
         recognised = {
             done.bundle_id: done.expressions
             for done in (outcome.result() for outcome in outcomes if not outcome.exception())
@@ -290,6 +297,19 @@ class RecognitionServicer(RecognitionServiceServicer):
                 for index, (face, image) in enumerate(zip(faces, images, strict=True))
             ]
         )
+
+    async def ReportLabels(  # noqa: N802
+        self,
+        request: pb.ReportLabelsRequest,
+        context: grpc.aio.ServicerContext[pb.ReportLabelsRequest, pb.ReportLabelsResponse],
+    ) -> pb.ReportLabelsResponse:
+        """See recognition.proto. A label that is malformed refuses the call, none is counted."""
+        async with aborting(context, self._metrics):
+            if (size := len(request.labels)) > MAX_LABELS:
+                raise ProtocolError(f"at most {MAX_LABELS} labels fit a call, got {size}")
+            labels = [FaceLabel.from_proto(label) for label in request.labels]
+            results = self._accuracy.report(labels)
+            return pb.ReportLabelsResponse(results=[result.to_proto() for result in results])
 
     async def drain(self) -> None:
         """Ask every device to go, open no new stream; return when the last one has left."""

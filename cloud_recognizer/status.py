@@ -16,6 +16,7 @@ from cloud_recognizer.metrics import Metrics
 from mien.errors import (
     BitstreamError,
     DeadlineExceededError,
+    LabelsDisabledError,
     MienError,
     OverloadedError,
     ProtocolError,
@@ -39,6 +40,7 @@ STATUS: Final[dict[type[MienError], grpc.StatusCode]] = {
     ProtocolError: grpc.StatusCode.INVALID_ARGUMENT,
     UnknownBundleError: grpc.StatusCode.NOT_FOUND,
     ReconstructionDisabledError: grpc.StatusCode.PERMISSION_DENIED,
+    LabelsDisabledError: grpc.StatusCode.PERMISSION_DENIED,
     OverloadedError: grpc.StatusCode.RESOURCE_EXHAUSTED,
     SupersededError: grpc.StatusCode.ABORTED,
     DeadlineExceededError: grpc.StatusCode.DEADLINE_EXCEEDED,

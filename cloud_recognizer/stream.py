@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Self
 
+from cloud_recognizer.accuracy import Accuracy
 from cloud_recognizer.credits import CreditLedger
 from cloud_recognizer.hub import Hub, Origin
 from cloud_recognizer.intake import Intake
@@ -66,6 +67,7 @@ class DeviceStream:
         ledger: CreditLedger,
         hub: Hub,
         metrics: Metrics,
+        accuracy: Accuracy,
         *,
         most: int,
         max_age_s: float,
@@ -83,6 +85,7 @@ class DeviceStream:
         self._ledger = ledger
         self._hub = hub
         self._metrics = metrics
+        self._accuracy = accuracy
         self._flow = intake.flow("stream", hello.device_id, hello.epoch, max_chunks=most)
         self._max_age_s = max_age_s
         if hello.max_latency_ms:
@@ -210,6 +213,7 @@ class DeviceStream:
         self._metrics.chunk_seconds.observe(time.monotonic() - chunk.received_s)
         self._session.acknowledged_seq = chunk.seq
         count(self._metrics, result, STREAM_FACES)
+        self._accuracy.observe(self._hello, result)
 
     def supersede(self) -> None:
         """Settle nothing more, and end: a newer stream has the session."""

@@ -15,18 +15,24 @@ from prometheus_client.metrics_core import Metric
 
 from cloud_recognizer import catalogue
 from cloud_recognizer import metrics as cloud
+from cloud_recognizer.accuracy import Accuracy
+from cloud_recognizer.accuracy_metrics import AccuracyCollector
+from cloud_recognizer.config import CloudConfig
 from edge_encoder import metrics as edge
 from edge_encoder.capture.health import CameraHealth
 from edge_encoder.fleet import metrics as fleet
 from edge_encoder.fleet.cameras_file import MAX_CAMERAS
+from mien.bitstream import Limits
 from mien.errors import EncodeError, LimitError, SymbolRangeError
-from mien.messages import ItemStatus
+from mien.messages import ItemStatus, LabelStatus
 
 PAGE: Final = Path(__file__).parent / "metrics.md"
 
 _ERROR: Final = "a code of [errors.md](errors.md)"
 _BUNDLE: Final = "ids of bundles in memory, at most `--max_bundles`"
 _CAMERA: Final = f"names in the cameras file, at most {MAX_CAMERAS}"
+
+_GROUP: Final = "names of `--device_groups`, at most 32, `other` and `calls`"
 
 BOUNDS: Final[dict[tuple[str, str], tuple[str, ...] | str]] = {
     ("mien_cloud_chunks", "status"): tuple(
@@ -44,6 +50,18 @@ BOUNDS: Final[dict[tuple[str, str], tuple[str, ...] | str]] = {
     ("mien_cloud_bundle_role", "role"): (catalogue.PROMOTED, catalogue.CANARY, catalogue.SHADOW),
     ("mien_cloud_refused_bundles", "code"): f"{_ERROR}, or `{cloud.TOO_MANY}`",
     ("mien_cloud_probes", "outcome"): cloud.PROBE_OUTCOMES,
+    ("mien_cloud_labels", "outcome"): tuple(status.name.lower() for status in LabelStatus),
+    **{
+        (f"mien_cloud_{name}", label): bound
+        for name in (
+            *("accuracy_window_faces", "accuracy_estimate", "accuracy_labelled_faces"),
+            *("accuracy_measured", "accuracy_labelled_estimate", "drift_psi"),
+            *("labelled_faces", "labelled_agreed"),
+        )
+        for label, bound in (("bundle_id", _BUNDLE), ("group", _GROUP))
+    },
+    ("mien_cloud_drift_psi", "of"): ("expression", "confidence"),
+    ("mien_cloud_drift_psi", "reference"): ("bundle", "first_window"),
     ("mien_edge_dropped", "reason"): (
         *edge.REASONS,
         # Faces that no chunk can carry.
@@ -62,7 +80,8 @@ BOUNDS: Final[dict[tuple[str, str], tuple[str, ...] | str]] = {
 # The last of a name's words that stands here says its unit; what has none is counted.
 _UNITS: Final = {
     **dict.fromkeys(("seconds", "bytes", "bits"), ""),
-    **dict.fromkeys(("share", "difference", "health"), "0 to 1"),
+    **dict.fromkeys(("share", "difference", "health", "estimate", "measured"), "0 to 1"),
+    "psi": "0 and more",
     **dict.fromkeys(
         ("up", "newest", "connected", "delivering", "failing", "info", "role"), "0 or 1"
     ),
@@ -86,7 +105,11 @@ rules](../deploy/prometheus/rules/recording.yml), what to do about them in
 
 def services() -> Iterator[tuple[str, str, CollectorRegistry]]:
     """Title, introduction and registry of each, with nothing left out that comes later."""
-    yield "Recognizer", "`mien-cloud serve --metrics_port 9464`.", cloud.Metrics().registry
+    service = cloud.Metrics()
+    models = catalogue.Catalogue(Limits(), service)
+    accuracy = Accuracy(CloudConfig(Path("bundles")), models, service)
+    service.registry.register(AccuracyCollector(accuracy))
+    yield "Recognizer", "`mien-cloud serve --metrics_port 9464`.", service.registry
     device = edge.Metrics()
     device.show_health(CameraHealth())
     yield (
@@ -111,6 +134,8 @@ def families(registry: CollectorRegistry) -> list[Metric]:
 
 def label_names(registry: CollectorRegistry, family: Metric) -> tuple[str, ...]:
     """As they were registered, also where no value has come yet."""
+    if (own := getattr(family, "_labelnames", None)) is not None:  # made by a collector of ours
+        return tuple(own)
     # The registry tells labels only through samples, and a family may have none so far.
     collector = registry._names_to_collectors[family.name]
     return tuple(collector._labelnames)  # type: ignore[attr-defined]

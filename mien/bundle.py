@@ -19,6 +19,7 @@ from stat import S_ISREG
 from typing import Any
 
 from mien.bitstream import Limits, bundle_tag
+from mien.calibration import Calibration
 from mien.codec import ChunkCodec
 from mien.errors import (
     BundleHashError,
@@ -123,6 +124,7 @@ def write_manifest(
     latent: LatentSpec,
     figures: Mapping[str, Any],
     files: Sequence[str] = ALL_FILES,
+    calibration: Calibration | None = None,
 ) -> str:
     """Write manifest.json for the files that lie in a folder, and return the bundle id.
 
@@ -133,7 +135,9 @@ def write_manifest(
         if file != MANIFEST:
             data = _read_bounded(folder / file, MAX_FILE_BYTES)
             entries[file] = FileEntry(hashlib.sha256(data).hexdigest(), len(data))
-    manifest = Manifest(name, created, tuple(expressions), image, latent, figures, entries)
+    manifest = Manifest(
+        name, created, tuple(expressions), image, latent, figures, entries, calibration
+    )
     data = manifest.to_json()
     Manifest.from_json(data)
     (folder / MANIFEST).write_bytes(data)

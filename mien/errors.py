@@ -152,6 +152,24 @@ class ResumeLostError(MienError):
     code = "resume_lost"
 
 
+class LabelsDisabledError(MienError):
+    """People's labels were reported, and the operator remembers no answers to compare them with."""
+
+    code = "labels_disabled"
+
+
+class UnknownFaceError(MienError):
+    """A label is for a face that was not answered here, or too long ago, or has one already."""
+
+    code = "unknown_face"
+
+
+class UnknownExpressionError(MienError):
+    """A label is no expression of the bundle that has answered."""
+
+    code = "unknown_expression"
+
+
 class UnavailableError(MienError):
     """A service cannot be reached."""
 

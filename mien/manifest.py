@@ -15,6 +15,12 @@ from reprlib import repr as shortened
 from types import MappingProxyType
 from typing import Any
 
+from mien.calibration import (
+    CONFIDENCE_BINS,
+    MAX_TEMPERATURE,
+    MIN_TEMPERATURE,
+    Calibration,
+)
 from mien.errors import ManifestError
 
 FORMAT = 1
@@ -71,6 +77,7 @@ class Manifest:
     created: YYYY-MM-DD.
     figures: what was measured of the bundle: name -> number, list or further names.
     files: plain file name -> entry, for every file but the manifest itself.
+    calibration: of the classifier; None where the bundle says nothing of it.
     """
 
     name: str
@@ -80,6 +87,7 @@ class Manifest:
     latent: LatentSpec
     figures: Mapping[str, Any]
     files: Mapping[str, FileEntry]
+    calibration: Calibration | None = None
 
     @property
     def codec_id(self) -> str:
@@ -100,7 +108,7 @@ class Manifest:
 
         Raises ManifestError for figures that are not plain finite numbers.
         """
-        document = {
+        document: dict[str, Any] = {
             "format": FORMAT,
             "name": self.name,
             "created": self.created,
@@ -110,6 +118,8 @@ class Manifest:
             "figures": dict(self.figures),
             "files": {name: asdict(entry) for name, entry in self.files.items()},
         }
+        if self.calibration is not None:
+            document["calibration"] = asdict(self.calibration)
         try:
             text = json.dumps(document, sort_keys=True, indent=2, allow_nan=False)
         except (ValueError, TypeError) as error:
@@ -131,14 +141,16 @@ class Manifest:
                 f"manifest.format is {shortened(document['format'])}, {FORMAT} is read here: "
                 "use a release of mien that is as new as the bundle"
             )
+        expressions = _expressions(root.take("expressions", list))
         manifest = cls(
             name=root.word("name"),
             created=_day(root.take("created", str)),
-            expressions=_expressions(root.take("expressions", list)),
+            expressions=expressions,
             image=_image(root.nested("image")),
             latent=_latent(root.nested("latent")),
             figures=MappingProxyType(_figures(root.take("figures", dict), "manifest.figures")),
             files=_files(root.nested("files")),
+            calibration=_calibration(root, len(expressions)),
         )
         root.end()
         return manifest
@@ -254,6 +266,38 @@ def _latent(fields: _Fields) -> LatentSpec:
     )
     fields.end()
     return spec
+
+
+def _calibration(root: _Fields, expressions: int) -> Calibration | None:
+    if "calibration" not in root.names():
+        return None
+    fields = root.nested("calibration")
+    temperature: float = fields.take("temperature", float)
+    if not MIN_TEMPERATURE <= temperature <= MAX_TEMPERATURE:
+        raise ManifestError(
+            f"manifest.calibration.temperature must be within {MIN_TEMPERATURE}.."
+            f"{MAX_TEMPERATURE}, not {shortened(temperature)}"
+        )
+    calibration = Calibration(
+        temperature,
+        _counts(fields, "expressions", expressions),
+        _counts(fields, "confidences", CONFIDENCE_BINS),
+    )
+    if sum(calibration.expressions) != sum(calibration.confidences):
+        raise ManifestError("manifest.calibration must count the same faces twice")
+    fields.end()
+    return calibration
+
+
+def _counts(fields: _Fields, name: str, length: int) -> tuple[int, ...]:
+    values: list[Any] = fields.take(name, list)
+    if len(values) != length or not all(
+        type(value) is int and 0 <= value < 1 << 48 for value in values
+    ):
+        raise ManifestError(
+            f"manifest.calibration.{name} must be {length} counts, not {shortened(values)}"
+        )
+    return tuple(values)
 
 
 def _files(fields: _Fields) -> Mapping[str, FileEntry]:

@@ -16,6 +16,7 @@ from mien.v1 import recognition_pb2 as pb
 
 MAX_BUNDLE_IDS = 64
 MAX_TEXT = 500
+MAX_EXPRESSION = 64
 MAX_LATENCY_MS = 3_600_000
 
 _DEVICE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -25,6 +26,13 @@ _BUNDLE_ID = re.compile(r"[0-9a-f]{64}", re.ASCII)
 def is_bundle_id(text: str) -> bool:
     """Whether a text is a bundle id, 64 hexadecimal digits, and so is safe in a path."""
     return _BUNDLE_ID.fullmatch(text) is not None
+
+
+def _check_device_id(field: str, text: str) -> None:
+    if not _DEVICE_ID.fullmatch(text):
+        raise ProtocolError(
+            f"{field} must be 1 to 64 letters, digits, '.', '_' or '-', got {text[:80]!r}"
+        )
 
 
 class ItemStatus(Enum):
@@ -67,11 +75,7 @@ class Hello:
     @classmethod
     def from_proto(cls, message: pb.Hello) -> Self:
         """Raises ProtocolError that names the field which is out of its range."""
-        if not _DEVICE_ID.fullmatch(message.device_id):
-            raise ProtocolError(
-                f"hello.device_id must be 1 to 64 letters, digits, '.', '_' or '-', "
-                f"got {message.device_id[:80]!r}"
-            )
+        _check_device_id("hello.device_id", message.device_id)
         if len(message.bundle_ids) > MAX_BUNDLE_IDS:
             raise ProtocolError(
                 f"hello.bundle_ids may name {MAX_BUNDLE_IDS} bundles, got {len(message.bundle_ids)}"
@@ -315,6 +319,84 @@ class WatchedChunk:
             expressions=tuple(message.expressions),
             dropped=message.dropped,
             resume_token=message.resume_token,
+        )
+
+
+class LabelStatus(Enum):
+    """What became of a label; the values are those of the proto enum."""
+
+    AGREED = 1
+    DISAGREED = 2
+    UNKNOWN = 3
+
+
+@dataclass(frozen=True, slots=True)
+class FaceLabel:
+    """What a person says of the face (device, epoch, seq, index)."""
+
+    device_id: str
+    epoch: int
+    seq: int
+    index: int
+    expression: str
+
+    def to_proto(self) -> pb.FaceLabel:
+        """As the message on the wire."""
+        return pb.FaceLabel(
+            device_id=self.device_id,
+            epoch=self.epoch,
+            seq=self.seq,
+            index=self.index,
+            expression=self.expression,
+        )
+
+    @classmethod
+    def from_proto(cls, message: pb.FaceLabel) -> Self:
+        """Raises ProtocolError that names the field which is out of its range."""
+        _check_device_id("label.device_id", message.device_id)
+        if message.seq < 1:
+            raise ProtocolError("label.seq counts from 1, got 0")
+        if not 1 <= len(message.expression) <= MAX_EXPRESSION:
+            raise ProtocolError(
+                f"label.expression must have 1 to {MAX_EXPRESSION} characters, "
+                f"got {len(message.expression)}"
+            )
+        return cls(
+            device_id=message.device_id,
+            epoch=message.epoch,
+            seq=message.seq,
+            index=message.index,
+            expression=message.expression,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class LabelResult:
+    """What became of one label. `error` is set exactly when it was UNKNOWN."""
+
+    status: LabelStatus
+    error: ItemError | None = None
+
+    def to_proto(self) -> pb.LabelResult:
+        """As the message on the wire."""
+        error = self.error
+        return pb.LabelResult(
+            status=pb.LabelStatus.ValueType(self.status.value),
+            error=pb.ItemError(code=error.code, message=error.message) if error else None,
+        )
+
+    @classmethod
+    def from_proto(cls, message: pb.LabelResult) -> Self:
+        """Raises ProtocolError for a status this version does not know."""
+        try:
+            status = LabelStatus(message.status)
+        except ValueError:
+            raise ProtocolError(
+                f"result.status must be AGREED, DISAGREED or UNKNOWN, got {message.status}"
+            ) from None
+        error = message.error
+        return cls(
+            status, ItemError(error.code, error.message) if message.HasField("error") else None
         )
 
 

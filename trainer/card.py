@@ -22,6 +22,7 @@ The parameters of training, the averaging and the temperature were chosen on thi
 | | |
 |---|---|
 | majority accuracy from the payload | {accuracy:.2%} |
+| the same, estimated without labels, as a recognizer does | {estimated_accuracy:.2%} |
 | majority accuracy of the pixel classifier on uncompressed faces | {pixel_accuracy:.2%} |
 | macro-F1 | {macro_f1:.3f} |
 | expected calibration error | {calibration_error:.3f} |

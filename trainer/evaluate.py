@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from mien.bitstream import Box, EncodedFace
 from mien.bundle import ALL_FILES, Bundle, load_bundle
 from mien.codec import ChunkCodec
+from trainer.calibration import confidences
 from trainer.data.faces import EXPRESSIONS, FaceSet
 from trainer.data.layout import read_held_out, read_split
 from trainer.figures import calibration_error, confusion, macro_f1, per_class, psnr_db
@@ -43,9 +44,9 @@ def evaluate_faces(bundle: Bundle, faces: FaceSet) -> dict[str, Any]:
     if not len(faces):
         raise ValueError(f"no labelled face to evaluate; left out: {dict(faces.left_out)}")
     pixels = faces.pixels[:]
-    y = Network(bundle.path("analysis.onnx"))(pixels)
-    symbols, payload_bytes = through_the_wire(bundle.codec(), symbols_of(y))
-    probabilities = Network(bundle.path("classifier.onnx"))(symbols)
+    symbols, payload_bytes, probabilities = recognised(bundle, pixels)
+    calibration = bundle.manifest.calibration
+    temperature = calibration.temperature if calibration else 1.0
     reconstruction = Network(bundle.path("synthesis.onnx"))(symbols)
     pixel = Network(bundle.path(PIXEL_FILE))(pixels)
     truth = faces.majority
@@ -56,6 +57,7 @@ def evaluate_faces(bundle: Bundle, faces: FaceSet) -> dict[str, Any]:
         "faces": len(faces),
         "left_out": dict(faces.left_out),
         "accuracy": float(np.trace(matrix) / matrix.sum()),
+        "estimated_accuracy": float(np.mean(confidences(probabilities, temperature))),
         "macro_f1": macro_f1(matrix),
         "calibration_error": calibration_error(probabilities, truth),
         "payload_bytes_per_face": payload_bytes / len(faces),
@@ -66,6 +68,15 @@ def evaluate_faces(bundle: Bundle, faces: FaceSet) -> dict[str, Any]:
         "per_class": per_class(matrix, EXPRESSIONS),
         "confusion": matrix.tolist(),
     }
+
+
+def recognised(
+    bundle: Bundle, pixels: NDArray[np.uint8]
+) -> tuple[NDArray[np.int32], int, NDArray[np.float32]]:
+    """Faces, uint8 (N, 1, H, W), over the wire: decoded symbols, coded bytes, probabilities."""
+    y = Network(bundle.path("analysis.onnx"))(pixels)
+    symbols, payload_bytes = through_the_wire(bundle.codec(), symbols_of(y))
+    return symbols, payload_bytes, Network(bundle.path("classifier.onnx"))(symbols)
 
 
 def through_the_wire(
@@ -103,6 +114,7 @@ def report(figures: dict[str, Any]) -> str:
     rows = [
         f"faces                  {figures['faces']}  (left out: {figures['left_out'] or 'none'})",
         f"accuracy               {figures['accuracy']:.4f}",
+        f"estimated_accuracy     {figures['estimated_accuracy']:.4f}",
         f"pixel_accuracy         {figures['pixel_accuracy']:.4f}",
         f"macro_f1               {figures['macro_f1']:.4f}",
         f"calibration_error      {figures['calibration_error']:.4f}",

@@ -11,14 +11,16 @@ from numpy.typing import NDArray
 from torch import nn
 
 from mien.bundle import load_bundle, write_manifest
+from mien.calibration import Calibration
 from mien.manifest import ImageSpec, LatentSpec
 from mien.probe import Probe, golden_payloads
 from mien.tables import CdfTables, integer_cdf
 from trainer.augment import Augmentation, augment
+from trainer.calibration import calibrate, fit_temperature
 from trainer.card import model_card
 from trainer.data.faces import EXPRESSIONS, FACE_SIZE, FaceSet
 from trainer.data.layout import read_train_and_valid
-from trainer.evaluate import BUNDLE_FILES, PIXEL_FILE, evaluate_faces
+from trainer.evaluate import BUNDLE_FILES, PIXEL_FILE, evaluate_faces, recognised
 from trainer.examples import as_float
 from trainer.fit import Trained
 from trainer.onnx_export import (
@@ -45,8 +47,9 @@ SYMBOL_RANGE = 40
 def export(trained: Trained, data: Path, folder: Path, name: str) -> str:
     """Write a bundle and return its id.
 
-    The tables are fitted on training latents; temperature and the figures of the manifest are
-    taken on the validation split.
+    The tables are fitted on training latents; temperature, calibration and the figures of the
+    manifest are taken on the validation split. The calibration is of what the bundle answers to
+    decoded symbols, so its temperature comes on top of the one that is in the network already.
     """
     folder.mkdir(parents=True, exist_ok=True)
     train, valid = read_train_and_valid(data)
@@ -57,15 +60,21 @@ def export(trained: Trained, data: Path, folder: Path, name: str) -> str:
     seal = _sealer(folder, name, tables)
     # The manifest holds the figures, and what is measured needs a manifest to be loaded.
     (folder / "MODEL_CARD.md").write_text("")
-    seal({})
+    seal({}, None)
+    *_, probabilities = recognised(load_bundle(folder, BUNDLE_FILES), valid.pixels[:])
+    calibration = calibrate(probabilities, valid.majority)
+    seal({}, calibration)
     figures = evaluate_faces(load_bundle(folder, BUNDLE_FILES), valid)
     card = model_card(name, trained.config.out, len(train), figures)
     (folder / "MODEL_CARD.md").write_text(card)
-    return seal({key: v for key, v in figures.items() if isinstance(v, int | float)})
+    numbers = {key: v for key, v in figures.items() if isinstance(v, int | float)}
+    return seal(numbers, calibration)
 
 
-def _sealer(folder: Path, name: str, tables: CdfTables) -> Callable[[dict[str, Any]], str]:
-    def seal(figures: dict[str, Any]) -> str:
+def _sealer(
+    folder: Path, name: str, tables: CdfTables
+) -> Callable[[dict[str, Any], Calibration | None], str]:
+    def seal(figures: dict[str, Any], calibration: Calibration | None) -> str:
         return write_manifest(
             folder,
             name=name,
@@ -75,6 +84,7 @@ def _sealer(folder: Path, name: str, tables: CdfTables) -> Callable[[dict[str, A
             latent=LatentSpec(*tables.shape),
             figures=figures,
             files=BUNDLE_FILES,
+            calibration=calibration,
         )
 
     return seal
@@ -145,16 +155,6 @@ def tables_from_pmf(pmf: NDArray[np.float64], lowest: int) -> CdfTables:
         rows.append(integer_cdf(np.append(inside, max(1 - float(inside.sum()), 2.0**-16))))
         offsets.append(lowest + first)
     return CdfTables.from_rows(rows, offsets, (pmf.shape[1], pmf.shape[2], pmf.shape[3]))
-
-
-def fit_temperature(logits: torch.Tensor, truth: torch.Tensor) -> float:
-    """The temperature at which softmax is likeliest (Guo et al., 2017, arXiv:1706.04599).
-
-    logits: (N, K); truth: int64 (N,). Searched between 0.3 and 3 in steps of a percent.
-    """
-    grid = [0.3 * 1.01**step for step in range(232)]
-    losses = [torch.nn.functional.cross_entropy(logits / t, truth).item() for t in grid]
-    return grid[int(np.argmin(losses))]
 
 
 def _write_probe(folder: Path, tables: CdfTables) -> None:

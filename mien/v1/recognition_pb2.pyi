@@ -45,6 +45,32 @@ ITEM_STATUS_REJECTED: ItemStatus.ValueType  # 3
 """Will never be recognised; the error says why."""
 Global___ItemStatus: _TypeAlias = ItemStatus  # noqa: Y015
 
+class _LabelStatus:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _LabelStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_LabelStatus.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    LABEL_STATUS_UNSPECIFIED: _LabelStatus.ValueType  # 0
+    LABEL_STATUS_AGREED: _LabelStatus.ValueType  # 1
+    """Counted; the recognizer had answered the same."""
+    LABEL_STATUS_DISAGREED: _LabelStatus.ValueType  # 2
+    """Counted; the recognizer had answered another expression."""
+    LABEL_STATUS_UNKNOWN: _LabelStatus.ValueType  # 3
+    """There is no answer to compare it with, or it is no expression; the error says why."""
+
+class LabelStatus(_LabelStatus, metaclass=_LabelStatusEnumTypeWrapper):
+    """What became of a label."""
+
+LABEL_STATUS_UNSPECIFIED: LabelStatus.ValueType  # 0
+LABEL_STATUS_AGREED: LabelStatus.ValueType  # 1
+"""Counted; the recognizer had answered the same."""
+LABEL_STATUS_DISAGREED: LabelStatus.ValueType  # 2
+"""Counted; the recognizer had answered another expression."""
+LABEL_STATUS_UNKNOWN: LabelStatus.ValueType  # 3
+"""There is no answer to compare it with, or it is no expression; the error says why."""
+Global___LabelStatus: _TypeAlias = LabelStatus  # noqa: Y015
+
 @_typing.final
 class Box(_message.Message):
     """A rectangle in pixels of the source frame. Width and height are at least 1."""
@@ -710,3 +736,105 @@ class ReconstructedFace(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ReconstructedFace: _TypeAlias = ReconstructedFace  # noqa: Y015
+
+@_typing.final
+class ReportLabelsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LABELS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def labels(self) -> _containers.RepeatedCompositeFieldContainer[Global___FaceLabel]:
+        """At most 256; one result is returned for each, in order."""
+
+    def __init__(
+        self,
+        *,
+        labels: _abc.Iterable[Global___FaceLabel] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["labels", b"labels"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReportLabelsRequest: _TypeAlias = ReportLabelsRequest  # noqa: Y015
+
+@_typing.final
+class ReportLabelsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESULTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___LabelResult]: ...
+    def __init__(
+        self,
+        *,
+        results: _abc.Iterable[Global___LabelResult] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["results", b"results"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReportLabelsResponse: _TypeAlias = ReportLabelsResponse  # noqa: Y015
+
+@_typing.final
+class FaceLabel(_message.Message):
+    """What a person says of a face that a device has sent on its stream."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DEVICE_ID_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
+    SEQ_FIELD_NUMBER: _builtins.int
+    INDEX_FIELD_NUMBER: _builtins.int
+    EXPRESSION_FIELD_NUMBER: _builtins.int
+    device_id: _builtins.str
+    """As Hello, EncodedChunk and Recognition have them; WatchRecognitionsResponse says them too."""
+    epoch: _builtins.int
+    seq: _builtins.int
+    index: _builtins.int
+    expression: _builtins.str
+    """One of the expressions of the bundle that answered."""
+    def __init__(
+        self,
+        *,
+        device_id: _builtins.str = ...,
+        epoch: _builtins.int = ...,
+        seq: _builtins.int = ...,
+        index: _builtins.int = ...,
+        expression: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["device_id", b"device_id", "epoch", b"epoch", "expression", b"expression", "index", b"index", "seq", b"seq"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FaceLabel: _TypeAlias = FaceLabel  # noqa: Y015
+
+@_typing.final
+class LabelResult(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATUS_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    status: Global___LabelStatus.ValueType
+    @_builtins.property
+    def error(self) -> Global___ItemError:
+        """Set when the status is UNKNOWN: "unknown_face" or "unknown_expression"."""
+
+    def __init__(
+        self,
+        *,
+        status: Global___LabelStatus.ValueType = ...,
+        error: Global___ItemError | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "status", b"status"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LabelResult: _TypeAlias = LabelResult  # noqa: Y015

@@ -55,6 +55,11 @@ class RecognitionServiceStub:
                 request_serializer=mien_dot_v1_dot_recognition__pb2.ReconstructRequest.SerializeToString,
                 response_deserializer=mien_dot_v1_dot_recognition__pb2.ReconstructResponse.FromString,
                 _registered_method=True)
+        self.ReportLabels = channel.unary_unary(
+                '/mien.v1.RecognitionService/ReportLabels',
+                request_serializer=mien_dot_v1_dot_recognition__pb2.ReportLabelsRequest.SerializeToString,
+                response_deserializer=mien_dot_v1_dot_recognition__pb2.ReportLabelsResponse.FromString,
+                _registered_method=True)
 
 
 class RecognitionServiceServicer:
@@ -90,6 +95,14 @@ class RecognitionServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReportLabels(self, request, context):
+        """What people say of faces that were recognised a short while ago, to be counted against the
+        answers. PERMISSION_DENIED unless the operator enabled it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_RecognitionServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -112,6 +125,11 @@ def add_RecognitionServiceServicer_to_server(servicer, server):
                     servicer.Reconstruct,
                     request_deserializer=mien_dot_v1_dot_recognition__pb2.ReconstructRequest.FromString,
                     response_serializer=mien_dot_v1_dot_recognition__pb2.ReconstructResponse.SerializeToString,
+            ),
+            'ReportLabels': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReportLabels,
+                    request_deserializer=mien_dot_v1_dot_recognition__pb2.ReportLabelsRequest.FromString,
+                    response_serializer=mien_dot_v1_dot_recognition__pb2.ReportLabelsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -223,6 +241,33 @@ class RecognitionService:
             '/mien.v1.RecognitionService/Reconstruct',
             mien_dot_v1_dot_recognition__pb2.ReconstructRequest.SerializeToString,
             mien_dot_v1_dot_recognition__pb2.ReconstructResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReportLabels(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mien.v1.RecognitionService/ReportLabels',
+            mien_dot_v1_dot_recognition__pb2.ReportLabelsRequest.SerializeToString,
+            mien_dot_v1_dot_recognition__pb2.ReportLabelsResponse.FromString,
             options,
             channel_credentials,
             insecure,

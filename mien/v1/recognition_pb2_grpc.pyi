@@ -43,6 +43,10 @@ class RecognitionServiceStub:
     """Results as they are made, from every device or from some of them."""
     Reconstruct: _grpc.UnaryUnaryMultiCallable[_recognition_pb2.ReconstructRequest, _recognition_pb2.ReconstructResponse]
     """A viewable image from a chunk. PERMISSION_DENIED unless the operator enabled it."""
+    ReportLabels: _grpc.UnaryUnaryMultiCallable[_recognition_pb2.ReportLabelsRequest, _recognition_pb2.ReportLabelsResponse]
+    """What people say of faces that were recognised a short while ago, to be counted against the
+    answers. PERMISSION_DENIED unless the operator enabled it.
+    """
 
 @_typing.type_check_only
 class RecognitionServiceAsyncStub(RecognitionServiceStub):
@@ -59,6 +63,10 @@ class RecognitionServiceAsyncStub(RecognitionServiceStub):
     """Results as they are made, from every device or from some of them."""
     Reconstruct: _aio.UnaryUnaryMultiCallable[_recognition_pb2.ReconstructRequest, _recognition_pb2.ReconstructResponse]  # type: ignore[assignment]
     """A viewable image from a chunk. PERMISSION_DENIED unless the operator enabled it."""
+    ReportLabels: _aio.UnaryUnaryMultiCallable[_recognition_pb2.ReportLabelsRequest, _recognition_pb2.ReportLabelsResponse]  # type: ignore[assignment]
+    """What people say of faces that were recognised a short while ago, to be counted against the
+    answers. PERMISSION_DENIED unless the operator enabled it.
+    """
 
 class RecognitionServiceServicer(metaclass=_abc_1.ABCMeta):
     """Recognition of facial expressions from entropy-coded latents."""
@@ -96,5 +104,15 @@ class RecognitionServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_recognition_pb2.ReconstructResponse, _abc.Awaitable[_recognition_pb2.ReconstructResponse]]:
         """A viewable image from a chunk. PERMISSION_DENIED unless the operator enabled it."""
+
+    @_abc_1.abstractmethod
+    def ReportLabels(
+        self,
+        request: _recognition_pb2.ReportLabelsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_recognition_pb2.ReportLabelsResponse, _abc.Awaitable[_recognition_pb2.ReportLabelsResponse]]:
+        """What people say of faces that were recognised a short while ago, to be counted against the
+        answers. PERMISSION_DENIED unless the operator enabled it.
+        """
 
 def add_RecognitionServiceServicer_to_server(servicer: RecognitionServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -26,5 +26,6 @@ def reseal(
         image=manifest.image,
         latent=manifest.latent,
         figures=manifest.figures,
+        calibration=manifest.calibration,
     )
     return load_bundle(folder)

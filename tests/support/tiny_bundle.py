@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from mien.bundle import ALL_FILES, Bundle, load_bundle, write_manifest
+from mien.calibration import Calibration
 from mien.manifest import ImageSpec, LatentSpec
 from mien.probe import Probe, golden_payloads
 from mien.tables import CdfTables, integer_cdf
@@ -41,11 +42,13 @@ def make_tiny_bundle(
     *,
     classifier_seed: int = 8,
     table_width: float = 4.0,
+    calibration: Calibration | None = None,
 ) -> Bundle:
     """Write a bundle into a folder, which is made if need be, and load it with all its files.
 
     name and created change the bundle id and nothing else. classifier_seed: another one answers
-    otherwise, with the same codec. table_width: another one is another codec.
+    otherwise, with the same codec. table_width: another one is another codec. calibration: what the
+    manifest says of the classifier.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for file, model in (
@@ -66,6 +69,7 @@ def make_tiny_bundle(
         image=ImageSpec(1, 48, 48, LANDMARKS),
         latent=LatentSpec(*SHAPE),
         figures={"accuracy": 0.125, "per_class": {"surprise": 0.5}},
+        calibration=calibration,
     )
     return load_bundle(folder, ALL_FILES)
 

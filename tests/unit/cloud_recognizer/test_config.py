@@ -52,6 +52,10 @@ def test_flags_win_over_environment_and_environment_over_yaml(
         ("hello_timeout_s", 0),
         ("write_timeout_s", 0),
         ("drain_grace_s", -1),
+        ("accuracy_window_s", 0),
+        ("drift_min_faces", 0),
+        ("label_window_s", -1),
+        ("label_faces", 63),  # the answers of a chunk would not fit
     ],
 )
 def test_a_value_out_of_range_is_refused_by_name(name: str, value: float) -> None:

@@ -13,9 +13,12 @@ from mien.messages import (
     Credits,
     Drain,
     EncodedChunk,
+    FaceLabel,
     Hello,
     ItemError,
     ItemStatus,
+    LabelResult,
+    LabelStatus,
     Recognition,
     UseBundle,
     WatchedChunk,
@@ -131,3 +134,51 @@ def test_an_unknown_status_is_refused_and_an_unknown_message_is_ignored() -> Non
     with pytest.raises(ProtocolError, match=r"result\.status"):
         downward_from_proto(pb.StreamFacesResponse(result=pb.ChunkResult(seq=1)))
     assert downward_from_proto(pb.StreamFacesResponse()) is None
+
+
+labels = st.builds(
+    FaceLabel,
+    device_ids,
+    u64,
+    st.integers(1, 2**64 - 1),
+    u32,
+    st.text(min_size=1, max_size=64),
+)
+label_results = st.builds(LabelResult, st.sampled_from(LabelStatus)) | st.builds(
+    LabelResult, st.just(LabelStatus.UNKNOWN), st.builds(ItemError, words, words)
+)
+
+
+@given(labels)
+def test_a_label_comes_back_as_it_went(label: FaceLabel) -> None:
+    wire = label.to_proto().SerializeToString()
+    assert FaceLabel.from_proto(pb.FaceLabel.FromString(wire)) == label
+
+
+@given(label_results)
+def test_what_became_of_a_label_comes_back_as_it_went(result: LabelResult) -> None:
+    wire = result.to_proto().SerializeToString()
+    assert LabelResult.from_proto(pb.LabelResult.FromString(wire)) == result
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("device_id", ""),
+        ("device_id", "a/b"),
+        ("device_id", "x" * 65),
+        ("seq", 0),
+        ("expression", ""),
+        ("expression", "x" * 65),
+    ],
+)
+def test_a_label_out_of_range_is_refused_by_name(field: str, value: object) -> None:
+    label = pb.FaceLabel(device_id="door", epoch=1, seq=1, index=0, expression="neutral")
+    setattr(label, field, value)
+    with pytest.raises(ProtocolError, match=f"^label.{field}"):
+        FaceLabel.from_proto(label)
+
+
+def test_an_unknown_label_status_is_refused() -> None:
+    with pytest.raises(ProtocolError, match="status"):
+        LabelResult.from_proto(pb.LabelResult())

@@ -11,9 +11,12 @@ import torch
 from mien.bundle import ALL_FILES, BundleRepository, load_bundle
 from mien.probe import check_payloads, load_probe
 from tests.unit.trainer.datasets import write_fer
+from trainer.calibration import calibrate, confidences
 from trainer.cli import main, read_config
 from trainer.config import FitConfig, JointConfig, ModelConfig, StageConfig
 from trainer.data.faces import EXPRESSIONS
+from trainer.data.layout import read_split
+from trainer.evaluate import BUNDLE_FILES, evaluate_faces, recognised
 from trainer.export import tables_from_pmf
 from trainer.fit import fit, load_trained
 from trainer.loop import Loop
@@ -117,6 +120,20 @@ def test_exported_networks_compute_what_was_trained(data: Path, run: Path, bundl
     assert np.abs(made.astype(float) - picture.numpy()).max() <= 2
 
 
+def test_an_exported_bundle_says_how_its_classifier_is_calibrated(bundle: Path, data: Path) -> None:
+    loaded = load_bundle(bundle, BUNDLE_FILES)
+    faces = read_split(data, "valid")
+    *_, probabilities = recognised(loaded, faces.pixels[:])
+    calibration = loaded.manifest.calibration
+    assert calibration == calibrate(probabilities, faces.majority)
+    assert sum(calibration.expressions) == sum(calibration.confidences) == 40
+    # What is estimated uses it, and what is answered does not.
+    figures = evaluate_faces(loaded, faces)
+    expected = np.mean(confidences(probabilities, calibration.temperature))
+    assert figures["estimated_accuracy"] == pytest.approx(expected)
+    assert figures["accuracy"] == np.mean(probabilities.argmax(axis=1) == faces.majority)
+
+
 def test_no_path_of_the_machine_is_in_a_bundle(bundle: Path, run: Path) -> None:
     for file in bundle.iterdir():
         content = file.read_bytes()
@@ -131,7 +148,10 @@ def test_evaluate_writes_what_it_prints(
     arguments = ["evaluate", "--bundle", str(bundle), "--data", str(data), "--json", str(target)]
     assert main(arguments) == 0
     figures = json.loads(target.read_text())
-    wanted = "faces accuracy macro_f1 payload_bytes_per_face psnr_db pixel_accuracy per_class"
+    wanted = (
+        "faces accuracy estimated_accuracy macro_f1 payload_bytes_per_face psnr_db "
+        "pixel_accuracy per_class"
+    )
     assert set(wanted.split()) <= set(figures)
     assert figures["faces"] == 40
     assert figures["split"] == "valid"
