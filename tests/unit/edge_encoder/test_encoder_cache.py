@@ -10,6 +10,7 @@ import grpc
 import pytest
 
 from edge_encoder.encoder_cache import MAX_KEPT, fetch_encoder
+from edge_encoder.servers import Servers
 from mien.bundle import EDGE_FILES, Bundle
 from mien.errors import BundleError, ManifestError, ProtocolError, UnavailableError
 from mien.v1 import bundle_pb2 as pb
@@ -90,7 +91,9 @@ async def bundle_server(service: Server) -> AsyncIterator[str]:
 async def test_a_recognizer_s_encoder_is_fetched_and_kept(bundle: Bundle, tmp_path: Path) -> None:
     cache = tmp_path / "not" / "made" / "yet"
     async with running_recognizer(bundle.folder) as server:
-        fetched = await fetch_encoder(f"127.0.0.1:{server.serving.port}", cache, PATIENCE_S)
+        fetched = await fetch_encoder(
+            Servers((f"127.0.0.1:{server.serving.port}",)), cache, PATIENCE_S
+        )
     assert fetched.bundle_id == bundle.bundle_id
     assert fetched.folder == cache / bundle.bundle_id
     assert sorted(path.name for path in fetched.folder.iterdir()) == sorted(EDGE_FILES)
@@ -101,7 +104,7 @@ async def test_what_is_kept_is_not_fetched_again(bundle: Bundle, tmp_path: Path)
     service = Server(bundle.bundle_id, encoder(bundle))
     async with bundle_server(service) as address:
         for _ in range(3):
-            await fetch_encoder(address, tmp_path, PATIENCE_S)
+            await fetch_encoder(Servers((address,)), tmp_path, PATIENCE_S)
     assert service.downloads == 1
 
 
@@ -111,9 +114,9 @@ async def test_what_was_damaged_on_disk_is_fetched_again(
 ) -> None:
     service = Server(bundle.bundle_id, encoder(bundle))
     async with bundle_server(service) as address:
-        kept = await fetch_encoder(address, tmp_path, PATIENCE_S)
+        kept = await fetch_encoder(Servers((address,)), tmp_path, PATIENCE_S)
         (kept.folder / name).write_bytes(b"damaged")
-        await fetch_encoder(address, tmp_path, PATIENCE_S)
+        await fetch_encoder(Servers((address,)), tmp_path, PATIENCE_S)
     assert service.downloads == 2
     assert kept.read(name) == bundle.read(name)
 
@@ -137,7 +140,7 @@ async def test_a_file_that_is_not_the_bundle_s_is_refused(
     service = Server(bundle.bundle_id, changed(bundle, name))
     async with bundle_server(service) as address:
         with pytest.raises(BundleError):
-            await fetch_encoder(address, tmp_path, PATIENCE_S)
+            await fetch_encoder(Servers((address,)), tmp_path, PATIENCE_S)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -160,7 +163,7 @@ async def test_what_is_no_encoder_is_refused(
     cache = tmp_path / "cache"
     async with bundle_server(Server(bundle.bundle_id, responses)) as address:
         with pytest.raises(BundleError):
-            await fetch_encoder(address, cache, PATIENCE_S)
+            await fetch_encoder(Servers((address,)), cache, PATIENCE_S)
     assert list(tmp_path.iterdir()) == [cache]
     assert list(cache.iterdir()) == []
 
@@ -174,9 +177,9 @@ async def test_a_download_that_breaks_goes_on_where_it_ended(
     service.breaks_after = responses_sent
     async with bundle_server(service) as address:
         with pytest.raises(ProtocolError):
-            await fetch_encoder(address, tmp_path, PATIENCE_S)
+            await fetch_encoder(Servers((address,)), tmp_path, PATIENCE_S)
         service.breaks_after = None
-        fetched = await fetch_encoder(address, tmp_path, PATIENCE_S)
+        fetched = await fetch_encoder(Servers((address,)), tmp_path, PATIENCE_S)
     assert service.offsets == [0, sum(len(response.piece) for response in sent[:responses_sent])]
     assert list(tmp_path.iterdir()) == [fetched.folder]
 
@@ -203,7 +206,7 @@ async def test_a_part_that_was_damaged_is_downloaded_from_the_beginning(
     (tmp_path / f".partial-{'0' * 64}").mkdir()  # of a bundle that nobody wants any more
     service = Server(bundle.bundle_id, encoder(bundle))
     async with bundle_server(service) as address:
-        fetched = await fetch_encoder(address, tmp_path, PATIENCE_S)
+        fetched = await fetch_encoder(Servers((address,)), tmp_path, PATIENCE_S)
     assert service.offsets == [len(bundle.read("manifest.json")), 0]
     assert list(tmp_path.iterdir()) == [fetched.folder]
 
@@ -213,7 +216,7 @@ async def test_of_several_that_need_an_encoder_one_downloads_it(
 ) -> None:
     service = Server(bundle.bundle_id, encoder(bundle))
     async with bundle_server(service) as address:
-        fetches = [fetch_encoder(address, tmp_path, PATIENCE_S) for _ in range(4)]
+        fetches = [fetch_encoder(Servers((address,)), tmp_path, PATIENCE_S) for _ in range(4)]
         found = await asyncio.gather(*fetches)
     assert {one.bundle_id for one in found} == {bundle.bundle_id}
     assert service.downloads == 1
@@ -223,8 +226,8 @@ async def test_a_bundle_by_its_id_needs_no_server_once_it_is_kept(
     bundle: Bundle, tmp_path: Path
 ) -> None:
     async with bundle_server(Server(bundle.bundle_id, encoder(bundle))) as address:
-        await fetch_encoder(address, tmp_path, PATIENCE_S, bundle.bundle_id)
-    kept = await fetch_encoder(address, tmp_path, 0.1, bundle.bundle_id)
+        await fetch_encoder(Servers((address,)), tmp_path, PATIENCE_S, bundle.bundle_id)
+    kept = await fetch_encoder(Servers((address,)), tmp_path, 0.1, bundle.bundle_id)
     assert kept.folder == tmp_path / bundle.bundle_id
 
 
@@ -235,7 +238,7 @@ async def test_the_encoder_not_used_for_longest_makes_room(bundle: Bundle, tmp_p
         os.utime(folder, (number, number))
     (tmp_path / "something else").mkdir()
     async with bundle_server(Server(bundle.bundle_id, encoder(bundle))) as address:
-        await fetch_encoder(address, tmp_path, PATIENCE_S)
+        await fetch_encoder(Servers((address,)), tmp_path, PATIENCE_S)
     expected = {f"{number:064x}" for number in range(1, MAX_KEPT)}
     found = {path.name for path in tmp_path.iterdir()}
     assert found == expected | {bundle.bundle_id, "something else"}
@@ -247,14 +250,14 @@ async def test_a_bundle_id_that_is_none_never_becomes_a_path(
 ) -> None:
     async with bundle_server(Server(bundle_id, [])) as address:
         with pytest.raises(ManifestError, match="bundle id that is none"):
-            await fetch_encoder(address, tmp_path, PATIENCE_S)
+            await fetch_encoder(Servers((address,)), tmp_path, PATIENCE_S)
 
 
 async def test_a_server_that_is_not_there_is_waited_for_and_then_given_up(tmp_path: Path) -> None:
     async with bundle_server(Server("", [])) as address:
         pass
     with pytest.raises(UnavailableError, match=rf"no recognizer at {address} within 0\.1 s"):
-        await fetch_encoder(address, tmp_path, 0.1)
+        await fetch_encoder(Servers((address,)), tmp_path, 0.1)
 
 
 async def test_a_server_without_bundles_is_no_recognizer(tmp_path: Path) -> None:
@@ -262,5 +265,5 @@ async def test_a_server_without_bundles_is_no_recognizer(tmp_path: Path) -> None
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     with pytest.raises(ProtocolError, match="UNIMPLEMENTED"):
-        await fetch_encoder(f"127.0.0.1:{port}", tmp_path, PATIENCE_S)
+        await fetch_encoder(Servers((f"127.0.0.1:{port}",)), tmp_path, PATIENCE_S)
     await server.stop(None)
