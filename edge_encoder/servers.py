@@ -17,7 +17,7 @@ from typing import Final
 
 # Of the addresses of one name; beyond, a device tries those that its order has first.
 MAX_ADDRESSES: Final = 16
-# Where one of these is set, gRPC asks a proxy for the connection, and names are the proxy's business.
+# Where one of these is set, gRPC asks a proxy to connect, and names are the proxy's business.
 PROXIES: Final = ("grpc_proxy", "https_proxy", "http_proxy")
 
 # Host as getaddrinfo writes it, and port.

@@ -56,8 +56,8 @@ class UplinkSettings:
     """How patient the uplink is, in seconds, and how much it keeps in memory, in chunks.
 
     give_up_s: infinite for who goes on without a server, for the spool takes what comes; such a run
-    also ends without one. keepalive_s: the silence after which a server is asked for a sign of life,
-    for which it has answer_timeout_s. late_chunks_per_s: the pace of what waits in the spool.
+    also ends without one. keepalive_s: the silence after which a server is asked for a sign of
+    life, for which it has answer_timeout_s. late_chunks_per_s: the pace of what waits in the spool.
     """
 
     queue_chunks: int = 64
@@ -250,9 +250,16 @@ class Uplink:
 
     @property
     def _keepalive(self) -> tuple[tuple[str, int], ...]:
+        time_ms, timeout_ms = (
+            round(seconds * 1000)
+            for seconds in (self._settings.keepalive_s, self._settings.answer_timeout_s)
+        )
         return (
-            ("grpc.keepalive_time_ms", round(self._settings.keepalive_s * 1000)),
-            ("grpc.keepalive_timeout_ms", round(self._settings.answer_timeout_s * 1000)),
+            ("grpc.keepalive_time_ms", time_ms),
+            # On Linux also TCP_USER_TIMEOUT: for a peer whose kernel is gone, too.
+            ("grpc.keepalive_timeout_ms", timeout_ms),
+            # For one that takes bytes and answers none; a minute otherwise, whatever the above says.
+            ("grpc.http2.ping_timeout_ms", timeout_ms),
         )
 
     async def _run(

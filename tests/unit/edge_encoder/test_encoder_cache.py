@@ -91,9 +91,8 @@ async def bundle_server(service: Server) -> AsyncIterator[str]:
 async def test_a_recognizer_s_encoder_is_fetched_and_kept(bundle: Bundle, tmp_path: Path) -> None:
     cache = tmp_path / "not" / "made" / "yet"
     async with running_recognizer(bundle.folder) as server:
-        fetched = await fetch_encoder(
-            Servers((f"127.0.0.1:{server.serving.port}",)), cache, PATIENCE_S
-        )
+        servers = Servers((f"127.0.0.1:{server.serving.port}",))
+        fetched = await fetch_encoder(servers, cache, PATIENCE_S)
     assert fetched.bundle_id == bundle.bundle_id
     assert fetched.folder == cache / bundle.bundle_id
     assert sorted(path.name for path in fetched.folder.iterdir()) == sorted(EDGE_FILES)
