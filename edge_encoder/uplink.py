@@ -258,7 +258,7 @@ class Uplink:
             ("grpc.keepalive_time_ms", time_ms),
             # On Linux also TCP_USER_TIMEOUT: for a peer whose kernel is gone, too.
             ("grpc.keepalive_timeout_ms", timeout_ms),
-            # For one that takes bytes and answers none; a minute otherwise, whatever the above says.
+            # For one that takes bytes and answers none; a minute otherwise, whatever is said above.
             ("grpc.http2.ping_timeout_ms", timeout_ms),
         )
 

@@ -43,7 +43,9 @@ def encoder(bundle: Bundle) -> Responses:
 
 
 class Server(BundleServiceServicer):
-    """Sends what the test says, and counts."""
+    """Sends what the test says, and counts. goes_away: whether it breaks as one that is stopped."""
+
+    goes_away = False
 
     def __init__(self, bundle_id: str, responses: Responses) -> None:
         self.bundle_id, self.responses = bundle_id, responses
@@ -59,7 +61,9 @@ class Server(BundleServiceServicer):
         return pb.ListBundlesResponse(bundles=[other, ours])
 
     async def DownloadEncoder(  # type: ignore[override]  # noqa: N802
-        self, request: pb.DownloadEncoderRequest, context: object
+        self,
+        request: pb.DownloadEncoderRequest,
+        context: grpc.aio.ServicerContext[pb.DownloadEncoderRequest, pb.DownloadEncoderResponse],
     ) -> AsyncIterator[pb.DownloadEncoderResponse]:
         assert request.bundle_id == self.bundle_id
         self.downloads += 1
@@ -67,6 +71,8 @@ class Server(BundleServiceServicer):
         skip = request.offset_bytes
         for number, response in enumerate(self.responses):
             if number == self.breaks_after:
+                if self.goes_away:
+                    await context.abort(grpc.StatusCode.UNAVAILABLE, "the server stops")
                 raise ConnectionError("the line is cut")
             if response.piece:
                 skipped = min(skip, len(response.piece))
@@ -266,3 +272,30 @@ async def test_a_server_without_bundles_is_no_recognizer(tmp_path: Path) -> None
     with pytest.raises(ProtocolError, match="UNIMPLEMENTED"):
         await fetch_encoder(Servers((f"127.0.0.1:{port}",)), tmp_path, PATIENCE_S)
     await server.stop(None)
+
+
+async def test_a_server_that_is_not_there_is_passed_over(bundle: Bundle, tmp_path: Path) -> None:
+    async with bundle_server(Server("", [])) as dead:
+        pass
+    async with bundle_server(Server(bundle.bundle_id, encoder(bundle))) as address:
+        for device_id in ("door", "yard", "gate"):  # whatever the order
+            servers = Servers((dead, address), device_id)
+            fetched = await fetch_encoder(servers, tmp_path / device_id, 0.0)
+            assert fetched.bundle_id == bundle.bundle_id
+            # The uplink begins where the encoder came from.
+            begins_at, _ = await servers.walk().advance()
+            assert begins_at.dial == address
+
+
+async def test_a_download_that_one_server_broke_goes_on_at_another(
+    bundle: Bundle, tmp_path: Path
+) -> None:
+    services = [Server(bundle.bundle_id, encoder(bundle)) for _ in range(2)]
+    services[0].breaks_after, services[0].goes_away = 3, True
+    async with bundle_server(services[0]) as breaks, bundle_server(services[1]) as whole:
+        servers = Servers((breaks, whole))
+        turn = [(await servers.targets(turn))[0].dial for turn in (0, 1)].index(breaks)
+        servers.begin_at((await servers.targets(turn))[0])
+        await fetch_encoder(servers, tmp_path, PATIENCE_S)
+    begun = sum(len(response.piece) for response in encoder(bundle)[:3])
+    assert (services[0].offsets, services[1].offsets) == ([0], [begun])

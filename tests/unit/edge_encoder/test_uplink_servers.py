@@ -1,4 +1,4 @@
-"""The uplink and several servers: killed, draining, silent, without the bundle, all of them away."""
+"""The uplink and several servers: killed, draining, silent, without the bundle, all away."""
 
 import asyncio
 import math
