@@ -67,6 +67,7 @@ BOUNDS: Final[dict[tuple[str, str], tuple[str, ...] | str]] = {
         # Faces that no chunk can carry.
         *(EncodeError.code, SymbolRangeError.code, LimitError.code),
     ),
+    ("mien_edge_reconnects", "reason"): edge.RECONNECTS,
     ("mien_edge_rejected_faces", "code"): _ERROR,
     ("mien_edge_camera_losses", "code"): edge.LOSSES,
     ("mien_edge_fleet_camera_up", "camera"): _CAMERA,

@@ -13,6 +13,7 @@ from mien.messages import MAX_LATENCY_MS
 from mien.settings import check_within, logging_level, parse_settings
 
 MAX_CHUNK_FACES = 64
+MAX_SERVERS = 16
 
 
 @dataclass(frozen=True)
@@ -21,8 +22,8 @@ class EdgeConfig:
 
     source: str
     """Video file, image, folder of images, camera number, or URL (RTSP, HTTP)."""
-    server: str = "127.0.0.1:50051"
-    """HOST:PORT of the recognizer; the connection is not encrypted."""
+    server: str | list[str] = "127.0.0.1:50051"
+    """HOST:PORT of the recognizer, or of several: with commas, or a list; not encrypted."""
     bundle: Path | None = None
     """Folder of the bundle to encode with; without it the one the server wants is fetched."""
     cache: Path = Path("~/.cache/mien/encoders")
@@ -77,6 +78,8 @@ class EdgeConfig:
     """Seconds a server may take to answer a new stream."""
     answer_timeout_s: float = 10.0
     """Seconds a server that owes answers may be silent before it is left."""
+    keepalive_s: float = 45.0
+    """Seconds without a byte from the server after which it is asked for a sign of life."""
     spool: Path | None = None
     """Folder where chunks wait until acknowledged; personal data on disk, so off by default."""
     spool_mb: float = 64.0
@@ -97,8 +100,7 @@ class EdgeConfig:
     def __post_init__(self) -> None:
         if not self.source:
             raise ConfigError("source must name a file, folder, camera number or URL")
-        if not re.fullmatch(r"[^\s]+:[0-9]{1,5}", self.server):
-            raise ConfigError(f"server must be HOST:PORT, got {self.server!r}")
+        self._check_servers()
         if self.device_id and not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", self.device_id):
             raise ConfigError(
                 "device_id must be 1 to 64 letters, digits, '.', '_' or '-', "
@@ -111,6 +113,8 @@ class EdgeConfig:
             *("welcome_timeout_s", "answer_timeout_s"),
         ):
             check_within(name, getattr(self, name), 0.01, 3600)
+        # A recognizer takes a client that asks more often than every 5 s for an attacker.
+        check_within("keepalive_s", self.keepalive_s, 6, 3600)
         check_within("frozen_s", self.frozen_s, 0, 86400)
         if self.expected_fps is not None:
             check_within("expected_fps", self.expected_fps, 0.01, 1000)
@@ -135,6 +139,22 @@ class EdgeConfig:
         for name in ("purpose", "notice"):
             if len(getattr(self, name)) > 500:
                 raise ConfigError(f"{name} may have 500 characters")
+
+    def _check_servers(self) -> None:
+        if not 1 <= len(self.servers) <= MAX_SERVERS:
+            raise ConfigError(f"server must list 1 to {MAX_SERVERS}, not {len(self.servers)}")
+        for position, name in enumerate(self.servers):
+            found = re.fullmatch(r"[^\s]+:([0-9]{1,5})", name)
+            if not found or not 1 <= int(found[1]) <= 65535:
+                raise ConfigError(f"server must be HOST:PORT, got {name!r}")
+            if name in self.servers[:position]:
+                raise ConfigError(f"server lists {name} twice")
+
+    @property
+    def servers(self) -> tuple[str, ...]:
+        """`server` as the list that it is; position 1 is the first."""
+        listed = self.server.split(",") if isinstance(self.server, str) else self.server
+        return tuple(name.strip() for name in listed)
 
     @property
     def device(self) -> str:

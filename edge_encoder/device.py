@@ -33,6 +33,7 @@ from edge_encoder.inference import return_freed_memory
 from edge_encoder.metrics import Metrics
 from edge_encoder.pipeline import Pipeline
 from edge_encoder.results import ResultWriter, open_results
+from edge_encoder.servers import Servers
 from edge_encoder.spool.store import Spool, SpoolSettings, open_spool
 from edge_encoder.uplink import Uplink, UplinkSettings
 from mien.bundle import Bundle, load_bundle
@@ -65,7 +66,8 @@ async def run(config: EdgeConfig) -> ExitCode:
         source = stack.enter_context(_source(config, events.watcher))
         if source.live:
             await stack.enter_async_context(events.regularly())
-        bundle = await _bundle(config)
+        servers = Servers(config.servers, config.device)
+        bundle = await _bundle(config, servers)
         pipeline = _pipeline(config, source, detector, bundle, results, metrics)
         return_freed_memory()
         spool = _spool(config, stack, metrics)
@@ -80,9 +82,11 @@ async def run(config: EdgeConfig) -> ExitCode:
             metrics_port=metrics_port,
         )
         try:
-            switch = BundleSwitch(_fetch(config), pipeline.change, bundle.bundle_id, metrics)
+            switch = BundleSwitch(
+                _fetch(config, servers), pipeline.change, bundle.bundle_id, metrics
+            )
             async with Uplink(
-                *(_settings(config, source), hello, pipeline.on_result, metrics),
+                *(servers, _settings(config, source), hello, pipeline.on_result, metrics),
                 on_bundle=switch.want if hello.fetches_bundles else lambda _: None,
                 spool=spool,
                 on_late_result=pipeline.on_late_result,
@@ -120,15 +124,15 @@ def _source(config: EdgeConfig, watcher: Watcher) -> Source:
     return source if config.record is None else RecordedSource(source, config.record)
 
 
-async def _bundle(config: EdgeConfig) -> Bundle:
+async def _bundle(config: EdgeConfig, servers: Servers) -> Bundle:
     if config.bundle is not None:
         return load_bundle(config.bundle)
-    return await _fetch(config)(None)
+    return await _fetch(config, servers)(None)
 
 
-def _fetch(config: EdgeConfig) -> Callable[[str | None], Awaitable[Bundle]]:
+def _fetch(config: EdgeConfig, servers: Servers) -> Callable[[str | None], Awaitable[Bundle]]:
     cache = Path(config.cache).expanduser()
-    return lambda bundle_id: fetch_encoder(config.server, cache, config.give_up_s, bundle_id)
+    return lambda bundle_id: fetch_encoder(servers, cache, config.give_up_s, bundle_id)
 
 
 def _spool(config: EdgeConfig, stack: AsyncExitStack, metrics: Metrics) -> Spool | None:
@@ -181,11 +185,11 @@ def _pipeline(
 def _settings(config: EdgeConfig, source: Source) -> UplinkSettings:
     goes_on = config.spool is not None and source.live
     return UplinkSettings(
-        config.server,
         config.queue_chunks,
         math.inf if goes_on else config.give_up_s,
         config.welcome_timeout_s,
         config.answer_timeout_s,
+        config.keepalive_s,
         config.spool_chunks_per_s,
     )
 

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 
 import grpc
 
+from edge_encoder.servers import Servers, Target
+from mien.backoff import Backoff
 from mien.bundle import EDGE_FILES, Bundle, load_bundle
 from mien.errors import (
     BundleError,
@@ -34,30 +36,57 @@ if TYPE_CHECKING:  # a name of the type stubs only
     from mien.v1.bundle_pb2_grpc import BundleServiceAsyncStub
 
 DOWNLOAD_TIMEOUT_S: Final = 120.0
+CONNECT_TIMEOUT_S: Final = 5.0
 # Encoders in a cache; beyond, the one that was not used for the longest time goes.
 MAX_KEPT: Final = 8
 _PARTIAL: Final = ".partial-"
 CHANNEL_OPTIONS: Final = (
     # Closed with its connection, whose bytes must not count as the stream's.
     ("grpc.use_local_subchannel_pool", 1),
-    # A server that is just starting is noticed within a second.
-    ("grpc.initial_reconnect_backoff_ms", 200),
-    ("grpc.max_reconnect_backoff_ms", 1000),
+)
+# A server, or the way to it, that has gone; another one may do.
+ELSEWHERE: Final = frozenset(
+    {
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.INTERNAL,
+        grpc.StatusCode.CANCELLED,
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+    }
 )
 
 
 async def fetch_encoder(
-    server: str, cache: Path, timeout_s: float, bundle_id: str | None = None
+    servers: Servers, cache: Path, timeout_s: float, bundle_id: str | None = None
 ) -> Bundle:
     """A bundle's encoder from `cache`, or downloaded into it; without an id the promoted one's.
 
-    timeout_s: how long to wait for the server to be there. What was downloaded before a connection
-    broke is not downloaded again.
-    Raises UnavailableError when it never is, BundleError for files that are not the bundle's.
+    timeout_s: how long to look for a server that is there; each is tried once in any case. What was
+    downloaded before a connection broke is not downloaded again, from whichever server.
+    Raises UnavailableError when none is, BundleError for files that are not the bundle's.
     """
     if bundle_id is not None and (kept := await asyncio.to_thread(_kept, cache, bundle_id)):
         return kept
-    async with _connected(server, timeout_s) as stub:
+    clock, backoff = asyncio.get_running_loop().time, Backoff(longest_s=1.0)
+    began_s, walk = clock(), servers.walk()
+    target, _ = await walk.advance()
+    while True:
+        try:
+            bundle = await _fetched(target, cache, bundle_id)
+        except UnavailableError as error:
+            target, round_is_over = await walk.advance()
+            if round_is_over and clock() - began_s >= timeout_s:
+                raise UnavailableError(
+                    f"no recognizer at {servers} within {timeout_s:g} s (--give_up_s): {error}. "
+                    "Is mien-cloud running there?"
+                ) from None
+            await asyncio.sleep(backoff.next_s() if round_is_over else backoff.soon_s())
+        else:
+            servers.begin_at(target)
+            return bundle
+
+
+async def _fetched(target: Target, cache: Path, bundle_id: str | None) -> Bundle:
+    async with _connected(target) as stub:
         wanted = bundle_id or await _promoted(stub)
         try:
             if kept := await asyncio.to_thread(_kept, cache, wanted):
@@ -135,26 +164,31 @@ def _sizes(partial: Path) -> dict[str, int]:
 
 
 @asynccontextmanager
-async def _connected(server: str, timeout_s: float) -> AsyncIterator["BundleServiceAsyncStub"]:
-    async with grpc.aio.insecure_channel(server, CHANNEL_OPTIONS) as channel:
+async def _connected(target: Target) -> AsyncIterator["BundleServiceAsyncStub"]:
+    async with grpc.aio.insecure_channel(
+        target.dial, (*CHANNEL_OPTIONS, *target.options)
+    ) as channel:
         try:
-            async with asyncio.timeout(timeout_s):
-                await channel.channel_ready()
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                await _ready(channel, target)
         except TimeoutError:
             raise UnavailableError(
-                f"no recognizer at {server} within {timeout_s:g} s (--give_up_s). "
-                "Is mien-cloud running there?"
+                f"{target} did not answer within {CONNECT_TIMEOUT_S:g} s"
             ) from None
         try:
             yield BundleServiceStub(channel)
         except grpc.aio.AioRpcError as error:
             code, details = error.code(), error.details()
-            kind = (
-                UnavailableError
-                if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
-                else ProtocolError
-            )
-            raise kind(f"{server} did not give its bundle: {code.name}: {details}") from error
+            kind = UnavailableError if code in ELSEWHERE else ProtocolError
+            raise kind(f"{target} did not give its bundle: {code.name}: {details}") from error
+
+
+async def _ready(channel: grpc.aio.Channel, target: Target) -> None:
+    """Until it is connected; `channel_ready` would go on trying where nothing listens."""
+    while (state := channel.get_state(try_to_connect=True)) is not grpc.ChannelConnectivity.READY:
+        if state is grpc.ChannelConnectivity.TRANSIENT_FAILURE:
+            raise UnavailableError(f"nothing answers at {target}")
+        await channel.wait_for_state_change(state)
 
 
 async def _promoted(stub: "BundleServiceAsyncStub") -> str:

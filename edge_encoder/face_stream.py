@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 import grpc
 
 from edge_encoder.chunker import Chunk
+from edge_encoder.metrics import CANCELLED, CLOSED, SILENT
 from mien.errors import ProtocolError, UnavailableError, UnknownBundleError
 from mien.messages import (
     Acknowledgement,
@@ -90,6 +91,14 @@ class Unsettled(Protocol):
         """A stream has begun; returns what is settled and was not answered."""
 
 
+class BrokenStreamError(UnavailableError):
+    """The call broke in a way that means: come again. `reason` is one of `metrics.RECONNECTS`."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
 class Ending(Enum):
     """Why a call ended in order."""
 
@@ -137,22 +146,25 @@ class FaceStream:
     async def run(self, stub: "RecognitionServiceAsyncStub", hello: Hello) -> Ending:
         """Open a call and serve it until it ends.
 
-        Raises UnavailableError where it broke in a way that means: come again, grpc.aio.AioRpcError
-        where the server refuses, and ProtocolError or UnknownBundleError for answers that no server
-        of this contract gives.
+        Raises BrokenStreamError, UnknownBundleError where the server has none of the device's
+        bundles, grpc.aio.AioRpcError where it refuses for another reason, and ProtocolError for
+        answers that no server of this contract gives.
         """
         try:
             return await self._run(stub, hello)
         except grpc.aio.AioRpcError as error:
-            if error.code() not in RESUMABLE:
+            code, details = error.code(), error.details()
+            if code is grpc.StatusCode.NOT_FOUND:
+                raise UnknownBundleError(details) from error
+            if code not in RESUMABLE:
                 raise
-            raise UnavailableError(f"{error.code().name}: {error.details()}") from error
+            raise BrokenStreamError(code.name.lower(), f"{code.name}: {details}") from error
         except (asyncio.CancelledError, asyncio.InvalidStateError):
             # grpc.aio shows some broken streams like this; a cancellation of ours is not one.
             task = asyncio.current_task()
             if task is not None and task.cancelling():
                 raise
-            raise UnavailableError("the stream broke") from None
+            raise BrokenStreamError(CANCELLED, "the stream broke") from None
 
     async def _run(self, stub: "RecognitionServiceAsyncStub", hello: Hello) -> Ending:
         call = stub.StreamFaces()
@@ -194,11 +206,11 @@ class FaceStream:
                 await call.write(upward_to_proto(hello))
                 welcome = await _read(call)
         except TimeoutError:
-            raise UnavailableError(
-                f"no Welcome within {self._welcome_timeout_s:g} s of Hello"
+            raise BrokenStreamError(
+                SILENT, f"no Welcome within {self._welcome_timeout_s:g} s of Hello"
             ) from None
         if welcome is None:
-            raise UnavailableError("the server closed the stream before its Welcome")
+            raise BrokenStreamError(CLOSED, "the server closed the stream before its Welcome")
         if not isinstance(welcome, Welcome):
             raise ProtocolError(
                 f"the first message of a server must be Welcome, got {type(welcome).__name__}"
@@ -233,7 +245,9 @@ class FaceStream:
             # Nothing is owed: silence means nothing, and counts from when something is.
             self._heard_s = self._clock()
         elif silent_s > self._answer_timeout_s:
-            raise UnavailableError(f"the server owes answers and is silent for {silent_s:.1f} s")
+            raise BrokenStreamError(
+                SILENT, f"the server owes answers and is silent for {silent_s:.1f} s"
+            )
 
     async def _receive(self, call: Call) -> None:
         """Take answers in until the server closes its side."""

@@ -24,6 +24,7 @@ from mien.errors import (
     SourceOpenError,
     SourceStalledError,
     SourceTimeoutError,
+    UnknownBundleError,
 )
 
 # Why something was dropped. Frames:
@@ -53,6 +54,22 @@ LOSSES: Final = (
     *(SourceStalledError.code, SourceFrozenError.code),
 )
 
+# Why a stream to a server ended and another one is opened. In order: the server drained, it closed
+# the stream, or fresh faces get an epoch of their own (on the same server).
+DRAINED: Final = "drained"
+CLOSED: Final = "closed"
+BEHIND: Final = "behind"
+# No Welcome came, or no answer for too long.
+SILENT: Final = "silent"
+# The server has none of the device's bundles; another one may.
+UNKNOWN_BUNDLE: Final = UnknownBundleError.code
+CANCELLED: Final = "cancelled"
+RECONNECTS: Final = (
+    *(DRAINED, CLOSED, BEHIND, SILENT, UNKNOWN_BUNDLE),
+    # What a broken stream ended with: gRPC's statuses that mean "come again".
+    *(CANCELLED, "unavailable", "internal", "deadline_exceeded", "resource_exhausted", "unknown"),
+)
+
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1)
 
 
@@ -75,7 +92,12 @@ class Metrics:
         self.connected = self._gauge(
             "connected", "Whether a recognizer has welcomed the device, and the stream is open"
         )
-        self.reconnects = self._counter("reconnects", "Attempts to connect after the first")
+        self.reconnects = self._counter(
+            "reconnects", "Attempts to connect after the first, by why", "reason"
+        )
+        self.server_position = self._gauge(
+            "server_position", "Which of --server is in use, counted from 1; 0 while none is"
+        )
         self.bundle_changes = self._counter("bundle_changes", "Changes to another bundle")
         self.bundle_failures = self._counter(
             "bundle_failures", "Attempts to get and load another bundle that failed"
@@ -106,6 +128,8 @@ class Metrics:
         self._camera_losses = self._counter("camera_losses", "Losses of the camera", "code")
         for reason in REASONS:
             self._dropped.labels(reason)
+        for reason in RECONNECTS:
+            self.reconnects.labels(reason)
         for code in LOSSES:
             self._camera_losses.labels(code)
 

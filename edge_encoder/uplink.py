@@ -1,8 +1,8 @@
 """The way up: a queue of chunks that outlives connections, and the connections.
 
     put / offer → Backlog ⇄ FaceStream (one call) ⇄ server
-                   │ ▲ kept until settled  │ broken, drained or refused
-                   │ └──────── again ◀─────┘ after a jittered wait
+                   │ ▲ kept until settled  │ broken, silent or drained
+                   │ └──────── again ◀─────┘ at the next server, after a jittered wait
                    └→ Spool (a disk, if any) → CatchUp ⇄ server, beside the live stream
 
 The queue is bounded. Who can wait (a file) waits; who cannot (a camera) loses the oldest chunk
@@ -23,13 +23,14 @@ import grpc
 from edge_encoder.backlog import Backlog
 from edge_encoder.chunker import Chunk
 from edge_encoder.epochs import Epochs
-from edge_encoder.face_stream import Ending, FaceStream, OnBundle
-from edge_encoder.metrics import Metrics
+from edge_encoder.face_stream import BrokenStreamError, Ending, FaceStream, OnBundle
+from edge_encoder.metrics import BEHIND, UNKNOWN_BUNDLE, Metrics
+from edge_encoder.servers import Servers, Target
 from edge_encoder.spool.catch_up import CatchUp, OnLateAnswer
 from edge_encoder.spool.store import Spool
 from edge_encoder.wire import WireMeter
 from mien.backoff import Backoff
-from mien.errors import MienError, ProtocolError, UnavailableError, UnknownBundleError
+from mien.errors import ProtocolError, UnavailableError, UnknownBundleError
 from mien.messages import ChunkResult, Hello, ItemStatus, Welcome
 from mien.v1.recognition_pb2_grpc import RecognitionServiceStub
 
@@ -43,6 +44,8 @@ CHANNEL_OPTIONS: Final = (
     ("grpc.use_local_subchannel_pool", 1),
     # Bandwidth probes cost bytes and find nothing at a few hundred bytes a second.
     ("grpc.http2.bdp_probe", 0),
+    # Pings are for idle streams; unlimited, for their pace is bounded by keepalive_s.
+    ("grpc.http2.max_pings_without_data", 0),
 )
 
 OnResult = Callable[[Chunk, ChunkResult], None]
@@ -53,20 +56,22 @@ class UplinkSettings:
     """How patient the uplink is, in seconds, and how much it keeps in memory, in chunks.
 
     give_up_s: infinite for who goes on without a server, for the spool takes what comes; such a run
-    also ends without one. late_chunks_per_s: the pace of what waits in the spool.
+    also ends without one. keepalive_s: the silence after which a server is asked for a sign of
+    life, for which it has answer_timeout_s. late_chunks_per_s: the pace of what waits in the spool.
     """
 
-    server: str
     queue_chunks: int = 64
     give_up_s: float = 30.0
     welcome_timeout_s: float = 5.0
     answer_timeout_s: float = 10.0
+    keepalive_s: float = 45.0
     late_chunks_per_s: float = 8.0
 
 
 class Uplink:
     """Sends chunks and hands their results to `on_result`. A context manager.
 
+    servers: one of them at a time gets the chunks; a walk through them begins when one fails.
     on_bundle: called with the bundle that the server wants, by Welcome and whenever it changes.
     spool: where chunks wait on disk. The results of those of earlier runs go to `on_late_result`,
     with the Hello of their epoch.
@@ -77,6 +82,7 @@ class Uplink:
 
     def __init__(
         self,
+        servers: Servers,
         settings: UplinkSettings,
         hello: Hello,
         on_result: OnResult,
@@ -88,6 +94,8 @@ class Uplink:
         spool: Spool | None = None,
         on_late_result: OnLateAnswer = lambda hello, chunk, result: None,
     ) -> None:
+        self._servers = servers
+        self._walk = servers.walk()
         self._settings = settings
         self._on_result = on_result
         self._on_bundle = on_bundle
@@ -99,7 +107,7 @@ class Uplink:
         self._epochs = Epochs(hello, settings.queue_chunks, metrics, spool)
         self._catch_up = self._catching_up(spool) if spool else None
         self._patient = spool is not None and math.isinf(settings.give_up_s)
-        self._wire = WireMeter(settings.server)
+        self._wire = WireMeter()
         self._stream: FaceStream | None = None
         self._connected = asyncio.Event()
         self._welcome: Welcome | None = None
@@ -108,6 +116,7 @@ class Uplink:
         self._progress = asyncio.Event()
         self._no_progress_since_s: float | None = clock()
         self._last_problem = "no attempt was made yet"
+        self._reasons: set[str] = set()  # why attempts failed since the last success
 
     async def __aenter__(self) -> Self:
         self._no_progress_since_s = self._clock()
@@ -181,15 +190,15 @@ class Uplink:
 
     async def _keep_connected(self) -> None:
         try:
+            target, _ = await self._walk.advance()
             while not self._is_done:
-                if await self._connect() is Ending.FINISHED:
+                reason = await self._connect(target)
+                if reason is None:
                     break
                 if not self._is_done:
-                    await self._wait_before_next()
+                    target = await self._next(target, reason)
             self._epochs.abandon()
-        except (MienError, grpc.aio.AioRpcError) as error:
-            self._failure = _domain_error(self._settings.server, error)
-        except Exception as error:  # a defect must not leave the others waiting for ever
+        except Exception as error:  # a defect must not leave the others waiting for ever, either
             self._failure = error
         finally:
             asyncio.get_running_loop().call_soon(self._progress.set)
@@ -200,15 +209,19 @@ class Uplink:
         settled = self._welcome is not None and self._epochs.backlog.is_empty
         return self._finishing and (settled or self._patient)
 
-    async def _connect(self) -> Ending | None:
-        """One connection and one call; None when it broke in a way that means: come again."""
-        await asyncio.to_thread(self._wire.resolve)
-        async with grpc.aio.insecure_channel(self._settings.server, CHANNEL_OPTIONS) as channel:
+    async def _connect(self, target: Target) -> str | None:
+        """One connection and one call; why it ended, None when nothing is left to do.
+
+        Raises ProtocolError where the server refuses, or breaks the contract.
+        """
+        self._wire.count(target.endpoints)
+        options = (*CHANNEL_OPTIONS, *self._keepalive, *target.options)
+        async with grpc.aio.insecure_channel(target.dial, options) as channel:
             hello, backlog = self._epochs.next()
             self._connected.clear()
             self._stream = FaceStream(
                 backlog,
-                lambda welcome, lost: self._on_welcome(hello, backlog, welcome, lost),
+                lambda welcome, lost: self._on_welcome(target, hello, backlog, welcome, lost),
                 self._on_answer,
                 self._on_bundle,
                 welcome_timeout_s=self._settings.welcome_timeout_s,
@@ -218,16 +231,37 @@ class Uplink:
             self._stream.changed(finishing=self._finishing)
             try:
                 ending = await self._run(self._stream, RecognitionServiceStub(channel), hello)
-            except UnavailableError as error:
-                self._note(str(error))
-                return None
+            except BrokenStreamError as error:
+                self._last_problem = f"{target}: {error}"
+                return error.reason
+            except UnknownBundleError as error:
+                self._last_problem = f"{target}: {error}"
+                return UNKNOWN_BUNDLE
+            except grpc.aio.AioRpcError as error:
+                said = f"{error.code().name}: {error.details()}"
+                raise ProtocolError(f"{target} ended the stream with {said}") from error
             finally:
                 self._stream = None
                 self._metrics.connected.set(0)
+                self._metrics.server_position.set(0)
                 self._wire.sample()
-            self._note(ending.value)
+            self._last_problem = f"{target}: {ending.value}"
             self._epochs.lose_unanswered(backlog.abandon_acknowledged())
-            return ending
+            return None if ending is Ending.FINISHED else ending.name.lower()
+
+    @property
+    def _keepalive(self) -> tuple[tuple[str, int], ...]:
+        time_ms, timeout_ms = (
+            round(seconds * 1000)
+            for seconds in (self._settings.keepalive_s, self._settings.answer_timeout_s)
+        )
+        return (
+            ("grpc.keepalive_time_ms", time_ms),
+            # On Linux also TCP_USER_TIMEOUT: for a peer whose kernel is gone, too.
+            ("grpc.keepalive_timeout_ms", timeout_ms),
+            # For one that takes bytes and answers none; a minute otherwise, whatever is said above.
+            ("grpc.http2.ping_timeout_ms", timeout_ms),
+        )
 
     async def _run(
         self, stream: FaceStream, stub: "RecognitionServiceAsyncStub", hello: Hello
@@ -262,28 +296,52 @@ class Uplink:
             answer_timeout_s=self._settings.answer_timeout_s,
         )
 
-    async def _wait_before_next(self) -> None:
-        now_s = self._clock()
+    async def _next(self, target: Target, reason: str) -> Target:
+        """Wait, and say what to dial next. Raises what the uplink gives up for."""
         if self._no_progress_since_s is None:
-            self._no_progress_since_s = now_s
-        gone_s = now_s - self._no_progress_since_s
+            self._no_progress_since_s = self._clock()
+        self._reasons.add(reason)
+        # Who falls behind is not the server's fault: it knows the most of what was sent.
+        stays = reason == BEHIND
+        following, round_is_over = (target, True) if stays else await self._walk.advance()
+        if round_is_over:
+            self._check_patience()
+            self._reasons.clear()
+        if following != target and self._catch_up is not None:
+            self._catch_up.forget_refusals()
+        self._metrics.reconnects.labels(reason).inc()
+        # Another server needs no long wait, but a spread one: the others of this one come, too.
+        wait_s = self._backoff.next_s() if round_is_over else self._backoff.soon_s()
+        _log.info("%s; next attempt in %.2f s at %s", self._last_problem, wait_s, following)
+        await asyncio.sleep(wait_s)
+        return following
+
+    def _check_patience(self) -> None:
+        """Give up where it is time to, but never before each server had its turn."""
+        if self._reasons == {UNKNOWN_BUNDLE}:
+            raise UnknownBundleError(self._last_problem)
+        now_s = self._clock()
+        gone_s = now_s - (now_s if (since := self._no_progress_since_s) is None else since)
         if gone_s >= self._settings.give_up_s:
             raise UnavailableError(
-                f"no recognizer at {self._settings.server} for {gone_s:.0f} s (--give_up_s): "
+                f"no recognizer at {self._servers} for {gone_s:.0f} s (--give_up_s): "
                 f"{self._last_problem}. Is mien-cloud running there?"
             )
-        self._metrics.reconnects.inc()
-        wait_s = self._backoff.next_s()
-        _log.info("next attempt in %.2f s: %s", wait_s, self._last_problem)
-        await asyncio.sleep(wait_s)
-
-    def _note(self, problem: str) -> None:
-        self._last_problem = problem
 
     def _on_welcome(
-        self, hello: Hello, backlog: Backlog, welcome: Welcome, unanswered: list[Chunk]
+        self,
+        target: Target,
+        hello: Hello,
+        backlog: Backlog,
+        welcome: Welcome,
+        unanswered: list[Chunk],
     ) -> None:
-        _log.info("connected: bundle %s, %d credits", welcome.bundle_id[:12], welcome.credits)
+        _log.info(
+            *("connected to %s: bundle %s, %d credits", target),
+            *(welcome.bundle_id[:12], welcome.credits),
+        )
+        self._servers.begin_at(target)
+        self._metrics.server_position.set(target.position)
         self._epochs.welcomed(hello, backlog)
         if backlog.is_empty:
             self._no_progress_since_s = None
@@ -296,6 +354,8 @@ class Uplink:
     def _on_answer(self, chunk: Chunk, result: ChunkResult) -> None:
         # Only now: a server that welcomes and then breaks is none to hurry back to, nor for ever.
         self._backoff.reset()
+        self._walk.succeeded()
+        self._reasons.clear()
         self._no_progress_since_s = None
         if result.status is ItemStatus.REJECTED:
             code = result.error.code if result.error else "unknown"
@@ -309,11 +369,3 @@ class Uplink:
             self._on_result(chunk, result)
         else:
             self._on_late_result(hello, chunk, result)
-
-
-def _domain_error(server: str, error: MienError | grpc.aio.AioRpcError) -> MienError:
-    if isinstance(error, MienError):
-        return error
-    if error.code() is grpc.StatusCode.NOT_FOUND:
-        return UnknownBundleError(f"{server}: {error.details()}")
-    return ProtocolError(f"{server} ended the stream with {error.code().name}: {error.details()}")

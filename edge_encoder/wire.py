@@ -10,7 +10,10 @@ import os
 import socket
 import struct
 import sys
+from collections.abc import Iterable
 from pathlib import Path
+
+from edge_encoder.servers import Endpoint
 
 MEASURED_BY = "TCP_INFO of the connection to the server: bytes sent, HTTP/2 framing included"
 
@@ -19,18 +22,14 @@ _BYTES_SENT = struct.Struct("=QQ")
 _BYTES_SENT_OFFSET = 200
 _TCP_INFO_BYTES = 256
 
-Endpoint = tuple[str, int]
-
 
 class WireMeter:
-    """Adds up what this process's connections to one server have sent.
+    """Adds up what this process's connections to its servers have sent.
 
     Connections come and go: `sample` while they are open, before closing one and now and then.
-    server: HOST:PORT as gRPC takes it.
     """
 
-    def __init__(self, server: str) -> None:
-        self._server = server
+    def __init__(self) -> None:
         self._endpoints: frozenset[Endpoint] = frozenset()
         self._by_socket: dict[int, int] = {}
 
@@ -39,9 +38,9 @@ class WireMeter:
         """Bytes sent so far by the latest sample; None where that cannot be known."""
         return sum(self._by_socket.values()) if self._by_socket else None
 
-    def resolve(self) -> None:
-        """Look the server's name up, before a connection is made. May block."""
-        self._endpoints |= _resolved(self._server)
+    def count(self, endpoints: Iterable[Endpoint]) -> None:
+        """Count the connections to these, too; to be called before one is made."""
+        self._endpoints |= {(_plain(host), port) for host, port in endpoints}
 
     def sample(self) -> int | None:
         """Read the counters of the connections that are open now; returns `total_bytes`."""
@@ -81,15 +80,6 @@ def _bytes_sent(descriptor: int, endpoints: frozenset[Endpoint]) -> int | None:
         return None
     sent, sent_again = _BYTES_SENT.unpack_from(info, _BYTES_SENT_OFFSET)
     return int(sent - sent_again)
-
-
-def _resolved(server: str) -> frozenset[Endpoint]:
-    host, _, port = server.removeprefix("dns:").lstrip("/").rpartition(":")
-    try:
-        found = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)
-    except (OSError, ValueError):
-        return frozenset()
-    return frozenset((_plain(str(address[0])), int(address[1])) for *_, address in found)
 
 
 def _plain(host: str) -> str:

@@ -31,3 +31,7 @@ class Backoff:
         bound_s = self._bound_s
         self._bound_s = min(bound_s * self._factor, self._longest_s)
         return self._uniform(bound_s / 10, bound_s)
+
+    def soon_s(self) -> float:
+        """Seconds before something else is tried instead: spread like a first wait, never more."""
+        return self._uniform(self._first_s / 10, self._first_s)

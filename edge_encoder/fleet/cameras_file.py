@@ -1,7 +1,7 @@
 """The file that lists the cameras of a fleet, and noticing that it has changed.
 
 defaults:                    # any setting of `mien-edge run`, for every camera
-  server: recognizer:50051
+  server: recognizer:50051   # or several: [first:50051, second:50051]
 cameras:
   front-door:                # a name: it is in events, logs and metrics
     source: rtsp://10.0.0.7/stream
@@ -28,6 +28,8 @@ NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}")
 OWN: Final = ("source", "device_id", "record", "spool")
 # The supervisor's own business.
 SUPERVISED: Final = ("results", "metrics_host", "metrics_port")
+# What may be several values.
+LISTS: Final = ("server",)
 
 Cameras = Mapping[str, EdgeConfig]
 
@@ -122,15 +124,17 @@ def _mapping(value: object, what: str) -> dict[str, Any]:
     return value
 
 
-def _settings(value: object, what: str) -> dict[str, Any]:
-    settings = _mapping(value, what)
+def _settings(given: object, what: str) -> dict[str, Any]:
+    settings = _mapping(given, what)
     for name, setting in settings.items():
         if name in SUPERVISED:
             raise ConfigError(f"{what}.{name}: it is a setting of mien-edge fleet itself")
-        if not isinstance(setting, str | int | float | None):
-            raise ConfigError(f"{what}.{name} must be one value, not {type(setting).__name__}")
-        if isinstance(setting, str) and "\0" in setting:
-            raise ConfigError(f"{what}.{name} has a NUL character in it")
+        listed = setting if name in LISTS and isinstance(setting, list) else [setting]
+        for value in listed:
+            if not isinstance(value, str | int | float | None):
+                raise ConfigError(f"{what}.{name} must be one value, not {type(value).__name__}")
+            if isinstance(value, str) and "\0" in value:
+                raise ConfigError(f"{what}.{name} has a NUL character in it")
     return settings
 
 

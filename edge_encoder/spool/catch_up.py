@@ -68,6 +68,10 @@ class CatchUp:
         self._backoff = Backoff()
         self._refused: dict[Key, float] = {}
 
+    def forget_refusals(self) -> None:
+        """Another server comes: it may have what this one lacks."""
+        self._refused = {}
+
     async def run(self, stub: "RecognitionServiceAsyncStub") -> None:
         """Until it is cancelled, which is when the live stream ends."""
         loop = asyncio.get_running_loop()

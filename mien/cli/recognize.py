@@ -75,11 +75,13 @@ def _bundle(server: str, folder: Path | None) -> Bundle:
     """The bundle in a folder, or the recognizer's own, fetched as `mien-edge` does it."""
     from edge_encoder.config import EdgeConfig
     from edge_encoder.encoder_cache import fetch_encoder
+    from edge_encoder.servers import Servers
     from mien.cli.released import chosen_bundle
 
     if folder is not None:
         return load_bundle(chosen_bundle(folder))
-    return asyncio.run(fetch_encoder(server, EdgeConfig.cache.expanduser(), _DEADLINE_S))
+    cache = EdgeConfig.cache.expanduser()
+    return asyncio.run(fetch_encoder(Servers((server,)), cache, _DEADLINE_S))
 
 
 def _print(**values: Any) -> None:

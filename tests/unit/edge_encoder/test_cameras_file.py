@@ -35,6 +35,13 @@ def test_cameras_have_the_defaults_and_what_is_their_own(monkeypatch: pytest.Mon
     assert (door.expected_fps, yard.expected_fps) == (15, None)
 
 
+def test_a_fleet_may_have_several_servers() -> None:
+    listed = b"cameras: {a: {source: x}, b: {source: y, server: z:3}}"
+    text = b"defaults: {server: [one:1, two:2]}\n" + listed
+    a, b = parse_cameras(text).values()
+    assert (a.servers, b.servers) == (("one:1", "two:2"), ("z:3",))
+
+
 def test_null_is_the_setting_s_own_default_whatever_the_file_s_is() -> None:
     text = b"defaults: {expected_fps: 5}\ncameras: {a: {source: x, expected_fps: null}}"
     assert parse_cameras(text)["a"].expected_fps is None
@@ -64,6 +71,10 @@ def test_no_camera_at_all_must_be_said() -> None:
         ("cameras: {a: }", r"cameras\.a must be a mapping"),
         ("cameras: {1: {source: x}}", "cameras must be a mapping from names"),
         ("cameras: {a: {source: [x]}}", r"cameras\.a\.source must be one value, not list"),
+        ("cameras: {a: {source: x, server: [h:1, h]}}", r"cameras\.a: server must be HOST:PORT"),
+        ("cameras: {a: {source: x, server: [h:1, 5]}}", r"cameras\.a: .*server"),
+        ("cameras: {a: {source: x, server: [[h:1]]}}", r"cameras\.a\.server must be one value"),
+        ('cameras: {a: {source: x, server: ["h:1\\0"]}}', r"cameras\.a\.server has a NUL"),
         ('cameras: {a: {source: "x\\0"}}', r"cameras\.a\.source has a NUL"),
         ("cameras: {a: {source: x, chunk_face: 2}}", r"cameras\.a: chunk_face is no setting"),
         ("cameras: {a: {source: x, chunk_faces: two}}", r"cameras\.a: .*chunk_faces"),

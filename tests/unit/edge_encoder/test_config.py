@@ -27,6 +27,27 @@ def test_the_environment_alone_is_enough(monkeypatch: pytest.MonkeyPatch) -> Non
     assert (config.source, config.server) == ("0", "cloud:50051")
 
 
+@pytest.mark.parametrize(
+    "written",
+    [
+        "server: one:50051, two:50051",
+        "server: [one:50051, two:50051]",
+        "server:\n- one:50051\n- two:50051",
+    ],
+)
+def test_several_servers_are_a_list_or_have_commas(tmp_path: Path, written: str) -> None:
+    settings = tmp_path / "edge.yaml"
+    settings.write_text(f"source: clip.mp4\n{written}\n")
+    assert parse_config(["--config", str(settings)]).servers == ("one:50051", "two:50051")
+
+
+def test_several_servers_fit_a_flag_and_a_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MIEN_EDGE_SERVER", "one:1,[::1]:2")
+    assert parse_config(["--source", "x"]).servers == ("one:1", "[::1]:2")
+    assert parse_config(["--source", "x", "--server", "a:1,b:2"]).servers == ("a:1", "b:2")
+    assert parse_config(["--source", "x", "--server", "a:1"]).servers == ("a:1",)
+
+
 def test_paths_and_switches_are_what_they_look_like() -> None:
     config = parse_config(["--source", "x", "--bundle", "b", "--pace", "true"])
     assert config.bundle == Path("b")
@@ -40,6 +61,14 @@ def test_paths_and_switches_are_what_they_look_like() -> None:
         ("source", ""),
         ("server", "no-port"),
         ("server", "host:port"),
+        ("server", "host:0"),
+        ("server", "host:65536"),
+        ("server", []),
+        ("server", ["a:1", "no-port"]),
+        ("server", "a:1,,b:2"),
+        ("server", "a:1,a:1"),
+        ("server", [f"recognizer-{number}:1" for number in range(17)]),
+        ("keepalive_s", 5),
         ("device_id", "a/b"),
         ("device_id", "x" * 65),
         ("detector_sha256", "abc"),

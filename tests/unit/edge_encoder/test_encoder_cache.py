@@ -10,6 +10,7 @@ import grpc
 import pytest
 
 from edge_encoder.encoder_cache import MAX_KEPT, fetch_encoder
+from edge_encoder.servers import Servers
 from mien.bundle import EDGE_FILES, Bundle
 from mien.errors import BundleError, ManifestError, ProtocolError, UnavailableError
 from mien.v1 import bundle_pb2 as pb
@@ -42,7 +43,9 @@ def encoder(bundle: Bundle) -> Responses:
 
 
 class Server(BundleServiceServicer):
-    """Sends what the test says, and counts."""
+    """Sends what the test says, and counts. goes_away: whether it breaks as one that is stopped."""
+
+    goes_away = False
 
     def __init__(self, bundle_id: str, responses: Responses) -> None:
         self.bundle_id, self.responses = bundle_id, responses
@@ -58,7 +61,9 @@ class Server(BundleServiceServicer):
         return pb.ListBundlesResponse(bundles=[other, ours])
 
     async def DownloadEncoder(  # type: ignore[override]  # noqa: N802
-        self, request: pb.DownloadEncoderRequest, context: object
+        self,
+        request: pb.DownloadEncoderRequest,
+        context: grpc.aio.ServicerContext[pb.DownloadEncoderRequest, pb.DownloadEncoderResponse],
     ) -> AsyncIterator[pb.DownloadEncoderResponse]:
         assert request.bundle_id == self.bundle_id
         self.downloads += 1
@@ -66,6 +71,8 @@ class Server(BundleServiceServicer):
         skip = request.offset_bytes
         for number, response in enumerate(self.responses):
             if number == self.breaks_after:
+                if self.goes_away:
+                    await context.abort(grpc.StatusCode.UNAVAILABLE, "the server stops")
                 raise ConnectionError("the line is cut")
             if response.piece:
                 skipped = min(skip, len(response.piece))
@@ -90,7 +97,8 @@ async def bundle_server(service: Server) -> AsyncIterator[str]:
 async def test_a_recognizer_s_encoder_is_fetched_and_kept(bundle: Bundle, tmp_path: Path) -> None:
     cache = tmp_path / "not" / "made" / "yet"
     async with running_recognizer(bundle.folder) as server:
-        fetched = await fetch_encoder(f"127.0.0.1:{server.serving.port}", cache, PATIENCE_S)
+        servers = Servers((f"127.0.0.1:{server.serving.port}",))
+        fetched = await fetch_encoder(servers, cache, PATIENCE_S)
     assert fetched.bundle_id == bundle.bundle_id
     assert fetched.folder == cache / bundle.bundle_id
     assert sorted(path.name for path in fetched.folder.iterdir()) == sorted(EDGE_FILES)
@@ -101,7 +109,7 @@ async def test_what_is_kept_is_not_fetched_again(bundle: Bundle, tmp_path: Path)
     service = Server(bundle.bundle_id, encoder(bundle))
     async with bundle_server(service) as address:
         for _ in range(3):
-            await fetch_encoder(address, tmp_path, PATIENCE_S)
+            await fetch_encoder(Servers((address,)), tmp_path, PATIENCE_S)
     assert service.downloads == 1
 
 
@@ -111,9 +119,9 @@ async def test_what_was_damaged_on_disk_is_fetched_again(
 ) -> None:
     service = Server(bundle.bundle_id, encoder(bundle))
     async with bundle_server(service) as address:
-        kept = await fetch_encoder(address, tmp_path, PATIENCE_S)
+        kept = await fetch_encoder(Servers((address,)), tmp_path, PATIENCE_S)
         (kept.folder / name).write_bytes(b"damaged")
-        await fetch_encoder(address, tmp_path, PATIENCE_S)
+        await fetch_encoder(Servers((address,)), tmp_path, PATIENCE_S)
     assert service.downloads == 2
     assert kept.read(name) == bundle.read(name)
 
@@ -137,7 +145,7 @@ async def test_a_file_that_is_not_the_bundle_s_is_refused(
     service = Server(bundle.bundle_id, changed(bundle, name))
     async with bundle_server(service) as address:
         with pytest.raises(BundleError):
-            await fetch_encoder(address, tmp_path, PATIENCE_S)
+            await fetch_encoder(Servers((address,)), tmp_path, PATIENCE_S)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -160,7 +168,7 @@ async def test_what_is_no_encoder_is_refused(
     cache = tmp_path / "cache"
     async with bundle_server(Server(bundle.bundle_id, responses)) as address:
         with pytest.raises(BundleError):
-            await fetch_encoder(address, cache, PATIENCE_S)
+            await fetch_encoder(Servers((address,)), cache, PATIENCE_S)
     assert list(tmp_path.iterdir()) == [cache]
     assert list(cache.iterdir()) == []
 
@@ -174,9 +182,9 @@ async def test_a_download_that_breaks_goes_on_where_it_ended(
     service.breaks_after = responses_sent
     async with bundle_server(service) as address:
         with pytest.raises(ProtocolError):
-            await fetch_encoder(address, tmp_path, PATIENCE_S)
+            await fetch_encoder(Servers((address,)), tmp_path, PATIENCE_S)
         service.breaks_after = None
-        fetched = await fetch_encoder(address, tmp_path, PATIENCE_S)
+        fetched = await fetch_encoder(Servers((address,)), tmp_path, PATIENCE_S)
     assert service.offsets == [0, sum(len(response.piece) for response in sent[:responses_sent])]
     assert list(tmp_path.iterdir()) == [fetched.folder]
 
@@ -203,7 +211,7 @@ async def test_a_part_that_was_damaged_is_downloaded_from_the_beginning(
     (tmp_path / f".partial-{'0' * 64}").mkdir()  # of a bundle that nobody wants any more
     service = Server(bundle.bundle_id, encoder(bundle))
     async with bundle_server(service) as address:
-        fetched = await fetch_encoder(address, tmp_path, PATIENCE_S)
+        fetched = await fetch_encoder(Servers((address,)), tmp_path, PATIENCE_S)
     assert service.offsets == [len(bundle.read("manifest.json")), 0]
     assert list(tmp_path.iterdir()) == [fetched.folder]
 
@@ -213,7 +221,7 @@ async def test_of_several_that_need_an_encoder_one_downloads_it(
 ) -> None:
     service = Server(bundle.bundle_id, encoder(bundle))
     async with bundle_server(service) as address:
-        fetches = [fetch_encoder(address, tmp_path, PATIENCE_S) for _ in range(4)]
+        fetches = [fetch_encoder(Servers((address,)), tmp_path, PATIENCE_S) for _ in range(4)]
         found = await asyncio.gather(*fetches)
     assert {one.bundle_id for one in found} == {bundle.bundle_id}
     assert service.downloads == 1
@@ -223,8 +231,8 @@ async def test_a_bundle_by_its_id_needs_no_server_once_it_is_kept(
     bundle: Bundle, tmp_path: Path
 ) -> None:
     async with bundle_server(Server(bundle.bundle_id, encoder(bundle))) as address:
-        await fetch_encoder(address, tmp_path, PATIENCE_S, bundle.bundle_id)
-    kept = await fetch_encoder(address, tmp_path, 0.1, bundle.bundle_id)
+        await fetch_encoder(Servers((address,)), tmp_path, PATIENCE_S, bundle.bundle_id)
+    kept = await fetch_encoder(Servers((address,)), tmp_path, 0.1, bundle.bundle_id)
     assert kept.folder == tmp_path / bundle.bundle_id
 
 
@@ -235,7 +243,7 @@ async def test_the_encoder_not_used_for_longest_makes_room(bundle: Bundle, tmp_p
         os.utime(folder, (number, number))
     (tmp_path / "something else").mkdir()
     async with bundle_server(Server(bundle.bundle_id, encoder(bundle))) as address:
-        await fetch_encoder(address, tmp_path, PATIENCE_S)
+        await fetch_encoder(Servers((address,)), tmp_path, PATIENCE_S)
     expected = {f"{number:064x}" for number in range(1, MAX_KEPT)}
     found = {path.name for path in tmp_path.iterdir()}
     assert found == expected | {bundle.bundle_id, "something else"}
@@ -247,14 +255,14 @@ async def test_a_bundle_id_that_is_none_never_becomes_a_path(
 ) -> None:
     async with bundle_server(Server(bundle_id, [])) as address:
         with pytest.raises(ManifestError, match="bundle id that is none"):
-            await fetch_encoder(address, tmp_path, PATIENCE_S)
+            await fetch_encoder(Servers((address,)), tmp_path, PATIENCE_S)
 
 
 async def test_a_server_that_is_not_there_is_waited_for_and_then_given_up(tmp_path: Path) -> None:
     async with bundle_server(Server("", [])) as address:
         pass
     with pytest.raises(UnavailableError, match=rf"no recognizer at {address} within 0\.1 s"):
-        await fetch_encoder(address, tmp_path, 0.1)
+        await fetch_encoder(Servers((address,)), tmp_path, 0.1)
 
 
 async def test_a_server_without_bundles_is_no_recognizer(tmp_path: Path) -> None:
@@ -262,5 +270,32 @@ async def test_a_server_without_bundles_is_no_recognizer(tmp_path: Path) -> None
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     with pytest.raises(ProtocolError, match="UNIMPLEMENTED"):
-        await fetch_encoder(f"127.0.0.1:{port}", tmp_path, PATIENCE_S)
+        await fetch_encoder(Servers((f"127.0.0.1:{port}",)), tmp_path, PATIENCE_S)
     await server.stop(None)
+
+
+async def test_a_server_that_is_not_there_is_passed_over(bundle: Bundle, tmp_path: Path) -> None:
+    async with bundle_server(Server("", [])) as dead:
+        pass
+    async with bundle_server(Server(bundle.bundle_id, encoder(bundle))) as address:
+        for device_id in ("door", "yard", "gate"):  # whatever the order
+            servers = Servers((dead, address), device_id)
+            fetched = await fetch_encoder(servers, tmp_path / device_id, 0.0)
+            assert fetched.bundle_id == bundle.bundle_id
+            # The uplink begins where the encoder came from.
+            begins_at, _ = await servers.walk().advance()
+            assert begins_at.dial == address
+
+
+async def test_a_download_that_one_server_broke_goes_on_at_another(
+    bundle: Bundle, tmp_path: Path
+) -> None:
+    services = [Server(bundle.bundle_id, encoder(bundle)) for _ in range(2)]
+    services[0].breaks_after, services[0].goes_away = 3, True
+    async with bundle_server(services[0]) as breaks, bundle_server(services[1]) as whole:
+        servers = Servers((breaks, whole))
+        turn = [(await servers.targets(turn))[0].dial for turn in (0, 1)].index(breaks)
+        servers.begin_at((await servers.targets(turn))[0])
+        await fetch_encoder(servers, tmp_path, PATIENCE_S)
+    begun = sum(len(response.piece) for response in encoder(bundle)[:3])
+    assert (services[0].offsets, services[1].offsets) == ([0], [begun])

@@ -16,6 +16,7 @@ from edge_encoder.faces import FaceEncoder
 from edge_encoder.metrics import UPLINK_FULL, Metrics
 from edge_encoder.pipeline import Pipeline
 from edge_encoder.results import ResultWriter, open_results
+from edge_encoder.servers import Servers
 from edge_encoder.uplink import Uplink, UplinkSettings
 from mien.bundle import Bundle
 from mien.errors import SourceError, UnavailableError
@@ -82,9 +83,9 @@ async def test_what_a_source_gave_before_it_failed_is_recognised(
     with open_results(str(tmp_path / "results")) as results:
         running = pipeline(source, detector, bundle, results)
         async with running_recognizer(bundle.folder) as server:
-            settings = UplinkSettings(f"127.0.0.1:{server.serving.port}")
+            servers, settings = Servers((f"127.0.0.1:{server.serving.port}",)), UplinkSettings()
             async with Uplink(
-                settings, hello(bundle), running.on_result, running.metrics
+                *(servers, settings, hello(bundle), running.on_result, running.metrics)
             ) as uplink:
                 with pytest.raises(SourceError, match="the camera fell down"):
                     await running.run(uplink)
@@ -99,9 +100,9 @@ async def test_what_was_seen_before_a_camera_was_lost_is_sent_and_not_followed_o
     with open_results(str(results_file)) as results:
         running = pipeline(source, detector, bundle, results)
         async with running_recognizer(bundle.folder) as server:
-            settings = UplinkSettings(f"127.0.0.1:{server.serving.port}")
+            servers, settings = Servers((f"127.0.0.1:{server.serving.port}",)), UplinkSettings()
             async with Uplink(
-                settings, hello(bundle), running.on_result, running.metrics
+                *(servers, settings, hello(bundle), running.on_result, running.metrics)
             ) as uplink:
                 await running.run(uplink)
     faces = [json.loads(line) for line in results_file.read_text().splitlines()]
@@ -131,9 +132,9 @@ async def test_a_camera_does_not_wait_for_the_network_and_its_losses_are_counted
     with open_results(str(tmp_path / "results")) as results:
         running = pipeline(source, detector, bundle, results)
         async with scripted_server(busy) as (address, streams):
-            settings = UplinkSettings(address, queue_chunks=2)
+            servers, settings = Servers((address,)), UplinkSettings(queue_chunks=2)
             async with Uplink(
-                settings, hello(bundle), running.on_result, running.metrics
+                *(servers, settings, hello(bundle), running.on_result, running.metrics)
             ) as uplink:
                 await running.run(uplink)
     # Twelve frames are six chunks of two; the two newest were kept.
@@ -151,9 +152,12 @@ async def test_a_camera_whose_server_is_gone_for_good_ends_the_run(
         running = pipeline(source, detector, bundle, results)
         async with AsyncExitStack() as stack:
             server = await stack.enter_async_context(running_recognizer(bundle.folder))
-            settings = UplinkSettings(f"127.0.0.1:{server.serving.port}", give_up_s=0.1)
+            servers, settings = (
+                Servers((f"127.0.0.1:{server.serving.port}",)),
+                UplinkSettings(give_up_s=0.1),
+            )
             async with Uplink(
-                settings, hello(bundle), running.on_result, running.metrics
+                *(servers, settings, hello(bundle), running.on_result, running.metrics)
             ) as uplink:
                 await uplink.ready()
                 await stack.aclose()

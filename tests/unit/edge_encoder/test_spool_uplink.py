@@ -15,6 +15,7 @@ import pytest
 
 from edge_encoder.chunker import Chunk, FrameTime
 from edge_encoder.metrics import UNANSWERED, Metrics
+from edge_encoder.servers import Servers
 from edge_encoder.spool import catch_up
 from edge_encoder.spool.lane import MAX_IN_FLIGHT, Lane
 from edge_encoder.spool.store import Spool
@@ -59,7 +60,8 @@ async def device(
     fast: dict[str, Any] = {"give_up_s": math.inf, "late_chunks_per_s": 1000.0}
     with spool_in(folder, metrics) as spool:
         async with Uplink(
-            UplinkSettings(server, **(fast | settings)),
+            Servers(server.split(",")),
+            UplinkSettings(**(fast | settings)),
             opening,
             lambda chunk, result: edge.answers.append((chunk, result)),
             metrics,

@@ -1,20 +1,16 @@
 """The uplink against real servers: credits, results, and every way a stream can break."""
 
 import asyncio
-import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
-from typing import Any
+from contextlib import AsyncExitStack
 
 import grpc
 import pytest
 
 from edge_encoder.chunker import Chunk, FrameTime
-from edge_encoder.metrics import UNANSWERED, UPLINK_FULL, Metrics
+from edge_encoder.metrics import RECONNECTS, UNANSWERED, UPLINK_FULL, Metrics
+from edge_encoder.servers import Servers
 from edge_encoder.uplink import Uplink, UplinkSettings
-from mien.backoff import Backoff
 from mien.bundle import Bundle
 from mien.errors import ProtocolError, UnavailableError, UnknownBundleError
 from mien.messages import (
@@ -23,78 +19,11 @@ from mien.messages import (
     Credits,
     Drain,
     EncodedChunk,
-    ItemStatus,
     Welcome,
 )
 from tests.support.recognizer import eventually, hello, payload, running_recognizer
-from tests.support.scripted_server import DeviceStream, Script, scripted_server
-
-FACES = 3
-
-
-@dataclass
-class Device:
-    """An uplink, and what came of it."""
-
-    uplink: Uplink
-    metrics: Metrics
-    answers: list[tuple[Chunk, ChunkResult]] = field(default_factory=list)
-
-    def sample(self, name: str) -> float | None:
-        """A metric's value."""
-        return self.metrics.registry.get_sample_value(f"mien_edge_{name}")
-
-    @property
-    def recognised(self) -> Counter[bytes]:
-        """Payload → how often it was answered with a result."""
-        return Counter(
-            chunk.payload for chunk, result in self.answers if result.status is ItemStatus.RESULT
-        )
-
-
-@asynccontextmanager
-async def device(
-    server: str,
-    bundle: Bundle,
-    clock: Callable[[], float] = time.monotonic,
-    **settings: Any,
-) -> AsyncIterator[Device]:
-    answers: list[tuple[Chunk, ChunkResult]] = []
-    metrics = Metrics()
-    quick = Backoff(first_s=0.01, longest_s=0.05)
-    async with Uplink(
-        UplinkSettings(server, **settings),
-        hello(bundle),
-        lambda chunk, result: answers.append((chunk, result)),
-        metrics,
-        backoff=quick,
-        clock=clock,
-    ) as uplink:
-        yield Device(uplink, metrics, answers)
-
-
-def chunk(bundle: Bundle, seed: int = 0) -> Chunk:
-    return Chunk(payload(bundle, FACES, seed=seed), (FrameTime(seed, 0.0),) * FACES)
-
-
-def welcome(bundle: Bundle, credits: int = 100, acknowledged_seq: int = 0) -> Welcome:  # noqa: A002
-    return Welcome(bundle.bundle_id, acknowledged_seq, credits, 0, 16384, 64)
-
-
-def result(seq: int) -> ChunkResult:
-    return ChunkResult(seq, ItemStatus.RESULT)
-
-
-def serving(bundle: Bundle, credits: int = 100) -> Script:  # noqa: A002
-    """A script: welcome, then answer each chunk at once, until the device closes its side."""
-
-    async def script(stream: DeviceStream) -> None:
-        await stream.read()
-        await stream.write(welcome(bundle, credits))
-        while isinstance(message := await stream.read(), EncodedChunk):
-            await stream.write(result(message.seq), Acknowledgement(message.seq), Credits(1))
-
-    return script
+from tests.support.scripted_server import DeviceStream, scripted_server
+from tests.support.uplinks import FACES, chunk, device, result, serving, welcome
 
 
 async def test_every_chunk_is_recognised_and_the_stream_is_closed(bundle: Bundle) -> None:
@@ -174,7 +103,7 @@ async def test_a_rejected_chunk_is_counted_and_the_stream_goes_on(bundle: Bundle
         statuses = [answer.status.name for _, answer in edge.answers]
         assert statuses == ["RESULT", "REJECTED", "RESULT"]
         assert edge.metrics.rejections == {"checksum_mismatch": FACES}
-        assert edge.sample("reconnects_total") == 0
+        assert all(edge.reconnects(reason) == 0 for reason in RECONNECTS)
 
 
 async def test_after_a_restart_what_was_not_acknowledged_is_sent_again(bundle: Bundle) -> None:
@@ -478,8 +407,8 @@ async def test_an_error_in_what_takes_the_results_reaches_who_waits(bundle: Bund
         raise BrokenPipeError
 
     async with running_recognizer(bundle.folder) as server:
-        settings = UplinkSettings(f"127.0.0.1:{server.serving.port}")
-        async with Uplink(settings, hello(bundle), fails, Metrics()) as uplink:
+        servers = Servers((f"127.0.0.1:{server.serving.port}",))
+        async with Uplink(servers, UplinkSettings(), hello(bundle), fails, Metrics()) as uplink:
             await uplink.put(chunk(bundle))
             with pytest.raises(BrokenPipeError):
                 await uplink.finish()
