@@ -94,6 +94,8 @@ class Unsettled(Protocol):
 class BrokenStreamError(UnavailableError):
     """The call broke in a way that means: come again. `reason` is one of `metrics.RECONNECTS`."""
 
+    code = "stream_broken"
+
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
         self.reason = reason
