@@ -55,7 +55,7 @@ OPTIONS: Final = (
     ("grpc.max_receive_message_length", 8 << 20),  # 256 payloads of 16 KiB, and room
     ("grpc.keepalive_time_ms", 30_000),  # a dead device's stream ends within 40 s
     ("grpc.keepalive_timeout_ms", 10_000),
-    ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
+    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
     ("grpc.keepalive_permit_without_calls", 1),
 )
 
