@@ -77,7 +77,7 @@ def _edge(options: argparse.Namespace, clip: Path, port: int, folder: Path) -> _
     if options.detector_model is not None:
         arguments += ["--detector_model", str(options.detector_model)]
     begun_s = time.perf_counter()
-    first_s = None
+    first_s, summary = None, {}
     with Child("mien-edge", "edge_encoder.cli", arguments, folder / "edge.log") as edge:
         while (event := edge.next_event(START_TIMEOUT_S)) is not None:
             if event["event"] == "recognition" and first_s is None:
@@ -87,8 +87,10 @@ def _edge(options: argparse.Namespace, clip: Path, port: int, folder: Path) -> _
         if first_s is None:
             raise SystemExit(f"no face was recognised:\n{edge.last_words()}")
         # Reaped here, for the operating system's own account of it.
-        _, _, usage = os.wait4(edge.process.pid, 0)
-        edge.process.returncode = 0
+        _, status, usage = os.wait4(edge.process.pid, 0)
+        edge.process.returncode = os.waitstatus_to_exitcode(status)
+        if edge.process.returncode:
+            raise SystemExit(f"mien-edge failed:\n{edge.last_words()}")
     return _Run(usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024, first_s, summary)
 
 

@@ -7,10 +7,10 @@ Labels of metrics are bounded: bundles in memory × groups of the operator's. No
 """
 
 import asyncio
-import contextlib
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
 from cloud_recognizer.catalogue import Catalogue
@@ -20,6 +20,7 @@ from cloud_recognizer.metrics import ANSWERS_FULL, Metrics
 from cloud_recognizer.model import ExpressionModel
 from cloud_recognizer.recent_answers import Answer, AnsweredChunk, ChunkKey, RecentAnswers
 from cloud_recognizer.sliding_window import SlidingWindow, Summary
+from mien.background import background
 from mien.calibration import confidence
 from mien.errors import LabelsDisabledError, MienError, UnknownExpressionError, UnknownFaceError
 from mien.messages import ChunkResult, FaceLabel, Hello, ItemError, LabelResult, LabelStatus
@@ -69,15 +70,9 @@ class Accuracy:
                 config.label_window_s, config.label_faces, metrics.dropped.labels(ANSWERS_FULL)
             )
 
-    @contextlib.asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
+    def running(self) -> AbstractAsyncContextManager[None]:
         """Forget answers in time while the context lasts, whether or not others come."""
-        task = asyncio.create_task(self._expire(), name="recent answers")
-        try:
-            yield
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+        return background(self._expire(), "recent answers")
 
     async def _expire(self) -> None:
         while self._recent is not None:

@@ -5,10 +5,10 @@ driver or a file, and its answers are worth nothing.
 """
 
 import asyncio
-import contextlib
 import logging
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from typing import Final
 
 import numpy as np
@@ -19,6 +19,7 @@ from cloud_recognizer.intake import Intake
 from cloud_recognizer.metrics import FAILED, HELD, SKIPPED, Metrics
 from cloud_recognizer.model import ExpressionModel
 from cloud_recognizer.recognizer import Job, Outcome
+from mien.background import background
 from mien.errors import OverloadedError, ProbeError
 
 _log = logging.getLogger(__name__)
@@ -48,15 +49,9 @@ class Prober:
         self._metrics = metrics
         self._interval_s = interval_s
 
-    @contextlib.asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
+    def running(self) -> AbstractAsyncContextManager[None]:
         """Probe while the context lasts."""
-        task = asyncio.create_task(self._run(), name="prober")
-        try:
-            yield
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+        return background(self._run(), "prober")
 
     async def _run(self) -> None:
         while True:

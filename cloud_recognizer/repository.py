@@ -8,15 +8,16 @@ answered its golden probe on this machine.
 """
 
 import asyncio
-import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 from cloud_recognizer.catalogue import Catalogue
 from cloud_recognizer.metrics import TOO_MANY, Metrics
 from cloud_recognizer.model import ExpressionModel, RuntimeOptions
 from cloud_recognizer.scanner import BundleScanner, Found
+from mien.background import background
 from mien.bitstream import Limits
 from mien.bundle import MANIFEST, Bundle, is_bundle
 from mien.errors import BundleError, MienError, RolloutError, UnknownBundleError
@@ -74,15 +75,9 @@ class Repository:
             f"a bundle is a folder with a {MANIFEST}, made by `mien-train export`"
         )
 
-    @contextlib.asynccontextmanager
-    async def watched(self, poll_s: float) -> AsyncIterator[None]:
+    def watched(self, poll_s: float) -> AbstractAsyncContextManager[None]:
         """Follow the folder while the context lasts."""
-        task = asyncio.create_task(self._watch(poll_s), name="repository")
-        try:
-            yield
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+        return background(self._watch(poll_s), "repository")
 
     async def _watch(self, poll_s: float) -> None:
         while True:

@@ -35,6 +35,7 @@ from cloud_recognizer.recognizer import Job, Outcome, Recognizer
 from cloud_recognizer.repository import LoadModel, Repository
 from cloud_recognizer.servicer import RecognitionServicer
 from cloud_recognizer.shadow import Shadow
+from mien.background import background
 from mien.bitstream import Limits
 from mien.errors import ConfigError
 from mien.metrics_endpoint import metrics_endpoint
@@ -55,6 +56,8 @@ OPTIONS: Final = (
     ("grpc.max_receive_message_length", 8 << 20),  # 256 payloads of 16 KiB, and room
     ("grpc.keepalive_time_ms", 30_000),  # a dead device's stream ends within 40 s
     ("grpc.keepalive_timeout_ms", 10_000),
+    # For one that takes bytes and answers none; a minute otherwise, whatever is said above.
+    ("grpc.http2.ping_timeout_ms", 10_000),
     ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
     ("grpc.keepalive_permit_without_calls", 1),
 )
@@ -169,12 +172,8 @@ async def _health(models: Catalogue, checks: health.aio.HealthServicer) -> Async
             await say()
 
     await say()
-    task = asyncio.create_task(follow(), name="health")
-    try:
+    async with background(follow(), "health"):
         yield
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
 
 
 def _bind(server: grpc.aio.Server, config: CloudConfig) -> int:

@@ -6,23 +6,23 @@ Fails where a label has nothing below that bounds its values: say what does, in 
 lists all values there can be; a text says what the values are and what limits their number.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
 
 from cloud_recognizer import catalogue
 from cloud_recognizer import metrics as cloud
-from cloud_recognizer.accuracy import Accuracy
-from cloud_recognizer.accuracy_metrics import AccuracyCollector
-from cloud_recognizer.config import CloudConfig
+from cloud_recognizer.accuracy_metrics import OF, accuracy_families
+from cloud_recognizer.device_groups import CALLS, MAX_GROUPS, OTHER
+from cloud_recognizer.sliding_window import BUNDLE, FIRST_WINDOW
 from edge_encoder import metrics as edge
 from edge_encoder.capture.health import CameraHealth
 from edge_encoder.fleet import metrics as fleet
 from edge_encoder.fleet.cameras_file import MAX_CAMERAS
-from mien.bitstream import Limits
 from mien.errors import EncodeError, LimitError, SymbolRangeError
 from mien.messages import ItemStatus, LabelStatus
 
@@ -32,7 +32,7 @@ _ERROR: Final = "a code of [errors.md](errors.md)"
 _BUNDLE: Final = "ids of bundles in memory, at most `--max_bundles`"
 _CAMERA: Final = f"names in the cameras file, at most {MAX_CAMERAS}"
 
-_GROUP: Final = "names of `--device_groups`, at most 32, `other` and `calls`"
+_GROUP: Final = f"names of `--device_groups`, at most {MAX_GROUPS}, `{OTHER}` and `{CALLS}`"
 
 BOUNDS: Final[dict[tuple[str, str], tuple[str, ...] | str]] = {
     ("mien_cloud_chunks", "status"): tuple(
@@ -52,16 +52,12 @@ BOUNDS: Final[dict[tuple[str, str], tuple[str, ...] | str]] = {
     ("mien_cloud_probes", "outcome"): cloud.PROBE_OUTCOMES,
     ("mien_cloud_labels", "outcome"): tuple(status.name.lower() for status in LabelStatus),
     **{
-        (f"mien_cloud_{name}", label): bound
-        for name in (
-            *("accuracy_window_faces", "accuracy_estimate", "accuracy_labelled_faces"),
-            *("accuracy_measured", "accuracy_labelled_estimate", "drift_psi"),
-            *("labelled_faces", "labelled_agreed"),
-        )
+        (family.name, label): bound
+        for family in accuracy_families()
         for label, bound in (("bundle_id", _BUNDLE), ("group", _GROUP))
     },
-    ("mien_cloud_drift_psi", "of"): ("expression", "confidence"),
-    ("mien_cloud_drift_psi", "reference"): ("bundle", "first_window"),
+    ("mien_cloud_drift_psi", "of"): OF,
+    ("mien_cloud_drift_psi", "reference"): (BUNDLE, FIRST_WINDOW),
     ("mien_edge_dropped", "reason"): (
         *edge.REASONS,
         # Faces that no chunk can carry.
@@ -104,12 +100,18 @@ rules](../deploy/prometheus/rules/recording.yml), what to do about them in
 """
 
 
+class AccuracyNames(Collector):
+    """What `AccuracyCollector` gives once faces were seen, without a value."""
+
+    def collect(self) -> Iterable[Metric]:
+        """Every family."""
+        return accuracy_families()
+
+
 def services() -> Iterator[tuple[str, str, CollectorRegistry]]:
     """Title, introduction and registry of each, with nothing left out that comes later."""
     service = cloud.Metrics()
-    models = catalogue.Catalogue(Limits(), service)
-    accuracy = Accuracy(CloudConfig(Path("bundles")), models, service)
-    service.registry.register(AccuracyCollector(accuracy))
+    service.registry.register(AccuracyNames())
     yield "Recognizer", "`mien-cloud serve --metrics_port 9464`.", service.registry
     device = edge.Metrics()
     device.show_health(CameraHealth())

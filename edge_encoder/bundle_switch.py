@@ -6,9 +6,11 @@ Uplink ─want─▶ one slot (the latest wish counts) ─▶ fetch ─▶ Pipel
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 
 from edge_encoder.metrics import Metrics
+from mien.background import background
 from mien.backoff import Backoff
 from mien.bundle import Bundle
 from mien.errors import MienError
@@ -48,15 +50,9 @@ class BundleSwitch:
         self._wanted = bundle_id
         self._wake.set()
 
-    @contextlib.asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
+    def running(self) -> AbstractAsyncContextManager[None]:
         """Follow the server's choice while the context lasts."""
-        task = asyncio.create_task(self._run(), name="bundle switch")
-        try:
-            yield
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+        return background(self._run(), "bundle switch")
 
     async def _run(self) -> None:
         while await self._wake.wait():

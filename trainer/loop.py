@@ -203,8 +203,12 @@ class Loop:
             loss, parts = self.loss(batch, progress)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        # Raises where a gradient is infinite or no number: nothing that follows could be saved.
-        nn.utils.clip_grad_norm_(self.stage.model.parameters(), 5.0, error_if_nonfinite=True)
+        norm = nn.utils.clip_grad_norm_(self.stage.model.parameters(), 5.0)
+        if not torch.isfinite(norm):  # nothing that followed could be saved
+            raise ValueError(
+                f"{self.stage.name}, step {self.step}: a gradient is infinite or no number; "
+                f"{self.checkpoint.name} holds the steps before, if any was written"
+            )
         self.optimizer.step()
         self.averaged.update_parameters(self.stage.model)
         shown = self.processes.average({"loss": loss, **parts})

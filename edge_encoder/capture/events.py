@@ -9,6 +9,7 @@ from typing import Final
 from edge_encoder.capture.health import CameraChange, CameraHealth, Watcher
 from edge_encoder.metrics import Metrics
 from edge_encoder.results import ResultWriter
+from mien.background import background
 
 _log = logging.getLogger(__name__)
 
@@ -39,13 +40,11 @@ class CameraEvents:
     async def regularly(self) -> AsyncIterator[None]:
         """Say and show the health for as long as the context lasts."""
         self._metrics.show_health(self._health)
-        task = asyncio.create_task(self._repeat(), name="camera health")
-        try:
-            yield
-        finally:
-            self._over = True
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+        async with background(self._repeat(), "camera health"):
+            try:
+                yield
+            finally:
+                self._over = True
 
     async def _repeat(self) -> None:
         while True:

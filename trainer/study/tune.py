@@ -59,6 +59,10 @@ class TuneStage:
                 raise ValueError(f"{codec.rates} rates need as many values, not {setting}")
         if config.target_bytes and config.target_accuracy:
             raise ValueError("give target_bytes or target_accuracy: one weight meets one of them")
+        if not 1 <= config.feature_stages <= len(classifier.stages):
+            raise ValueError(
+                f"feature_stages must be 1 to {len(classifier.stages)}, not {config.feature_stages}"
+            )
         by_accuracy = config.target_accuracy is not None
         gain = ACCURACY_GAIN if by_accuracy else RATE_GAIN
         proportion = 0.0 if by_accuracy else RATE_PROPORTION

@@ -7,7 +7,15 @@ from pathlib import Path
 import grpc
 from grpc_health.v1 import health_pb2
 
+from cloud_recognizer.batcher import Batcher
+from cloud_recognizer.catalogue import Catalogue
+from cloud_recognizer.credits import CreditLedger
+from cloud_recognizer.intake import Intake
+from cloud_recognizer.metrics import Metrics
 from cloud_recognizer.model import ExpressionModel, RuntimeOptions
+from cloud_recognizer.probing import Prober
+from cloud_recognizer.recognizer import Job, Outcome, Recognizer
+from cloud_recognizer.repository import Repository
 from mien.bitstream import Limits
 from mien.bundle import Bundle
 from mien.cli.main import main
@@ -102,3 +110,34 @@ async def test_without_another_bundle_health_says_so_until_the_probe_holds_again
         broken = False
         await eventually_async(lambda: health(running.channel), SERVING)
         assert await listed(running) == [first.bundle_id]
+
+
+async def test_a_probe_takes_no_room_that_devices_were_promised(repository: Path) -> None:
+    metrics = Metrics()
+    models = Catalogue(Limits(), metrics)
+    options = RuntimeOptions("cpu", 1, False)
+    places = Repository(repository, models, metrics, options, max_bundles=4)
+    await places.open()
+    recognizer = Recognizer(models, metrics)
+    batcher: Batcher[Job, Outcome] = Batcher(
+        recognizer.recognise,
+        metrics,
+        max_chunks=64,
+        max_bytes=1 << 20,
+        max_batch_faces=64,
+        max_wait_s=0.0,
+    )
+    ledger = CreditLedger(places=8, max_streams=1, most=8, call_places=8, patience_s=1.0)
+    ledger.reserve(8)  # calls have taken what they may
+
+    def probes(outcome: str) -> float | None:
+        return metrics.registry.get_sample_value("mien_cloud_probes_total", {"outcome": outcome})
+
+    intake = Intake(recognizer, batcher, Limits())
+    prober = Prober(models, intake, ledger, places.roll_back, metrics, 0.01)
+    async with batcher, prober.running():
+        await eventually(lambda: probes("skipped") >= 2)
+        assert probes("failed") == probes("held") == 0
+        ledger.release(8)
+        await eventually(lambda: probes("held") >= 2)
+    ledger.reserve(8)  # and what a probe has taken is back

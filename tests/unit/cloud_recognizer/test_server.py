@@ -18,7 +18,7 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
 from cloud_recognizer.config import CloudConfig
 from cloud_recognizer.metrics import REASONS, Metrics
 from cloud_recognizer.model import ExpressionModel, RuntimeOptions
-from cloud_recognizer.server import serving
+from cloud_recognizer.server import OPTIONS, serving
 from mien.bitstream import Limits
 from mien.bundle import Bundle
 from mien.errors import BundleHashError, ConfigError, ProbeError, UnknownBundleError
@@ -34,6 +34,7 @@ from tests.support.recognizer import (
     payload,
     running_recognizer,
 )
+from tests.support.relay import relay
 from tests.support.reseal import reseal
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -128,6 +129,54 @@ async def test_a_device_that_stays_is_cut_off_after_the_grace(
         device = Device(running.stub)
         await device.open(hello(bundle))
     # Leaving did not hang, though the device never closed its side.
+
+
+def quicker(*names: str) -> tuple[tuple[str, int], ...]:
+    """The server's own options, these of them at 200 ms."""
+    options = dict(OPTIONS)
+    assert options.keys() >= set(names)
+    return tuple((options | dict.fromkeys(names, 200)).items())
+
+
+async def test_a_device_that_takes_bytes_and_answers_none_gives_up_its_stream(
+    bundles: Path, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ("keepalive_time_ms", "keepalive_timeout_ms", "http2.ping_timeout_ms")
+    options = quicker(*(f"grpc.{name}" for name in names))
+    monkeypatch.setattr("cloud_recognizer.server.OPTIONS", options)
+    frozen = asyncio.Event()
+    async with (
+        running_recognizer(bundles) as running,
+        relay(f"127.0.0.1:{running.serving.port}", frozen) as address,
+        grpc.aio.insecure_channel(address) as channel,
+    ):
+        await Device(RecognitionServiceStub(channel)).open(hello(bundle))
+        assert running.sample("streams") == 1
+        frozen.set()
+        await eventually(lambda: running.sample("streams") == 0)
+
+
+async def test_an_idle_device_may_ask_for_a_sign_of_life_as_often_as_is_said(
+    bundles: Path, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Under a name that gRPC does not know, its default of five minutes would hold. gRPC asks once a
+    # second at most, and with one strike allowed the stream would then end after four.
+    strict = (("grpc.http2.max_ping_strikes", 1),)
+    options = quicker("grpc.http2.min_ping_interval_without_data_ms") + strict
+    monkeypatch.setattr("cloud_recognizer.server.OPTIONS", options)
+    pinging = (
+        ("grpc.keepalive_time_ms", 1000),
+        ("grpc.http2.max_pings_without_data", 0),
+    )
+    async with (
+        running_recognizer(bundles) as running,
+        grpc.aio.insecure_channel(f"127.0.0.1:{running.serving.port}", pinging) as channel,
+    ):
+        device = Device(RecognitionServiceStub(channel))
+        await device.open(hello(bundle))
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(6):
+                await device.read()
 
 
 async def test_reflection_lists_and_describes_the_services(bundles: Path) -> None:

@@ -99,6 +99,13 @@ CLOUD: Final = (
         6,
     ),
     Case(
+        "MienHubDisconnected",
+        {"mien_cloud_hub_connected": "1x4 0x60"},
+        {"mien_cloud_hub_connected": "1x4 0 1x60"},
+        6,
+        7,
+    ),
+    Case(
         "MienNoFaces",
         {'mien_cloud_faces_total{rpc="StreamFaces"}': STILL, "mien_cloud_streams": "3x60"},
         {'mien_cloud_faces_total{rpc="StreamFaces"}': STILL, "mien_cloud_streams": "0x60"},

@@ -26,6 +26,7 @@ from mien.messages import Acknowledgement, Credits, Drain, EncodedChunk, Watched
 from mien.v1 import recognition_pb2 as pb
 from mien.v1.recognition_pb2_grpc import RecognitionServiceStub
 from tests.support.recognizer import Running, eventually, hello, running_recognizer
+from tests.support.relay import relay
 from tests.support.scripted_server import DeviceStream, scripted_server
 from tests.support.services import serving as serving_process
 from tests.support.spooling import spool_in
@@ -224,31 +225,6 @@ async def test_before_giving_up_every_server_had_its_turn(bundle: Bundle) -> Non
         with pytest.raises(UnavailableError, match=f"no recognizer at {', '.join(addresses)} for"):
             await edge.uplink.ready()
         assert edge.reconnects("unavailable") == 1
-
-
-@asynccontextmanager
-async def relay(address: str, frozen: asyncio.Event) -> AsyncIterator[str]:
-    """A way to a server that, once frozen, swallows every byte and keeps the connection."""
-    host, _, port = address.rpartition(":")
-
-    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while data := await reader.read(65536):
-            if not frozen.is_set():
-                writer.write(data)
-
-    async def relayed(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        far_reader, far_writer = await asyncio.open_connection(host, int(port))
-        try:
-            await asyncio.gather(pump(reader, far_writer), pump(far_reader, writer))
-        finally:
-            far_writer.close()
-            writer.close()
-
-    listener = await asyncio.start_server(relayed, "127.0.0.1", 0)
-    try:
-        yield f"127.0.0.1:{listener.sockets[0].getsockname()[1]}"
-    finally:
-        listener.close()
 
 
 async def test_a_dead_peer_is_noticed_although_it_owes_nothing(bundle: Bundle) -> None:

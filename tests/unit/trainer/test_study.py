@@ -12,14 +12,15 @@ from PIL import Image
 from tests.unit.trainer.datasets import drawn, votes_for, write_fer, write_rafdb
 from trainer.cli import _parser, _with_preset, main
 from trainer.data.errors import DatasetError
+from trainer.data.faces import FaceSet
 from trainer.data.photos import read_photos
-from trainer.loop import _optimizer
+from trainer.loop import Loop, _optimizer
 from trainer.models.hyperprior import VariableRateHyperprior
 from trainer.models.resnet import ResNet18
 from trainer.networks import averaged_states
 from trainer.study.config import TuneConfig
 from trainer.study.cost import classifier_macs, encoder_macs
-from trainer.study.runs import at_bytes
+from trainer.study.runs import Run, at_bytes
 from trainer.study.tune import TuneStage, feature_distance
 
 RATES = 2
@@ -98,6 +99,69 @@ def test_weights_without_a_target_stay() -> None:
 def test_settings_that_do_not_fit_the_rates_are_refused(settings: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=r"rates|one of them"):
         tune(TuneConfig(**{**TWO, **settings}), False)
+
+
+def test_joint_training_is_taught_by_the_classifier_as_it_was() -> None:
+    config = TuneConfig(features=1.0, cross_entropy=0.0, clean_share=1.0, **TWO)
+    stage = tune(config, train_classifier=True)
+    original = copy.deepcopy(stage.original.state_dict())
+    faces = torch.from_numpy(drawn(8)[:, None]).float() / 255
+    votes = torch.full((8, 8), 1 / 8)
+    clean = torch.ones(8, dtype=torch.bool)
+    stage.classifier.eval()
+    with torch.no_grad():
+        _, distances, held = stage._classified(faces, faces, votes, clean)
+    assert float(distances.abs().max()) == pytest.approx(0, abs=1e-6)
+    assert float(held) == pytest.approx(0, abs=1e-6)
+    one_step(stage)
+    with torch.no_grad():
+        _, distances, held = stage._classified(faces, faces, votes, clean)
+    assert float(distances.min()) > 0, "it has moved away from what it was"
+    assert float(held) > 0
+    assert not changed(original, stage.original)
+
+
+def test_only_the_last_stages_are_compared_where_the_settings_say_so() -> None:
+    with pytest.raises(ValueError, match="feature_stages must be 1 to 4, not 5"):
+        tune(TuneConfig(feature_stages=5, **TWO), train_classifier=False)
+    faces = torch.from_numpy(drawn(8)[:, None]).float() / 255
+    votes, clean = torch.full((8, 8), 1 / 8), torch.zeros(8, dtype=torch.bool)
+    by_stages = {}
+    for stages in (1, 4):
+        stage = tune(TuneConfig(feature_stages=stages, **TWO), train_classifier=False)
+        meant, made = (stage.original.features(x)[-stages:] for x in (faces, 1 - faces))
+        _, by_stages[stages], _ = stage._classified(1 - faces, faces, votes, clean)
+        assert torch.allclose(by_stages[stages], feature_distance(made, meant))
+    assert not torch.allclose(by_stages[1], by_stages[4])
+
+
+def test_the_prior_learns_at_its_own_rate_and_the_classifier_at_its() -> None:
+    stage = tune(TuneConfig(prior_share=5.0, classifier_share=0.2, **TWO), train_classifier=True)
+    names = {id(parameter): name for name, parameter in stage.model.named_parameters()}
+    scales = {
+        names[id(parameter)]: group["scale"]
+        for group in _optimizer(stage).param_groups
+        for parameter in group["params"]
+    }
+    assert scales["codec.h_a.0.weight"] == scales["codec.h_s.0.bias"] == 5.0
+    assert scales["codec.g_a.0.weight"] == scales["codec.gain"] == 1.0
+    assert scales["classifier.head.weight"] == 0.2
+
+
+def test_a_gradient_that_is_no_number_ends_training_and_spoils_no_checkpoint(
+    tmp_path: Path,
+) -> None:
+    stage = tune(TuneConfig(epochs=1, batch_faces=8, optimizer="adamw", **TWO), False)
+    votes = (votes_for(16, 0)[:, :8] / 10).astype(np.float32)
+    faces = FaceSet(drawn(16)[:, None], votes)
+    loop = Loop(stage, Run(tmp_path, 0, 1), faces, faces)
+    with torch.no_grad():
+        stage.codec.g_s[0].weight[0, 0, 0, 0] = float("nan")
+    before = copy.deepcopy(loop.averaged.state_dict())
+    with pytest.raises(ValueError, match="tune, step 0: a gradient is infinite or no number"):
+        loop.fit()
+    assert not loop.checkpoint.exists()
+    assert all(torch.equal(v, before[n]) for n, v in loop.averaged.state_dict().items())
 
 
 def test_feature_distance_is_relative_to_the_power_of_what_was_meant() -> None:
