@@ -101,7 +101,7 @@ def _write_networks(trained: Trained, valid: FaceSet, folder: Path) -> None:
                 for part in as_float(valid.pixels[:]).split(256)  # type: ignore[no-untyped-call]  # torch's own gap
             ]
         )
-    temperature = fit_temperature(logits, torch.from_numpy(valid.majority))
+    temperature = fit_temperature(logits.numpy(), valid.majority)
     graphs: dict[str, tuple[nn.Module, torch.Tensor, str, str]] = {
         "analysis.onnx": (AnalysisGraph(joint.analysis), face, "face", "y"),
         "classifier.onnx": (

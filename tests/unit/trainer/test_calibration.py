@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+import torch
 
-from trainer.calibration import calibrate
+from trainer.calibration import calibrate, fit_temperature
 
 # Ten faces of odds 9 to 1, of which seven are right: the likeliest confidence is 0.7, and
 # log 9 / T = log (7 / 3).
@@ -25,3 +26,17 @@ def test_a_probability_of_zero_is_no_infinite_loss() -> None:
     calibration = calibrate(certain, np.array([0, 1, 1]))
     assert calibration.temperature == pytest.approx(2.99, abs=0.01)  # as far as the search goes
     assert calibration.expressions == (2, 1)
+
+
+def test_the_temperature_is_the_likeliest_of_torchs_cross_entropy() -> None:
+    random = np.random.default_rng(0)
+    truth = random.integers(0, 8, 400)
+    logits = (1.5 * random.normal(size=(400, 8)) + 3 * np.eye(8)[truth]).astype(np.float32)
+    fitted = fit_temperature(logits, truth)
+
+    def loss(temperature: float) -> float:
+        scaled = torch.from_numpy(logits).double() / temperature
+        return float(torch.nn.functional.cross_entropy(scaled, torch.from_numpy(truth)))
+
+    assert 0.35 < fitted < 2.5, "inside of what is searched"
+    assert loss(fitted) <= min(loss(fitted * 1.01), loss(fitted / 1.01))

@@ -1,5 +1,7 @@
 """What `mien-train` makes of its arguments."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -56,3 +58,8 @@ def test_a_study_without_compressai_says_what_is_missing(
     folders = ["--data", str(tmp_path), "--photos", str(tmp_path), "--out", str(tmp_path)]
     assert main(["pretrain", "--preset", "smoke", *folders]) == 2
     assert "compressai is not installed" in capsys.readouterr().err
+
+
+def test_measuring_a_bundle_needs_no_torch() -> None:
+    script = "import sys, trainer.evaluate; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
