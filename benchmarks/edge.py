@@ -77,21 +77,29 @@ def _edge(options: argparse.Namespace, clip: Path, port: int, folder: Path) -> _
     if options.detector_model is not None:
         arguments += ["--detector_model", str(options.detector_model)]
     begun_s = time.perf_counter()
-    first_s, summary = None, {}
+    first_s, peak_bytes, summary = None, 0, {}
     with Child("mien-edge", "edge_encoder.cli", arguments, folder / "edge.log") as edge:
         while (event := edge.next_event(START_TIMEOUT_S)) is not None:
             if event["event"] == "recognition" and first_s is None:
                 first_s = time.perf_counter() - begun_s
             if event["event"] == "summary":
                 summary = dict(event)
+                peak_bytes = _peak_bytes(edge.process.pid)
         if first_s is None:
             raise SystemExit(f"no face was recognised:\n{edge.last_words()}")
-        # Reaped here, for the operating system's own account of it.
+        # Reaped here, for the operating system's own account of its time. Of its memory it would
+        # tell this process's own, which the child shared until it became another program.
         _, status, usage = os.wait4(edge.process.pid, 0)
         edge.process.returncode = os.waitstatus_to_exitcode(status)
         if edge.process.returncode:
             raise SystemExit(f"mien-edge failed:\n{edge.last_words()}")
-    return _Run(usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024, first_s, summary)
+    return _Run(usage.ru_utime + usage.ru_stime, peak_bytes, first_s, summary)
+
+
+def _peak_bytes(pid: int) -> int:
+    """The most memory that a running process has had at a time, resident."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) * 1024
 
 
 def _figures(short: _Run, whole: _Run) -> dict[str, Any]:
