@@ -12,6 +12,7 @@ from trainer.study.config import StudyConfig
 STAGES = {
     "pretrain": "train the generic codec on photographs",
     "classifier": "train the original classifier on uncompressed faces",
+    "latents": "teach an analysis to tell expressions apart, for tuned codecs to start from",
     "finetune": "tune the codec alone against the frozen classifier, once for each seed",
     "joint": "tune codec and classifier together, once for each seed",
     "adapt": "tune the classifier alone on what other codecs make of the faces",

@@ -29,6 +29,8 @@ class CodecConfig:
     """Size of the hyperprior codec.
 
     width, latent_channels: N and M. rates: bitrates of one model, from gains.
+    tuned_nonlinearity: of the tuned codecs' analysis (trainer.models.hyperprior); with "relu" they
+        start from latents, since they cannot take over the generic codec's analysis.
     zoo_quality: 1 to 8 takes CompressAI's own sizes and its one lambda instead, for a GPU: a model
         for each rate, as the paper has it.
     """
@@ -36,6 +38,7 @@ class CodecConfig:
     width: int = 48
     latent_channels: int = 96
     rates: int = 8
+    tuned_nonlinearity: Literal["gdn", "relu"] = "gdn"
     zoo_quality: int | None = None
 
 
@@ -61,16 +64,52 @@ class PretrainConfig(StageConfig):
 
 
 @dataclass(frozen=True)
+class LatentsConfig(StageConfig):
+    """Teaching the analysis to tell expressions apart by a head on the latents, not kept.
+
+    loss = lmbda · bits of rounded latents + cross-entropy.
+    lmbdas: one for each rate, the lowest bitrate first. rate_warmup_share: of a cycle, the steps in
+        which lmbda rises from a hundredth of them.
+    start_gains: what a new codec's gains are multiplied by, one for each rate.
+    balance, valid_faces: as for tuning.
+    synthesis_share: of a cycle, the steps at its end in which g_s learns distortion · 100 · MSE;
+        what is sent gets no gradient from that.
+    head_width: of the head's hidden layer.
+    """
+
+    epochs: int = 8
+    batch_faces: int = 64
+    optimizer: Literal["sgd", "adamw"] = "adamw"
+    learning_rate: float = 2e-3
+    weight_decay: float = 1e-4
+    warmup_share: float = 0.1
+    mixup_share: float = 0.0
+    augmentation: Augmentation = field(default_factory=lambda: MILD)
+    lmbdas: tuple[float, ...] = (1e-2, 7e-3, 5e-3, 3.5e-3, 2.4e-3, 1.6e-3, 1e-3, 6e-4)
+    rate_warmup_share: float = 0.6
+    start_gains: tuple[float, ...] = (0.6, 0.53, 0.46, 0.41, 0.36, 0.31, 0.275, 0.24)
+    balance: float = 0.5
+    valid_faces: int = 1024
+    synthesis_share: float = 0.35
+    distortion: float = 1.0
+    head_width: int = 256
+    head_dropout: float = 0.2
+
+
+@dataclass(frozen=True)
 class TuneConfig(StageConfig):
     """Tuning a pretrained codec for a classifier.
 
     loss = lmbda · bits + distortion · 100 · MSE + features · feature distortion
          + cross_entropy · cross-entropy, MSE on a 0..1 scale.
-    start: the stage whose codec is where this one starts: the generic one, or the same seed's.
+    start: the stage whose codec is where this one starts: the generic one, the one that was taught
+        by its latents, or the same seed's.
     lmbdas: one for each rate, the lowest bitrate first.
     target_bytes, target_accuracy: one for each rate; when set, lmbdas are where the weights start,
         and they move until the training faces meet the targets (trainer.targets). Bytes are ideal
         ones, of the latents alone.
+    rounded_rate: the rate is that of rounded latents, with a straight-through gradient, and not
+        that of noisy ones: for few bytes, where noise costs more than everything that is said.
     feature_stages: so many of the classifier's last stages are compared; the first ones see pixels
         and ask for as many bits as distortion does.
     balance: each rate's loss counts by lmbda to the power of -balance; 0 for all alike.
@@ -85,7 +124,7 @@ class TuneConfig(StageConfig):
         starts nearer to them.
     """
 
-    start: Literal["pretrain", "finetune"] = "pretrain"
+    start: Literal["pretrain", "latents", "finetune"] = "pretrain"
     epochs: int = 4
     batch_faces: int = 64
     optimizer: Literal["sgd", "adamw"] = "adamw"
@@ -101,6 +140,7 @@ class TuneConfig(StageConfig):
     features: float = 0.2
     feature_stages: int = 4
     cross_entropy: float = 1.0
+    rounded_rate: bool = False
     balance: float = 0.5
     classifier_share: float = 0.1
     prior_share: float = 1.0
@@ -152,6 +192,7 @@ class StudyConfig:
     codec: CodecConfig = field(default_factory=CodecConfig)
     pretrain: PretrainConfig = field(default_factory=PretrainConfig)
     classifier: StageConfig = field(default_factory=StageConfig)
+    latents: LatentsConfig = field(default_factory=LatentsConfig)
     finetune: TuneConfig = field(default_factory=TuneConfig)
     joint: TuneConfig = field(default_factory=TuneConfig)
     adapt: StageConfig = field(default_factory=StageConfig)

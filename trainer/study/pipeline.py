@@ -20,6 +20,7 @@ ADAPTED = ("pretrained", *IMAGE_CODECS)
 ONCE: dict[str, Callable[[StudyConfig], object]] = {
     "pretrain": runs.pretrain,
     "classifier": runs.classifier,
+    "latents": runs.latents,
     "edge": runs.edge,
     "grid": runs.grid,
 }
@@ -30,7 +31,8 @@ def train(config: StudyConfig) -> None:
 
     A stage that is done is not run again; one that was stopped goes on.
     """
-    for name in ("pretrain", "classifier"):
+    taught = "latents" in (config.finetune.start, config.joint.start)
+    for name in ("pretrain", "classifier", *(("latents",) if taught else ())):
         _unless_done(config, name)
     for seed in config.seeds:
         for name in ("finetune", "joint"):

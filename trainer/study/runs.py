@@ -1,5 +1,6 @@
 """The stages of a study, each from what the stages before it left in the study's folder.
 
+pretrain ─ latents ─┐      analysis and prior, taught by what the latents say of expressions
 pretrain ───┬── finetune   the codec alone, the classifier frozen
 classifier ─┼── joint      both
             ├── grid       finetune with every pair of two loss weights, briefly
@@ -23,14 +24,18 @@ from trainer.data.photos import read_photos
 from trainer.examples import Examples
 from trainer.fit import limited
 from trainer.loop import Loop
-from trainer.models.hyperprior import VariableRateHyperprior, decoded_at_random, zoo_sizes
+from trainer.models.hyperprior import STRIDE, VariableRateHyperprior, decoded_at_random, zoo_sizes
 from trainer.models.resnet import ResNet18
 from trainer.networks import averaged_states
 from trainer.processes import current
 from trainer.stages import ClassifierStage, Figures, Stage
 from trainer.study.config import StudyConfig, TuneConfig
+from trainer.study.latents import LatentsStage
 from trainer.study.pretrain import PretrainStage
 from trainer.study.tune import TuneStage
+
+# What latents takes over from the generic codec.
+KEPT = ("g_s", "h_a", "h_s", "entropy_bottleneck", "gaussian_conditional")
 
 
 @dataclass(frozen=True)
@@ -62,6 +67,20 @@ def classifier(config: StudyConfig) -> Figures:
     torch.manual_seed(config.seed)
     stage = ClassifierStage(config.classifier, new_classifier(config), "classifier")
     return _fit(stage, _run(config), *read_faces(config))
+
+
+def latents(config: StudyConfig) -> Figures:
+    """Teach a new analysis to tell expressions apart; the rest starts at the generic codec."""
+    generic = load_codec(config, config.out / "pretrain.pt").state_dict()
+    torch.manual_seed(config.seed)
+    codec = new_codec(config, tuned=True)
+    kept = {name: state for name, state in generic.items() if name.startswith(KEPT)}
+    codec.load_state_dict({**codec.state_dict(), **kept})
+    stage = LatentsStage(
+        config.latents, codec.train(), config.face.size // STRIDE, len(EXPRESSIONS)
+    )
+    train, valid = read_faces(config)
+    return _fit(stage, _run(config), train, limited(valid, config.latents.valid_faces))
 
 
 def finetune(config: StudyConfig, seed: int) -> Figures:
@@ -160,12 +179,13 @@ def read_faces(config: StudyConfig) -> tuple[FaceSet, FaceSet]:
     return limited(train, config.max_faces), limited(valid, config.max_faces)
 
 
-def new_codec(config: StudyConfig) -> VariableRateHyperprior:
-    """The codec of the configured size, untrained."""
+def new_codec(config: StudyConfig, tuned: bool = False) -> VariableRateHyperprior:
+    """The codec of the configured size, untrained; tuned: with a tuned codec's nonlinearity."""
+    nonlinearity = config.codec.tuned_nonlinearity if tuned else "gdn"
     sizes, rates = (config.codec.width, config.codec.latent_channels), config.codec.rates
     if config.codec.zoo_quality is not None:
         sizes, rates = zoo_sizes(config.codec.zoo_quality), 1
-    return VariableRateHyperprior(*sizes, config.face.channels, rates)
+    return VariableRateHyperprior(*sizes, config.face.channels, rates, nonlinearity)
 
 
 def new_classifier(config: StudyConfig, width: int | None = None) -> ResNet18:
@@ -181,8 +201,8 @@ def new_classifier(config: StudyConfig, width: int | None = None) -> ResNet18:
 
 
 def load_codec(config: StudyConfig, checkpoint: Path) -> VariableRateHyperprior:
-    """The averaged codec of a pretrain, finetune or joint checkpoint, in eval mode."""
-    codec = new_codec(config)
+    """The averaged codec of a pretrain, latents, finetune or joint checkpoint, in eval mode."""
+    codec = new_codec(config, tuned=checkpoint.stem != "pretrain")
     codec.load_state_dict(_part(checkpoint, "codec."))
     codec.eval()
     return codec
@@ -203,7 +223,7 @@ def seed_folder(config: StudyConfig, seed: int) -> Path:
 def _starts(
     config: StudyConfig, stage: TuneConfig, seed: int
 ) -> tuple[VariableRateHyperprior, ResNet18]:
-    folder = config.out if stage.start == "pretrain" else seed_folder(config, seed)
+    folder = seed_folder(config, seed) if stage.start == "finetune" else config.out
     codec = load_codec(config, folder / f"{stage.start}.pt").train()
     return codec, load_classifier(config, config.out / "classifier.pt")
 

@@ -21,6 +21,7 @@ from trainer.models.hyperprior import VariableRateHyperprior
 from trainer.models.resnet import ResNet18
 from trainer.stages import Batch, Figures, augmented, cross_entropies, soft_cross_entropy
 from trainer.study.config import TuneConfig
+from trainer.study.rates import balance, by_rate, check_rates
 from trainer.targets import Multiplier
 
 # How fast the weight of the rate follows a target, and when it starts to.
@@ -49,14 +50,13 @@ class TuneStage:
     ) -> None:
         self.name, self.config, self.train_classifier = name, config, train_classifier
         self.codec, self.classifier = codec, classifier
-        for setting in (
+        check_rates(
+            codec.rates,
             config.lmbdas,
             config.start_gains,
             config.target_bytes,
             config.target_accuracy,
-        ):
-            if setting is not None and len(setting) != codec.rates:
-                raise ValueError(f"{codec.rates} rates need as many values, not {setting}")
+        )
         if config.target_bytes and config.target_accuracy:
             raise ValueError("give target_bytes or target_accuracy: one weight meets one of them")
         if not 1 <= config.feature_stages <= len(classifier.stages):
@@ -108,11 +108,12 @@ class TuneStage:
         mse = (coded.x_hat - faces).square().mean(dim=(1, 2, 3))
         logits, distances, clean_loss = self._classified(coded.x_hat, faces, votes, clean)
         cross_entropy = cross_entropies(logits, votes)
-        balance = self._balance()[rates]
+        bits = coded.rounded_bits if self.config.rounded_rate else coded.bits
+        share = balance(self.lmbda.weight, self.config.balance)[rates]
         loss = (
-            balance
+            share
             * (
-                self.lmbda.weight[rates] * coded.bits
+                self.lmbda.weight[rates] * bits
                 + self.config.distortion * 100 * mse
                 + self.config.features * distances
                 + self.config.cross_entropy * cross_entropy
@@ -123,18 +124,10 @@ class TuneStage:
             "mse": mse.mean(),
             "features": distances.mean(),
             "cross_entropy": cross_entropy.mean(),
-            **_by_rate("bytes", coded.rounded_bits / 8 * weights, rates, self.codec.rates),
-            **_by_rate("accuracy", right * weights, rates, self.codec.rates),
+            **by_rate("bytes", coded.rounded_bits / 8 * weights, rates, self.codec.rates),
+            **by_rate("accuracy", right * weights, rates, self.codec.rates),
         }
         return loss, {name: part.detach() for name, part in parts.items()}
-
-    def _balance(self) -> Tensor:
-        """How much each rate counts (R,), 1 on average.
-
-        A low rate's loss is large whatever is done, and would have the shared transforms to itself.
-        """
-        weight = self.lmbda.weight**-self.config.balance
-        return weight / weight.mean()
 
     def _classified(
         self, x_hat: Tensor, faces: Tensor, votes: Tensor, clean: Tensor
@@ -200,9 +193,3 @@ def feature_distance(made: list[Tensor], meant: list[Tensor]) -> Tensor:
         for a, b in zip(made, meant, strict=True)
     ]
     return torch.stack(distances).mean(dim=0)
-
-
-def _by_rate(name: str, weighted: Tensor, rates: Tensor, count: int) -> dict[str, Tensor]:
-    """Means of the weighted values (N,) of each rate; 0 for a rate that none of the faces has."""
-    sums = weighted.new_zeros(count).index_add_(0, rates, weighted.detach())
-    return {f"{name}_{rate}": mean for rate, mean in enumerate(sums / len(rates))}

@@ -18,8 +18,9 @@ from trainer.loop import Loop, _optimizer
 from trainer.models.hyperprior import VariableRateHyperprior
 from trainer.models.resnet import ResNet18
 from trainer.networks import averaged_states
-from trainer.study.config import TuneConfig
+from trainer.study.config import LatentsConfig, TuneConfig
 from trainer.study.cost import classifier_macs, encoder_macs
+from trainer.study.latents import LatentsStage
 from trainer.study.runs import Run, at_bytes
 from trainer.study.tune import TuneStage, feature_distance
 
@@ -62,6 +63,64 @@ def test_finetuning_leaves_the_classifier_alone_and_joint_training_does_not(
     one_step(stage)
     assert changed(codec, stage.codec)
     assert changed(network, stage.classifier) == train_classifier
+
+
+def latents(config: LatentsConfig) -> LatentsStage:
+    torch.manual_seed(0)
+    return LatentsStage(config, VariableRateHyperprior(8, 12, 1, RATES, "relu"), 3, 8)
+
+
+def gradients(stage: LatentsStage, progress: float) -> set[str]:
+    """The parts of the codec, and the head, that a step's loss moves."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.from_numpy(drawn(8)[:, None]).float() / 255
+    votes = torch.full((8, 8), 1 / 8)
+    loss, _ = stage.loss(stage.prepare(x, votes, progress, generator), progress)
+    loss.backward()
+    moved = {n: p.grad.abs().sum() for n, p in stage.model.named_parameters() if p.grad is not None}
+    return {".".join(name.split(".")[:2]) for name, size in moved.items() if size > 0}
+
+
+def test_latents_are_taught_without_the_synthesis_and_it_draws_what_they_say_at_the_end() -> None:
+    early = gradients(latents(LatentsConfig(**TWO, synthesis_share=0.3)), 0.5)
+    assert {"codec.g_a", "codec.h_s", "codec.gain", "head.1"} <= early
+    assert "codec.g_s" not in early
+    late = gradients(latents(LatentsConfig(**TWO, synthesis_share=0.3)), 0.8)
+    assert "codec.g_s" in late
+
+
+def test_what_latents_say_gets_no_gradient_from_how_it_is_drawn() -> None:
+    def analysis_gradient(distortion: float) -> torch.Tensor:
+        stage = latents(LatentsConfig(**TWO, synthesis_share=1.0, distortion=distortion))
+        gradients(stage, 0.8)
+        return stage.codec.g_a[0].weight.grad
+
+    assert torch.equal(analysis_gradient(0.0), analysis_gradient(100.0))
+
+
+def test_the_rates_weight_rises_to_what_was_asked() -> None:
+    stage = latents(LatentsConfig(**TWO, rate_warmup_share=0.5))
+    assert stage._warmth(0.0) == pytest.approx(0.01)
+    assert stage._warmth(0.25) == pytest.approx(0.1)
+    assert stage._warmth(0.5) == stage._warmth(1.0) == 1
+
+
+@pytest.mark.parametrize("rounded", [False, True])
+def test_the_rate_is_that_of_noisy_or_of_rounded_latents(rounded: bool) -> None:
+    nothing_else = {"features": 0.0, "cross_entropy": 0.0, "distortion": 0.0, "balance": 0.0}
+    stage = tune(TuneConfig(**TWO, **nothing_else, rounded_rate=rounded), False)
+    x = torch.from_numpy(drawn(8)[:, None]).float() / 255
+    generator = torch.Generator().manual_seed(0)
+    batch = stage.prepare(x, torch.full((8, 8), 1 / 8), 0.5, generator)
+    faces, _, rates, _, _, *noise = batch
+    coded = stage.codec(faces, rates, *noise)
+    bits = coded.rounded_bits if rounded else coded.bits
+    assert not torch.allclose(coded.bits, coded.rounded_bits)
+    expected = (torch.tensor(TWO["lmbdas"])[rates] * bits).mean()
+    loss, _ = stage.loss(batch, 0.5)
+    assert float(loss) == pytest.approx(float(expected), rel=1e-4)
+    loss.backward()
+    assert float(stage.codec.h_s[0].weight.grad.abs().sum()) > 0
 
 
 def test_weights_of_the_rate_follow_byte_targets() -> None:
@@ -264,7 +323,7 @@ def test_a_stage_whose_start_is_missing_says_which(
 ) -> None:
     arguments = ["--data", str(study / "data"), "--photos", str(photos), "--out", str(tmp_path)]
     assert main(["joint", "--preset", "smoke", *arguments]) == 2
-    assert "pretrain.pt is not there" in capsys.readouterr().err
+    assert "finetune.pt is not there" in capsys.readouterr().err
 
 
 def test_the_papers_preset_takes_its_first_steps(photos: Path, tmp_path: Path) -> None:
