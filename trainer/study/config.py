@@ -118,7 +118,7 @@ class TuneConfig(StageConfig):
     prior_share: as many times the learning rate for what predicts the latents (h_a, h_s and z's
         prior): it starts from photographs, where nothing has a place of its own as in faces.
     clean_share: of each batch, faces that the classifier also learns from uncompressed, by the same
-        weights; only when the classifier is trained.
+        weights times clean_weight; only when the classifier is trained.
     valid_faces: so many of the validation split are looked at after each epoch.
     start_gains: the pretrained gains are multiplied by these: a codec that is tuned for few bytes
         starts nearer to them.
@@ -145,6 +145,7 @@ class TuneConfig(StageConfig):
     classifier_share: float = 0.1
     prior_share: float = 1.0
     clean_share: float = 0.25
+    clean_weight: float = 1.0
     valid_faces: int = 1024
     start_gains: tuple[float, ...] = (0.25, 0.3, 0.35, 0.4, 0.5, 0.6, 0.75, 0.9)
 

@@ -146,7 +146,7 @@ class TuneStage:
         if not learns_clean:
             return logits, distances, x_hat.new_zeros(())
         held = feature_distance([stage[n:] for stage in made], [stage[clean] for stage in meant])
-        clean_loss = float(clean.float().mean()) * (
+        clean_loss = self.config.clean_weight * float(clean.float().mean()) * (
             self.config.features * held.mean()
             + self.config.cross_entropy * soft_cross_entropy(logits[n:], votes[clean])
         )
