@@ -8,6 +8,7 @@ No asyncio and no gRPC here: `uplink` drives it. A chunk has its seq from the mo
 so that its name is the same in memory, on disk and after a crash; one that is dropped leaves a gap.
 """
 
+import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -59,13 +60,21 @@ class _Item:
     seq: int
     chunk: Chunk
     kept: bool
+    offered_s: float
     acknowledged: bool = False
 
 
 class Backlog:
     """At most `capacity` chunks wait in memory; at most `window` are sent and unsettled."""
 
-    def __init__(self, capacity: int, window: int, keeper: Keeper | None = None) -> None:
+    def __init__(
+        self,
+        capacity: int,
+        window: int,
+        keeper: Keeper | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._clock = clock
         self._capacity = capacity
         self._window = window
         self._keeper: Keeper = keeper or MemoryOnly()
@@ -84,6 +93,12 @@ class Backlog:
     def in_flight(self) -> int:
         """Chunks that were sent and are not settled."""
         return len(self._sent)
+
+    @property
+    def lag_s(self) -> float:
+        """How long the oldest chunk in memory that is not answered has waited; 0 without one."""
+        oldest = next(iter(self._sent.values()), self._waiting[0] if self._waiting else None)
+        return self._clock() - oldest.offered_s if oldest is not None else 0.0
 
     @property
     def is_full(self) -> bool:
@@ -118,7 +133,8 @@ class Backlog:
         """
         lost = self._evict() if self.is_full else None
         self._last_seq += 1
-        item = _Item(self._last_seq, chunk, self._keeper.add(self._last_seq, chunk))
+        kept = self._keeper.add(self._last_seq, chunk)
+        item = _Item(self._last_seq, chunk, kept, self._clock())
         if item.kept:
             self._keep_what_was_not()
         self._waiting.append(item)

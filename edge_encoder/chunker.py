@@ -37,12 +37,19 @@ class Chunker:
         self._chunk_faces = chunk_faces
         self._chunk_seconds = chunk_seconds
         self._max_bytes: int | None = None
+        self._max_faces: int | None = None
         self._waiting: list[tuple[FrameTime, EncodedFace]] = []
         self.dropped: dict[str, int] = {}
 
+    def pace(self, chunk_faces: int, chunk_seconds: float) -> None:
+        """Fill chunks otherwise from now on; what a server takes at most still holds."""
+        self._chunk_faces = min(chunk_faces, self._max_faces or chunk_faces)
+        self._chunk_seconds = chunk_seconds
+
     def restrict(self, max_faces: int, max_bytes: int) -> None:
         """Keep to what a server takes in one chunk."""
-        self._chunk_faces = max(min(self._chunk_faces, max_faces), 1)
+        self._max_faces = max(max_faces, 1)
+        self._chunk_faces = min(self._chunk_faces, self._max_faces)
         self._max_bytes = max_bytes
 
     def change(self, codec: ChunkCodec) -> list[Chunk]:

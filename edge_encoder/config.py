@@ -68,6 +68,14 @@ class EdgeConfig:
     """Faces that share a chunk."""
     chunk_seconds: float = 0.5
     """Seconds that a face waits for others at most."""
+    rate_control: bool = True
+    """Whether a camera sends less while answers lag: longer chunks, then fewer faces."""
+    max_lag_s: float = 2.0
+    """Seconds an answer may take before the camera sends less."""
+    max_chunk_s: float = 2.0
+    """Seconds that a face waits for others at most, however slow the link."""
+    min_faces_per_s: float = 1.0
+    """Faces a second of one person that are sent at least, however slow the link."""
     max_latency_ms: int = 0
     """Milliseconds a chunk may wait in the recognizer, beyond which it is rejected; 0: no bound."""
     queue_chunks: int = 64
@@ -126,6 +134,14 @@ class EdgeConfig:
         check_within("max_faces", self.max_faces, 1, MAX_CHUNK_FACES)
         check_within("chunk_faces", self.chunk_faces, 1, MAX_CHUNK_FACES)
         check_within("chunk_seconds", self.chunk_seconds, 0, 3600)
+        check_within("max_lag_s", self.max_lag_s, 0.05, 3600)
+        check_within("max_chunk_s", self.max_chunk_s, 0, 3600)
+        if self.max_chunk_s < self.chunk_seconds:
+            raise ConfigError(
+                f"max_chunk_s ({self.max_chunk_s:g}) must be at least chunk_seconds "
+                f"({self.chunk_seconds:g})"
+            )
+        check_within("min_faces_per_s", self.min_faces_per_s, 0.01, 30)
         check_within("max_latency_ms", self.max_latency_ms, 0, MAX_LATENCY_MS)
         check_within("queue_chunks", self.queue_chunks, 1, 65536)
         check_within("give_up_s", self.give_up_s, 0, 1e9)

@@ -31,7 +31,9 @@ from edge_encoder.encoder_cache import fetch_encoder
 from edge_encoder.faces import FaceEncoder
 from edge_encoder.inference import return_freed_memory
 from edge_encoder.metrics import Metrics
+from edge_encoder.pacing import PaceSettings, Pacing
 from edge_encoder.pipeline import Pipeline
+from edge_encoder.rate_control import RateSettings
 from edge_encoder.results import ResultWriter, open_results
 from edge_encoder.servers import Servers
 from edge_encoder.spool.store import Spool, SpoolSettings, open_spool
@@ -179,7 +181,20 @@ def _pipeline(
         max_faces=config.max_faces,
     )
     chunker = Chunker(bundle.codec(), config.chunk_faces, config.chunk_seconds)
-    return Pipeline(source, encoder, chunker, results, bundle, metrics)
+    pacing = None
+    if source.live and config.rate_control:
+        pacing = Pacing(_paces(config), chunker, encoder, metrics)
+    return Pipeline(source, encoder, chunker, results, bundle, metrics, pacing)
+
+
+def _paces(config: EdgeConfig) -> PaceSettings:
+    return PaceSettings(
+        config.chunk_faces,
+        config.chunk_seconds,
+        config.max_chunk_s,
+        config.min_faces_per_s,
+        RateSettings(config.max_lag_s),
+    )
 
 
 def _settings(config: EdgeConfig, source: Source) -> UplinkSettings:

@@ -140,6 +140,11 @@ class FaceStream:
         self._finishing = False
         self._wake = asyncio.Event()
 
+    @property
+    def held_back(self) -> bool:
+        """Whether a chunk waits for a credit."""
+        return not self._credits and self._backlog.can_send
+
     def changed(self, *, finishing: bool) -> None:
         """There is something to send, or nothing more will come."""
         self._finishing = finishing

@@ -29,6 +29,8 @@ class FaceEncoder:
     """The encoder of one source, and of a bundle at a time.
 
     coder: another bundle's may take its place between two frames; tracks go on.
+    period_ms: a track's faces are encoded no more often; left_out: so
+    many were not, so far. in_view: faces of the latest frame, those that were left out with them.
     detect_every, max_faces: see FaceTracker. Raises ManifestError as FaceCoder does.
     """
 
@@ -38,13 +40,30 @@ class FaceEncoder:
         self.coder = FaceCoder(bundle)
         self._detector = detector
         self.tracker = FaceTracker(detector, detect_every, max_faces)
+        self.period_ms = 0
+        self.in_view = self.left_out = 0
+        self._sent_ms: dict[int, int] = {}
 
     def encode(self, image: Image, time_ms: int) -> list[EncodedFace]:
         """The faces of the source's next frame, uint8 (H, W, 3) BGR, with their track ids.
 
         time_ms: of the frame, since the epoch's start.
         """
-        return self._encode(image, time_ms, self.tracker.update(image))
+        return self._encode(image, time_ms, self._due(self.tracker.update(image), time_ms))
+
+    def _due(self, faces: Sequence[TrackedFace], time_ms: int) -> list[TrackedFace]:
+        """The faces whose turn it is: of a track, one in period_ms."""
+        self.in_view = len(faces)
+        last = {face.track_id: self._sent_ms.get(face.track_id) for face in faces}
+        due = [
+            face
+            for face in faces
+            if (sent_ms := last[face.track_id]) is None or time_ms - sent_ms >= self.period_ms
+        ]
+        self.left_out += len(faces) - len(due)
+        last.update(dict.fromkeys((face.track_id for face in due), time_ms))
+        self._sent_ms = {track: sent_ms for track, sent_ms in last.items() if sent_ms is not None}
+        return due
 
     def encode_still(self, image: Image) -> list[EncodedFace]:
         """The faces of a photograph that stands for itself: time 0, ids from 0, largest first."""

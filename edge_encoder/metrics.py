@@ -32,6 +32,7 @@ CAMERA_NEWER: Final = "camera_newer_frame"  # nobody asked for it before the nex
 UNREADABLE: Final = "unreadable_image"
 # Faces:
 MAX_FACES: Final = "max_faces"  # the smallest of too many in a frame
+RATE_CONTROL: Final = "rate_control"  # the link carries fewer faces of a track a second
 UPLINK_FULL: Final = "uplink_full"  # the oldest unsent chunk, when a camera outruns the network
 UNANSWERED: Final = "unanswered"  # recognised, but the connection broke before the result came
 SPOOL_FULL: Final = "spool_full"  # the oldest chunk on disk, when there are too many bytes
@@ -41,6 +42,7 @@ REASONS: Final = (
     CAMERA_NEWER,
     UNREADABLE,
     MAX_FACES,
+    RATE_CONTROL,
     UPLINK_FULL,
     UNANSWERED,
     SPOOL_FULL,
@@ -115,6 +117,10 @@ class Metrics:
         self.spool_failing = self._gauge("spool_failing", "1 while the disk takes no chunks")
         self.spool_unstored = self._counter(
             "spool_unstored_faces", "Faces that waited in memory alone, for the disk took none"
+        )
+        self.lag = self._gauge("lag_seconds", "How long the oldest unanswered chunk has waited")
+        self.rung = self._gauge(
+            "rate_rung", "Steps down from what is sent where the link allows it; 0 for none"
         )
         self.wire_bytes = self._gauge("wire_bytes", "TCP payload sent to the server")
         self._frame_seconds = Histogram(

@@ -20,7 +20,8 @@ from typing import Any
 from edge_encoder.capture.frames import Frame, Gap, Source
 from edge_encoder.chunker import Chunk, Chunker, FrameTime
 from edge_encoder.faces import FaceCoder, FaceEncoder
-from edge_encoder.metrics import CAMERA_NEWER, MAX_FACES, UNREADABLE, Metrics
+from edge_encoder.metrics import CAMERA_NEWER, MAX_FACES, RATE_CONTROL, UNREADABLE, Metrics
+from edge_encoder.pacing import Pacing
 from edge_encoder.results import ResultWriter
 from edge_encoder.uplink import Uplink
 from edge_encoder.wire import MEASURED_BY
@@ -84,6 +85,7 @@ class Pipeline:
     results: ResultWriter
     bundle: Bundle
     metrics: Metrics
+    pacing: Pacing | None = None
     figures: Figures = field(default_factory=Figures)
     _stopping: bool = False
     _wire_event_s: float = 0.0
@@ -122,7 +124,7 @@ class Pipeline:
         with ThreadPoolExecutor(1, "encoder") as worker:
             try:
                 try:
-                    await self._stream(worker)
+                    await self._stream(worker, uplink)
                 except SourceError as error:
                     failure = error
                 await self._send(
@@ -137,13 +139,15 @@ class Pipeline:
         if failure is not None:
             raise failure
 
-    async def _stream(self, worker: ThreadPoolExecutor) -> None:
+    async def _stream(self, worker: ThreadPoolExecutor, uplink: Uplink) -> None:
         loop = asyncio.get_running_loop()
         frames = iter(self.source)
         self._restrict()
         while (chunks := await loop.run_in_executor(worker, self._step, frames)) is not None:
             await self._send(chunks)
             self._restrict()
+            if self.pacing is not None:
+                self.pacing.look(uplink, self.encoder.in_view)
 
     def _restrict(self) -> None:
         """Keep to the limits of the server, of the latest that there was."""
@@ -157,6 +161,8 @@ class Pipeline:
 
     def on_result(self, chunk: Chunk, result: ChunkResult) -> None:
         """What the uplink calls with each answer."""
+        if self.pacing is not None:
+            self.pacing.answered(chunk)
         # A result that names no bundle is of a server that serves one only.
         expressions = self._expressions.get(result.bundle_id or self.bundle.bundle_id, ())
         recognised = self.results.write_recognitions(chunk, result, expressions)
@@ -224,6 +230,7 @@ class Pipeline:
         lost_frames = CAMERA_NEWER if self.source.live else UNREADABLE
         self.metrics.drop_until(lost_frames, self.source.dropped)
         self.metrics.drop_until(MAX_FACES, self.encoder.tracker.ignored)
+        self.metrics.drop_until(RATE_CONTROL, self.encoder.left_out)
         for code, faces in self.chunker.dropped.items():
             self.metrics.drop_until(code, faces)
 

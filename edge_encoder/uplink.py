@@ -140,6 +140,16 @@ class Uplink:
         return self._welcome
 
     @property
+    def lag_s(self) -> float | None:
+        """How long the oldest unanswered chunk has waited; None without a connection."""
+        return self._epochs.backlog.lag_s if self._connected.is_set() else None
+
+    @property
+    def held_back(self) -> bool:
+        """Whether chunks wait for the server's credits."""
+        return self._stream is not None and self._stream.held_back
+
+    @property
     def wire_bytes(self) -> int | None:
         """Bytes that TCP has carried up, by the latest sample; None where that is not known."""
         return self._wire.sample()
@@ -242,6 +252,7 @@ class Uplink:
                 raise ProtocolError(f"{target} ended the stream with {said}") from error
             finally:
                 self._stream = None
+                self._connected.clear()
                 self._metrics.connected.set(0)
                 self._metrics.server_position.set(0)
                 self._wire.sample()

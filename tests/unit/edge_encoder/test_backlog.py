@@ -23,6 +23,20 @@ def test_when_full_the_oldest_waiting_chunk_goes() -> None:
     assert backlog.next_to_send() == (2, chunk(2))  # a chunk's seq is its own from the start
 
 
+def test_lag_is_that_of_the_oldest_chunk_that_is_not_answered() -> None:
+    now_s = 10.0
+    backlog = Backlog(CAPACITY, WINDOW, clock=lambda: now_s)
+    assert backlog.lag_s == 0
+    backlog.offer(chunk(1))
+    now_s = 12.0
+    backlog.offer(chunk(2))
+    seq, _ = backlog.next_to_send()
+    now_s = 15.0
+    assert backlog.lag_s == 5
+    backlog.answer(seq)
+    assert backlog.lag_s == 3
+
+
 def test_what_was_sent_is_never_dropped() -> None:
     backlog = Backlog(1, WINDOW)
     backlog.offer(chunk(1))

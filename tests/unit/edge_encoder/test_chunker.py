@@ -38,6 +38,20 @@ def test_a_chunk_is_done_when_it_is_full(bundle: Bundle) -> None:
     assert chunker.flush() == []
 
 
+def test_another_pace_holds_from_the_next_face_on_and_within_what_the_server_takes(
+    bundle: Bundle,
+) -> None:
+    chunker = Chunker(bundle.codec(), 2, 60.0)
+    feed(chunker, [1])
+    chunker.pace(4, 60.0)
+    assert sizes(feed(chunker, [1] * 3)) == [4]
+    chunker.restrict(max_faces=3, max_bytes=10_000)
+    chunker.pace(8, 60.0)
+    assert sizes(feed(chunker, [1] * 6)) == [3, 3]
+    chunker.pace(3, 0.04)
+    assert sizes(feed(chunker, [1] * 3)) == [1, 1]
+
+
 def test_what_waits_is_coded_with_the_bundle_it_was_analysed_with(
     bundle: Bundle, tmp_path: Path
 ) -> None:

@@ -1,6 +1,7 @@
 """Pictures to symbols."""
 
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -81,3 +82,18 @@ def test_a_colour_bundle_is_refused_by_name(detector: Detector, bundle: Bundle) 
     coloured = replace(bundle, manifest=replace(bundle.manifest, image=image))
     with pytest.raises(ManifestError, match="3 channels"):
         FaceEncoder(detector, coloured)
+
+
+def test_of_a_track_one_face_in_a_period_is_encoded(detector: Detector, bundle: Bundle) -> None:
+    encoder = FaceEncoder(detector, bundle)
+    encoder.period_ms = 100
+    pictures = walk(12)
+    times = [
+        face.time_ms
+        for at, picture in enumerate(pictures)
+        for face in encoder.encode(picture, at * 40)
+    ]
+    assert len(times) >= 4
+    assert all(later - earlier >= 100 for earlier, later in pairwise(times))
+    assert encoder.in_view == 1
+    assert encoder.left_out >= len(times)

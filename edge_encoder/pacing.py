@@ -1,0 +1,97 @@
+"""Makes the encoder do what the rate control says, by what the uplink shows.
+
+Only for cameras: a file waits for the uplink, so nothing of it is ever late.
+"""
+
+import logging
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from edge_encoder.chunker import Chunk, Chunker
+from edge_encoder.config import MAX_CHUNK_FACES
+from edge_encoder.faces import FaceEncoder
+from edge_encoder.metrics import Metrics
+from edge_encoder.rate_control import RateControl, RateSettings, Seen, ladder
+from edge_encoder.uplink import Uplink
+
+_log = logging.getLogger(__name__)
+
+# What a chunk costs beside its payload: message, HTTP/2, TCP and IP, up; measured by
+# `python -m benchmarks wire`.
+CHUNK_WIRE_BYTES: Final = 90.0
+# Faces a second are those of the last seconds.
+MEMORY_S: Final = 2.0
+# Until a bundle says what a face costs at its levels, and for one that does not.
+USUAL_FACE_BYTES: Final = 30.0
+
+
+@dataclass(frozen=True)
+class PaceSettings:
+    """chunk_faces, chunk_seconds: where the link allows them. max_chunk_s: a face never waits
+    longer for others. min_faces_per_s: of a track, however slow the link.
+    """
+
+    chunk_faces: int
+    chunk_seconds: float
+    max_chunk_s: float
+    min_faces_per_s: float
+    rate: RateSettings
+
+
+class Pacing:
+    """Steers one chunker and one encoder."""
+
+    def __init__(
+        self,
+        settings: PaceSettings,
+        chunker: Chunker,
+        encoder: FaceEncoder,
+        metrics: Metrics,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._settings, self._clock, self._metrics = settings, clock, metrics
+        self._chunker, self._encoder = chunker, encoder
+        sizes = (USUAL_FACE_BYTES,)
+        self._points = ladder(
+            sizes, settings.chunk_seconds, settings.max_chunk_s, settings.min_faces_per_s
+        )
+        self._control = RateControl(self._points, sizes, CHUNK_WIRE_BYTES, settings.rate, clock())
+        self._answered_bytes = 0
+        self._faces_per_s = 0.0
+        self._counted_s = clock()
+
+    def answered(self, chunk: Chunk) -> None:
+        """An answer came."""
+        self._answered_bytes += len(chunk.payload) + round(CHUNK_WIRE_BYTES)
+
+    def look(self, uplink: Uplink, faces: int) -> None:
+        """After a frame with so many faces, before any were left out: decide what to do next."""
+        now_s = self._clock()
+        self._count(now_s, faces)
+        lag_s, before = uplink.lag_s, self._control.rung
+        self._metrics.lag.set(lag_s or 0.0)
+        if lag_s is None:
+            self._control.pause(now_s, self._answered_bytes)
+            return
+        seen = Seen(lag_s, uplink.held_back, self._answered_bytes, self._faces_per_s)
+        point = self._control.observe(now_s, seen)
+        if self._control.rung == before:
+            return
+        longer = point.chunk_seconds / max(self._settings.chunk_seconds, 1e-3)
+        faces_in_chunk = min(math.ceil(self._settings.chunk_faces * longer), MAX_CHUNK_FACES)
+        self._chunker.pace(faces_in_chunk, point.chunk_seconds)
+        self._encoder.period_ms = round(1000 * point.face_period_s)
+        self._metrics.rung.set(self._control.rung)
+        _log.info(
+            *("answers lag %.1f s: chunks of %g s, a face a track every %g s from now on", lag_s),
+            *(point.chunk_seconds, point.face_period_s),
+        )
+
+    def _count(self, now_s: float, faces: int) -> None:
+        passed_s = max(now_s - self._counted_s, 1e-6)
+        self._counted_s = now_s
+        share = math.exp(-passed_s / MEMORY_S)
+        self._faces_per_s = share * self._faces_per_s + (1 - share) * faces / passed_s

@@ -1,0 +1,196 @@
+"""How much a device sends: which quality, how often, and how many faces, by how the link answers.
+
+A ladder of operating points, dearest first. Where answers lag, down to what the link is seen to
+carry; where they have been prompt for a while, one step up. A rung that has to be given up after a
+try is tried again after twice as long: the link's limit is somewhere between two rungs, and asking
+for it again and again is what oscillation is. Nothing here knows time, networks or codecs; who
+drives it tells what it sees.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from mien.errors import ConfigError
+
+# Of what a full link carries, so much is used: the rest lets the queue drain.
+USED_SHARE = 0.8
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """What the encoder is to do.
+
+    level: quality level of the bundle, 0 for the best. chunk_seconds: longest wait of a face for
+    others. face_period_s: a track's faces are sent no more often; 0 for every one.
+    """
+
+    level: int
+    chunk_seconds: float
+    face_period_s: float
+
+
+@dataclass(frozen=True)
+class RateSettings:
+    """max_lag_s: an answer that takes longer is late. settle_s: beside a chunk's own wait, so long
+    a rung is watched before it is judged. patience_s: prompt answers for so long earn a step up;
+    max_patience_s: at most so long, however often that had to be taken back.
+    """
+
+    max_lag_s: float = 2.0
+    settle_s: float = 1.0
+    patience_s: float = 5.0
+    max_patience_s: float = 300.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.patience_s <= self.max_patience_s:
+            raise ConfigError("patience_s must be above 0 and at most max_patience_s")
+
+
+def ladder(
+    level_bytes: Sequence[float],
+    chunk_seconds: float,
+    max_chunk_s: float,
+    min_faces_per_s: float,
+    target_face_bytes: float = 0,
+) -> tuple[OperatingPoint, ...]:
+    """Operating points, dearest first: quality goes first, then promptness, then faces.
+
+    level_bytes: mean bytes of a face at each quality level, best first. chunk_seconds: what a face
+    waits for others where the link allows it, max_chunk_s at most. min_faces_per_s: of a track,
+    however bad the link. target_face_bytes: levels that cost more are not used while one does not;
+    0 for no target.
+    """
+    affordable = [
+        level
+        for level, size in enumerate(level_bytes)
+        if not target_face_bytes or size <= target_face_bytes
+    ]
+    levels = affordable or [len(level_bytes) - 1]
+    first = OperatingPoint(levels[0], min(chunk_seconds, max_chunk_s), 0.0)
+    points = [replace(first, level=level) for level in levels]
+    while points[-1].chunk_seconds < max_chunk_s:
+        longer = min(2 * max(points[-1].chunk_seconds, 0.05), max_chunk_s)
+        points.append(replace(points[-1], chunk_seconds=longer))
+    # From thirty frames a second down: the first of these is what a camera at five gives anyway.
+    period_s = 0.2
+    while period_s < 1 / min_faces_per_s:
+        points.append(replace(points[-1], face_period_s=period_s))
+        period_s *= 2
+    points.append(replace(points[-1], face_period_s=1 / min_faces_per_s))
+    return tuple(points)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a device sees of its uplink.
+
+    lag_s: how long the oldest unanswered chunk has waited. held_back: whether chunks wait for
+    credits: the server has no room. answered_bytes: of chunks answered so far, with what each costs
+    beside its payload. faces_per_s: that the camera gives now, before any are left out.
+    """
+
+    lag_s: float
+    held_back: bool
+    answered_bytes: int
+    faces_per_s: float
+
+
+class RateControl:
+    """Walks a ladder. `observe` often, at least once a second; `point` is what to do.
+
+    level_bytes: as for ladder. chunk_bytes: what a chunk costs beside its faces.
+    """
+
+    def __init__(
+        self,
+        points: Sequence[OperatingPoint],
+        level_bytes: Sequence[float],
+        chunk_bytes: float,
+        settings: RateSettings,
+        now_s: float,
+    ) -> None:
+        self._chunk_bytes, self._settings = chunk_bytes, settings
+        self._points, self._level_bytes = tuple(points), tuple(level_bytes)
+        self._rung = 0
+        # Seconds of promptness before a rung is tried, for those that were given up after a try.
+        self._waits: dict[int, float] = {}
+        self._raised_to: int | None = None
+        self._stepped_s = self._prompt_since_s = now_s
+        self._window = _Window(now_s, 0)
+
+    @property
+    def point(self) -> OperatingPoint:
+        """What the encoder is to do now."""
+        return self._points[self._rung]
+
+    @property
+    def rung(self) -> int:
+        """How far down the ladder, 0 at its top."""
+        return self._rung
+
+    def change(self, points: Sequence[OperatingPoint], level_bytes: Sequence[float]) -> None:
+        """Another ladder, of another bundle or target; as far down as before, where it is long."""
+        self._points, self._level_bytes = tuple(points), tuple(level_bytes)
+        self._rung = min(self._rung, len(self._points) - 1)
+        self._waits.clear()
+        self._raised_to = None
+
+    def bytes_per_s(self, point: OperatingPoint, faces_per_s: float) -> float:
+        """What a point costs, for one track."""
+        if point.face_period_s:
+            faces_per_s = min(faces_per_s, 1 / point.face_period_s)
+        chunks_per_s = min(faces_per_s, 1 / max(point.chunk_seconds, 1e-3))
+        return chunks_per_s * self._chunk_bytes + faces_per_s * self._level_bytes[point.level]
+
+    def observe(self, now_s: float, seen: Seen) -> OperatingPoint:
+        """What to do from now on. Only while connected: without a connection, lag says nothing."""
+        if seen.held_back or seen.lag_s > self._settings.max_lag_s / 2:
+            self._prompt_since_s = now_s
+        self._window.least_s = min(self._window.least_s, seen.lag_s)
+        if now_s - self._window.begun_s >= self._settings.settle_s + self.point.chunk_seconds:
+            self._judge(now_s, seen)
+        self._maybe_raise(now_s)
+        return self.point
+
+    def pause(self, now_s: float, answered_bytes: int) -> None:
+        """There is no connection: what was seen before says nothing about the next one."""
+        self._window = _Window(now_s, answered_bytes)
+        self._prompt_since_s = now_s
+
+    def _judge(self, now_s: float, seen: Seen) -> None:
+        """Where answers were late throughout: down to what the link is seen to carry, and a rest.
+
+        A link that keeps chunks waiting is full, and what it carries then is what it can. The rest
+        is for the queue to drain by; while it does, the rung is low enough and stays.
+        """
+        window, self._window = self._window, _Window(now_s, seen.answered_bytes)
+        if window.least_s <= self._settings.max_lag_s:
+            return
+        carried = (seen.answered_bytes - window.answered_bytes) / (now_s - window.begun_s)
+        for rung in range(self._rung, len(self._points)):
+            if self.bytes_per_s(self._points[rung], seen.faces_per_s) <= USED_SHARE * carried:
+                break
+        if rung == self._rung:
+            return
+        if self._raised_to is not None:
+            wait_s = 2 * self._waits.get(self._raised_to, self._settings.patience_s)
+            self._waits[self._raised_to] = min(wait_s, self._settings.max_patience_s)
+        self._rung, self._stepped_s, self._raised_to = rung, now_s, None
+
+    def _maybe_raise(self, now_s: float) -> None:
+        if now_s - self._stepped_s >= 2 * self._settings.max_patience_s:
+            self._raised_to = None  # what held for so long, the link can carry
+        wait_s = self._waits.get(self._rung - 1, self._settings.patience_s)
+        if self._rung and now_s - max(self._prompt_since_s, self._stepped_s) >= wait_s:
+            self._rung -= 1
+            self._stepped_s, self._raised_to = now_s, self._rung
+
+
+@dataclass
+class _Window:
+    """Since when, how much was answered by then, and the least lag since."""
+
+    begun_s: float
+    answered_bytes: int
+    least_s: float = math.inf

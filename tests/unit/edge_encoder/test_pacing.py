@@ -1,0 +1,90 @@
+"""The rate control's decisions, carried out on a real chunker and encoder."""
+
+from dataclasses import dataclass
+
+import pytest
+
+from edge_encoder.chunker import Chunk, Chunker
+from edge_encoder.detector import Detector
+from edge_encoder.faces import FaceEncoder
+from edge_encoder.metrics import Metrics
+from edge_encoder.pacing import PaceSettings, Pacing
+from edge_encoder.rate_control import RateSettings
+from mien.bundle import Bundle
+from tests.unit.edge_encoder.test_chunker import feed, sizes
+
+SETTINGS = PaceSettings(8, 0.5, 2.0, 1.0, RateSettings())
+
+
+@dataclass
+class Link:
+    """What an uplink shows."""
+
+    lag_s: float | None = 0.1
+    held_back: bool = False
+
+
+class Clock:
+    now_s = 100.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+@dataclass
+class Paced:
+    pacing: Pacing
+    chunker: Chunker
+    encoder: FaceEncoder
+    metrics: Metrics
+    clock: Clock
+
+    def look(self, link: Link, seconds: float) -> None:
+        """Ten frames of a face a second."""
+        for _ in range(round(seconds * 10)):
+            self.clock.now_s += 0.1
+            self.pacing.look(link, 1)  # type: ignore[arg-type]  # what of an uplink is used
+
+    def shown(self, name: str) -> float | None:
+        return self.metrics.registry.get_sample_value(f"mien_edge_{name}")
+
+
+@pytest.fixture
+def paced(bundle: Bundle, detector: Detector) -> Paced:
+    chunker, clock, metrics = Chunker(bundle.codec(), 8, 0.5), Clock(), Metrics()
+    encoder = FaceEncoder(detector, bundle)
+    return Paced(
+        Pacing(SETTINGS, chunker, encoder, metrics, clock), chunker, encoder, metrics, clock
+    )
+
+
+def test_nothing_changes_while_answers_are_prompt(paced: Paced) -> None:
+    paced.look(Link(), 60)
+    assert paced.shown("rate_rung") == 0
+    assert paced.encoder.period_ms == 0
+
+
+def test_late_answers_make_chunks_longer_and_faces_fewer_and_prompt_ones_undo_it(
+    paced: Paced,
+) -> None:
+    paced.look(Link(lag_s=4.0), 10)
+    assert paced.encoder.period_ms == 1000, "nothing was answered at all: as little as is allowed"
+    assert sizes(feed(paced.chunker, [1] * 40, fps=10.0)) == [20], "two seconds of them"
+    assert paced.shown("rate_rung") == 6
+    assert paced.shown("lag_seconds") == 4.0
+    paced.look(Link(), 60)
+    assert paced.shown("rate_rung") == 0
+    assert paced.encoder.period_ms == 0
+
+
+def test_a_link_that_carries_some_is_used_for_that(paced: Paced) -> None:
+    for _ in range(50):
+        paced.pacing.answered(Chunk(b"", ()))
+        paced.look(Link(lag_s=4.0), 0.3)
+    # 300 bytes a second, of which 240 are used: ten faces of 30 bytes are too many, five are not.
+    assert paced.encoder.period_ms == 200
+
+
+def test_without_a_connection_nothing_is_decided(paced: Paced) -> None:
+    paced.look(Link(lag_s=None), 60)
+    assert paced.shown("rate_rung") == 0
