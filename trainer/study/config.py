@@ -101,7 +101,8 @@ class TuneConfig(StageConfig):
     """Tuning a pretrained codec for a classifier.
 
     loss = lmbda · bits + distortion · 100 · MSE + features · feature distortion
-         + cross_entropy · cross-entropy, MSE on a 0..1 scale.
+         + cross_entropy · cross-entropy + latents · cross-entropy of the head on the latents,
+    MSE on a 0..1 scale.
     start: the stage whose codec is where this one starts: the generic one, the one that was taught
         by its latents, or the same seed's.
     lmbdas: one for each rate, the lowest bitrate first.
@@ -140,6 +141,7 @@ class TuneConfig(StageConfig):
     features: float = 0.2
     feature_stages: int = 4
     cross_entropy: float = 1.0
+    latents: float = 0.0
     rounded_rate: bool = False
     balance: float = 0.5
     classifier_share: float = 0.1

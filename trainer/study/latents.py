@@ -23,10 +23,21 @@ from trainer.study.rates import balance, by_rate, check_rates
 FIRST_WEIGHT = 0.01
 
 
-class LatentsStage:
-    """The codec, its synthesis apart from the rest.
+def latents_head(channels: int, size: int, width: int, classes: int, dropout: float) -> nn.Module:
+    """A classifier of one hidden layer for dequantised latents (N, channels, size, size)."""
+    return nn.Sequential(
+        nn.Flatten(),
+        nn.Linear(channels * size**2, width),
+        nn.ReLU(),
+        nn.Dropout(dropout),
+        nn.Linear(width, classes),
+    )
 
-    latent_size: height and width of y_hat. Raises ValueError when a setting that counts rates has
+
+class LatentsStage:
+    """The codec, its synthesis apart from the rest, and the head that latents are taught by.
+
+    Raises ValueError when a setting that counts rates has
     another number of them than the codec.
     """
 
@@ -35,17 +46,10 @@ class LatentsStage:
     learning_rate_shares = EVERYTHING_ALIKE
 
     def __init__(
-        self, config: LatentsConfig, codec: VariableRateHyperprior, latent_size: int, classes: int
+        self, config: LatentsConfig, codec: VariableRateHyperprior, head: nn.Module
     ) -> None:
         check_rates(codec.rates, config.lmbdas, config.start_gains)
-        self.config, self.codec = config, codec
-        self.head = nn.Sequential(
-            nn.Flatten(),
-            nn.Linear(codec.M * latent_size**2, config.head_width),
-            nn.ReLU(),
-            nn.Dropout(config.head_dropout),
-            nn.Linear(config.head_width, classes),
-        )
+        self.config, self.codec, self.head = config, codec, head
         self.model: nn.Module = nn.ModuleDict({"codec": codec, "head": self.head})
         self.lmbdas = torch.tensor(config.lmbdas)
         self.balance = balance(self.lmbdas, config.balance)

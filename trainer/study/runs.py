@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 
 from trainer.baselines.coding import code_at_random
 from trainer.baselines.image_codecs import IMAGE_CODECS
@@ -30,7 +31,7 @@ from trainer.networks import averaged_states
 from trainer.processes import current
 from trainer.stages import ClassifierStage, Figures, Stage
 from trainer.study.config import StudyConfig, TuneConfig
-from trainer.study.latents import LatentsStage
+from trainer.study.latents import LatentsStage, latents_head
 from trainer.study.pretrain import PretrainStage
 from trainer.study.tune import TuneStage
 
@@ -76,9 +77,7 @@ def latents(config: StudyConfig) -> Figures:
     codec = new_codec(config, tuned=True)
     kept = {name: state for name, state in generic.items() if name.startswith(KEPT)}
     codec.load_state_dict({**codec.state_dict(), **kept})
-    stage = LatentsStage(
-        config.latents, codec.train(), config.face.size // STRIDE, len(EXPRESSIONS)
-    )
+    stage = LatentsStage(config.latents, codec.train(), new_head(config))
     train, valid = read_faces(config)
     return _fit(stage, _run(config), train, limited(valid, config.latents.valid_faces))
 
@@ -86,14 +85,16 @@ def latents(config: StudyConfig) -> Figures:
 def finetune(config: StudyConfig, seed: int) -> Figures:
     """Tune the generic codec against the frozen original classifier."""
     starts = _starts(config, config.finetune, seed)
-    stage = TuneStage("finetune", config.finetune, *starts, train_classifier=False)
+    head = _start_head(config, config.finetune, seed)
+    stage = TuneStage("finetune", config.finetune, *starts, train_classifier=False, head=head)
     return _tune(config, stage, seed)
 
 
 def joint(config: StudyConfig, seed: int) -> Figures:
     """Tune codec and classifier together, from the original classifier."""
     starts = _starts(config, config.joint, seed)
-    stage = TuneStage("joint", config.joint, *starts, train_classifier=True)
+    head = _start_head(config, config.joint, seed)
+    stage = TuneStage("joint", config.joint, *starts, train_classifier=True, head=head)
     return _tune(config, stage, seed)
 
 
@@ -143,7 +144,8 @@ def grid(config: StudyConfig) -> list[dict[str, float]]:
             )
             name = f"grid-{cross_entropy}-{features}"
             starts = _starts(config, short, config.seed)
-            stage = TuneStage(name, short, *starts, train_classifier=False)
+            head = _start_head(config, short, config.seed)
+            stage = TuneStage(name, short, *starts, train_classifier=False, head=head)
             figures = _fit(stage, _run(config), train, valid)
             weights = {
                 "cross_entropy": cross_entropy,
@@ -200,6 +202,13 @@ def new_classifier(config: StudyConfig, width: int | None = None) -> ResNet18:
     )
 
 
+def new_head(config: StudyConfig) -> nn.Module:
+    """The head that latents are taught by, untrained."""
+    channels, size = new_codec(config).M, config.face.size // STRIDE
+    sizes = (channels, size, config.latents.head_width, len(EXPRESSIONS))
+    return latents_head(*sizes, config.latents.head_dropout)
+
+
 def load_codec(config: StudyConfig, checkpoint: Path) -> VariableRateHyperprior:
     """The averaged codec of a pretrain, latents, finetune or joint checkpoint, in eval mode."""
     codec = new_codec(config, tuned=checkpoint.stem != "pretrain")
@@ -223,9 +232,24 @@ def seed_folder(config: StudyConfig, seed: int) -> Path:
 def _starts(
     config: StudyConfig, stage: TuneConfig, seed: int
 ) -> tuple[VariableRateHyperprior, ResNet18]:
-    folder = seed_folder(config, seed) if stage.start == "finetune" else config.out
-    codec = load_codec(config, folder / f"{stage.start}.pt").train()
+    codec = load_codec(config, _start_checkpoint(config, stage, seed)).train()
     return codec, load_classifier(config, config.out / "classifier.pt")
+
+
+def _start_head(config: StudyConfig, stage: TuneConfig, seed: int) -> nn.Module | None:
+    """The head that the latents were taught by so far; none where the stage has no use for it."""
+    if not stage.latents:
+        return None
+    head = new_head(config)
+    states = averaged_states(_start_checkpoint(config, stage, seed))
+    if kept := {n.removeprefix("head."): s for n, s in states.items() if n.startswith("head.")}:
+        head.load_state_dict(kept)
+    return head
+
+
+def _start_checkpoint(config: StudyConfig, stage: TuneConfig, seed: int) -> Path:
+    folder = seed_folder(config, seed) if stage.start == "finetune" else config.out
+    return folder / f"{stage.start}.pt"
 
 
 def _part(checkpoint: Path, prefix: str) -> dict[str, torch.Tensor]:

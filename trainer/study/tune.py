@@ -37,6 +37,7 @@ PRIOR = ("h_a", "h_s", "entropy_bottleneck")
 class TuneStage:
     """The codec, and with train_classifier the classifier too.
 
+    head: reads the latents while training and is no part of what is judged (trainer.study.latents).
     Raises ValueError when a setting that counts rates has another number of them than the codec.
     """
 
@@ -47,6 +48,7 @@ class TuneStage:
         codec: VariableRateHyperprior,
         classifier: ResNet18,
         train_classifier: bool,
+        head: nn.Module | None = None,
     ) -> None:
         self.name, self.config, self.train_classifier = name, config, train_classifier
         self.codec, self.classifier = codec, classifier
@@ -68,6 +70,9 @@ class TuneStage:
         proportion = 0.0 if by_accuracy else RATE_PROPORTION
         self.lmbda = Multiplier(list(config.lmbdas), gain, SETTLING_SHARE, proportion)
         networks: dict[str, nn.Module] = {"codec": codec, "lmbda": self.lmbda}
+        self.head = head
+        if head is not None:
+            networks["head"] = head
         self.original = classifier
         if train_classifier:
             self.original = copy.deepcopy(classifier)
@@ -117,6 +122,7 @@ class TuneStage:
                 + self.config.distortion * 100 * mse
                 + self.config.features * distances
                 + self.config.cross_entropy * cross_entropy
+                + self._said_by_latents(coded.y_hat, votes)
             )
         ).mean() + clean_loss
         right = logits.argmax(dim=1) == votes.argmax(dim=1)
@@ -128,6 +134,12 @@ class TuneStage:
             **by_rate("accuracy", right * weights, rates, self.codec.rates),
         }
         return loss, {name: part.detach() for name, part in parts.items()}
+
+    def _said_by_latents(self, y_hat: Tensor, votes: Tensor) -> Tensor:
+        """The loss of what the head reads in the latents (N,), 0 without one."""
+        if self.head is None:
+            return votes.new_zeros(len(votes))
+        return self.config.latents * cross_entropies(self.head(y_hat), votes)
 
     def _classified(
         self, x_hat: Tensor, faces: Tensor, votes: Tensor, clean: Tensor
@@ -146,9 +158,13 @@ class TuneStage:
         if not learns_clean:
             return logits, distances, x_hat.new_zeros(())
         held = feature_distance([stage[n:] for stage in made], [stage[clean] for stage in meant])
-        clean_loss = self.config.clean_weight * float(clean.float().mean()) * (
-            self.config.features * held.mean()
-            + self.config.cross_entropy * soft_cross_entropy(logits[n:], votes[clean])
+        clean_loss = (
+            self.config.clean_weight
+            * float(clean.float().mean())
+            * (
+                self.config.features * held.mean()
+                + self.config.cross_entropy * soft_cross_entropy(logits[n:], votes[clean])
+            )
         )
         return logits[:n], distances, clean_loss
 

@@ -20,7 +20,7 @@ from trainer.models.resnet import ResNet18
 from trainer.networks import averaged_states
 from trainer.study.config import LatentsConfig, TuneConfig
 from trainer.study.cost import classifier_macs, encoder_macs
-from trainer.study.latents import LatentsStage
+from trainer.study.latents import LatentsStage, latents_head
 from trainer.study.runs import Run, at_bytes
 from trainer.study.tune import TuneStage, feature_distance
 
@@ -67,7 +67,8 @@ def test_finetuning_leaves_the_classifier_alone_and_joint_training_does_not(
 
 def latents(config: LatentsConfig) -> LatentsStage:
     torch.manual_seed(0)
-    return LatentsStage(config, VariableRateHyperprior(8, 12, 1, RATES, "relu"), 3, 8)
+    head = latents_head(12, 3, 16, 8, 0.0)
+    return LatentsStage(config, VariableRateHyperprior(8, 12, 1, RATES, "relu"), head)
 
 
 def gradients(stage: LatentsStage, progress: float) -> set[str]:
@@ -96,6 +97,18 @@ def test_what_latents_say_gets_no_gradient_from_how_it_is_drawn() -> None:
         return stage.codec.g_a[0].weight.grad
 
     assert torch.equal(analysis_gradient(0.0), analysis_gradient(100.0))
+
+
+def test_tuning_goes_on_teaching_by_the_latents_where_it_has_a_head() -> None:
+    torch.manual_seed(0)
+    codec, network = VariableRateHyperprior(8, 12, 1, RATES), ResNet18(1, 48, 4, 8, 0.0)
+    head = latents_head(12, 3, 16, 8, 0.0)
+    config = TuneConfig(**TWO, latents=1.0, features=0, cross_entropy=0, distortion=0)
+    stage = TuneStage("tune", config, codec, network, False, head)
+    before = [head[1].weight.clone(), codec.g_a[0].weight.clone()]
+    one_step(stage)
+    assert not torch.equal(before[0], head[1].weight)
+    assert not torch.equal(before[1], codec.g_a[0].weight)
 
 
 def test_the_rates_weight_rises_to_what_was_asked() -> None:
