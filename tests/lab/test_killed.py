@@ -1,0 +1,70 @@
+"""kill -9 of each process on the way, in the middle of a stream."""
+
+import time
+
+from tests.support.lab import Lab, stopped
+from tests.support.waiting import until
+
+
+def test_a_recognizer_that_is_killed_and_comes_back_loses_and_doubles_nothing(lab: Lab) -> None:
+    nats = lab.nats()
+    cloud = lab.recognizer(nats=nats)
+    consumer = lab.consumer(cloud.address, cloud)
+    # Many small chunks: some are on their way, or their answers, at any moment.
+    device = lab.device(cloud.address, "--chunk_faces", "1", frame_s=0.05)
+    device.until_recognised(20)
+
+    cloud.process.process.kill()
+    killed_s = time.monotonic()
+    cloud = lab.recognizer(nats=nats, port=cloud.port)
+    back_s = time.monotonic()
+    until(lambda: device.run.first_after(back_s, "recognition") is not None)
+    until(lambda: consumer.following.first_after(back_s, "chunk") is not None)
+    heard_s = device.run.first_after(back_s, "recognition") or 0.0
+    seen_s = consumer.following.first_after(back_s, "chunk") or 0.0
+    device.until_recognised(10)
+
+    device.see_nobody()
+    books = lab.check_books(consumer, lambda: (device.account,))
+    assert books.accounts[0].dropped.total() == 0
+    lab.entry.figures = {
+        "s away": back_s - killed_s,
+        "s from back to the device's first result": heard_s - back_s,
+        "s from back to the consumer's first result": seen_s - back_s,
+    }
+    assert device.stop() == 0
+
+
+def test_a_device_that_is_killed_again_and_again_loses_and_doubles_nothing(lab: Lab) -> None:
+    cloud = lab.recognizer()
+    consumer = lab.consumer(cloud.address, cloud)
+    device = lab.device(cloud.address, "--spool_chunks_per_s", "50", spool=True)
+    for _ in range(2):
+        device.until_recognised(8)
+        # It hears no more, and cannot know what the recognizer has by the time it is killed.
+        with stopped(cloud):
+            until(lambda: device.ledger.waiting >= 8)
+            device.kill()
+        device.start()
+    device.until_recognised(8)
+    device.see_nobody()
+    lab.check_books(consumer, lambda: (device.ledger,))
+    assert device.stop() == 0
+
+
+def test_while_nats_is_killed_everything_waits_and_goes_on_when_it_is_back(lab: Lab) -> None:
+    nats = lab.nats()
+    cloud = lab.recognizer(nats=nats)
+    consumer = lab.consumer(cloud.address, cloud)
+    device = lab.device(cloud.address, spool=True)
+    device.until_recognised(10)
+
+    nats.kill()
+    until(lambda: device.account.waiting > 10)
+    nats.start()
+
+    device.until_recognised(20)
+    device.see_nobody()
+    books = lab.check_books(consumer, lambda: (device.account,))
+    assert books.accounts[0].dropped.total() == 0
+    assert device.stop() == 0
