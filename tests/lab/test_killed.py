@@ -11,7 +11,8 @@ def test_a_recognizer_that_is_killed_and_comes_back_loses_and_doubles_nothing(la
     cloud = lab.recognizer(nats=nats)
     consumer = lab.consumer(cloud.address, cloud)
     # Many small chunks: some are on their way, or their answers, at any moment.
-    device = lab.device(cloud.address, "--chunk_faces", "1", frame_s=0.05)
+    many = ("--chunk_faces", "1", "--queue_chunks", "1024")
+    device = lab.device(cloud.address, *many, frame_s=0.05)
     device.until_recognised(20)
 
     cloud.process.process.kill()
