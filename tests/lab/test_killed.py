@@ -20,9 +20,9 @@ def test_a_recognizer_that_is_killed_and_comes_back_loses_and_doubles_nothing(la
     cloud = lab.recognizer(nats=nats, port=cloud.port)
     back_s = time.monotonic()
     until(lambda: device.run.first_after(back_s, "recognition") is not None)
-    until(lambda: consumer.following.first_after(back_s, "chunk") is not None)
+    until(lambda: consumer.first_after(back_s) is not None)
     heard_s = device.run.first_after(back_s, "recognition") or 0.0
-    seen_s = consumer.following.first_after(back_s, "chunk") or 0.0
+    seen_s = consumer.first_after(back_s) or 0.0
     device.until_recognised(10)
 
     device.see_nobody()

@@ -20,6 +20,7 @@ from tests.support.lab_device import FRAME_S, LabDevice, Plan, filming, inside
 from tests.support.namespaces import Namespace
 from tests.support.nats_server import NatsServer, nats_server
 from tests.support.services import Cloud, serving
+from tests.support.stepped_clock import SteppedClock
 from tests.support.waiting import until
 
 # How long the books must balance without a change: what comes twice comes late.
@@ -56,6 +57,7 @@ class Lab:
         nats: NatsServer | None = None,
         network: Namespace | None = None,
         host: str = "127.0.0.1",
+        clock: SteppedClock | None = None,
     ) -> Cloud:
         """A recognizer that serves. more: further flags of mien-cloud."""
         self._started += 1
@@ -63,7 +65,7 @@ class Lab:
         joined = ("--nats", nats.address, "--nats_storage", "file") if nats else ()
         with inside(network):
             return self.stack.enter_context(
-                serving(self.bundle, log, port, *joined, *more, host=host)
+                serving(self.bundle, log, port, *joined, *more, host=host, clock=clock)
             )
 
     def consumer(
@@ -75,7 +77,7 @@ class Lab:
             consumer = self.stack.enter_context(consuming(address, log))
         until(
             lambda: sum(cloud_metric(cloud, "watchers", network) for cloud in clouds) >= 1,
-            consumer.following.child.last_words,
+            consumer.last_words,
         )
         return consumer
 
@@ -86,11 +88,12 @@ class Lab:
         name: str = "door",
         spool: bool = False,
         network: Namespace | None = None,
+        clock: SteppedClock | None = None,
         frame_s: float = FRAME_S,
     ) -> LabDevice:
         """A device that films a face. more: further flags of mien-edge."""
         spooled = ("--spool", str(self.folder / f"{name}-spool")) if spool else ()
-        plan = Plan(name, server, self.bundle, self.folder, (*spooled, *more), network)
+        plan = Plan(name, server, self.bundle, self.folder, (*spooled, *more), network, clock)
         return self.stack.enter_context(filming(plan, frame_s))
 
     def check_books(self, consumer: Consumer, accounts: Callable[[], tuple[Account, ...]]) -> Books:

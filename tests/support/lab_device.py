@@ -14,6 +14,7 @@ from tests.support.followed import Followed, followed
 from tests.support.mjpeg_camera import MjpegCamera, walking
 from tests.support.moving_face import Image, Scene
 from tests.support.namespaces import Namespace
+from tests.support.stepped_clock import SteppedClock
 from tests.support.waiting import until
 
 FRAME_S = 0.1
@@ -41,6 +42,7 @@ class Plan:
     folder: Path
     more: Sequence[str] = ()
     network: Namespace | None = None
+    clock: SteppedClock | None = None
 
 
 class LabDevice:
@@ -60,8 +62,11 @@ class LabDevice:
         log = plan.folder / f"{plan.name}-{self._runs}.log"
         arguments = ["run", "--source", self._camera.url, "--server", plan.server]
         arguments += ["--bundle", str(plan.bundle), "--device_id", plan.name, *SETTINGS, *plan.more]
+        module = "edge_encoder.cli"
+        if plan.clock is not None:
+            module, arguments = plan.clock.started(module, *arguments)
         with inside(plan.network):
-            run = followed("mien-edge", "edge_encoder.cli", arguments, log)
+            run = followed("mien-edge", module, arguments, log)
             self.run: Followed = self._stack.enter_context(run)
         until(lambda: bool(self.run.named("started")), self.run.child.last_words)
 

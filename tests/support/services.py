@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mien.cli.child import Child
+from tests.support.stepped_clock import SteppedClock
 
 # Loopback and a warm start take a second or two; this is for machines that are busy.
 PATIENCE_S = 120.0
@@ -27,12 +28,20 @@ class Cloud:
 
 @contextmanager
 def serving(
-    bundle: Path, log: Path, port: int = 0, *more: str, host: str = "127.0.0.1"
+    bundle: Path,
+    log: Path,
+    port: int = 0,
+    *more: str,
+    host: str = "127.0.0.1",
+    clock: SteppedClock | None = None,
 ) -> Iterator[Cloud]:
     """mien-cloud, until the context ends."""
     arguments = ["serve", "--bundles", str(bundle), "--port", str(port), "--metrics_port", "0"]
     arguments += ["--host", host, *more]
-    with Child("mien-cloud", "cloud_recognizer.cli", arguments, log) as process:
+    module = "cloud_recognizer.cli"
+    if clock is not None:
+        module, arguments = clock.started(module, *arguments)
+    with Child("mien-cloud", module, arguments, log) as process:
         event = process.next_event(PATIENCE_S)
         assert event is not None, f"mien-cloud ended:\n{process.last_words()}"
         assert event["event"] == "serving"
