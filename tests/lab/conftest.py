@@ -11,8 +11,6 @@ import pytest
 
 from mien.bundle import Bundle
 from tests.support.lab import Entry, Lab
-from tests.support.link import Quality, linked
-from tests.support.namespaces import why_not
 from tests.support.tiny_bundle import make_tiny_bundle
 
 _ENTRIES = pytest.StashKey[list[Entry]]()

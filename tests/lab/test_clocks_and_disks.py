@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from tests.support.lab import Lab, stopped
 from tests.support.services import Cloud
 from tests.support.small_disk import small_disk
@@ -37,6 +39,7 @@ def test_a_device_s_clock_that_jumps_costs_nothing_not_even_over_a_restart(
     assert device.stop() == 0
 
 
+@pytest.mark.long
 def test_what_a_jump_ahead_makes_too_old_is_dropped_by_rule_and_counted(
     lab: Lab, tmp_path: Path
 ) -> None:
@@ -77,6 +80,7 @@ def test_a_recognizer_s_clock_that_is_wrong_and_jumps_costs_its_consumers_nothin
     assert device.stop() == 0
 
 
+@pytest.mark.long
 def test_while_the_disk_is_full_faces_are_dropped_by_rule_only_and_counted(
     lab: Lab, tmp_path: Path
 ) -> None:

@@ -58,9 +58,7 @@ def test_a_rolling_restart_behind_the_devices_own_choice_costs_nothing(lab: Lab)
 def test_a_rolling_restart_behind_envoy_costs_nothing(lab: Lab) -> None:
     nats = lab.nats()
     clouds = started(lab, nats)
-    front = lab.stack.enter_context(
-        envoy.envoy([cloud.address for cloud in clouds], lab.folder)
-    )
+    front = lab.stack.enter_context(envoy.envoy([cloud.address for cloud in clouds], lab.folder))
     consumer = lab.consumer(front, *clouds)
     devices = [lab.device(front, "--queue_chunks", "512", name=name) for name in DEVICES]
     for device in devices:
@@ -74,9 +72,7 @@ def test_a_rolling_restart_behind_envoy_costs_nothing(lab: Lab) -> None:
 def test_a_recognizer_that_is_killed_behind_envoy_costs_nothing(lab: Lab) -> None:
     nats = lab.nats()
     clouds = started(lab, nats)
-    front = lab.stack.enter_context(
-        envoy.envoy([cloud.address for cloud in clouds], lab.folder)
-    )
+    front = lab.stack.enter_context(envoy.envoy([cloud.address for cloud in clouds], lab.folder))
     consumer = lab.consumer(front, *clouds)
     devices = [lab.device(front, "--queue_chunks", "512", name=name) for name in DEVICES]
     for device in devices:

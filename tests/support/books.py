@@ -1,10 +1,10 @@
 """The books of a scenario: where every face that a device has found went, to the last one.
 
-    offered ─▶ accepted ─▶ recognised ─▶ seen by the consumer
-       │          ├─▶ unanswered ─────▶ seen, but the device never heard of it
-       │          ├─▶ dropped, each by a stated rule    ├─▶ rejected, each with a code
-       │          └─▶ waits
-       └─▶ not coded
+offered ─▶ accepted ─▶ recognised ─▶ seen by the consumer
+   │          ├─▶ unanswered ─────▶ seen, but the device never heard of it
+   │          ├─▶ dropped, each by a stated rule    ├─▶ rejected, each with a code
+   │          └─▶ waits
+   └─▶ not coded
 """
 
 from collections import Counter

@@ -1,7 +1,7 @@
 """The lab: real services as processes, faults between them, and books that must balance.
 
-    camera ─▶ LabDevice ═ line ═▶ recognizer(s) ─▶ NATS ─▶ recognizer(s) ─▶ Consumer
-                 └───────────────────── Books ◀────────────────────────────────┘
+camera ─▶ LabDevice ═ line ═▶ recognizer(s) ─▶ NATS ─▶ recognizer(s) ─▶ Consumer
+             └───────────────────── Books ◀────────────────────────────────┘
 """
 
 import signal
@@ -68,9 +68,7 @@ class Lab:
                 serving(self.bundle, log, port, *joined, *more, host=host, clock=clock)
             )
 
-    def consumer(
-        self, address: str, *clouds: Cloud, network: Namespace | None = None
-    ) -> Consumer:
+    def consumer(self, address: str, *clouds: Cloud, network: Namespace | None = None) -> Consumer:
         """A consumer that watches by now at one of the recognizers."""
         with inside(network):
             log = self.folder / "consumer.log"

@@ -68,7 +68,9 @@ class LabDevice:
         with inside(plan.network):
             run = followed("mien-edge", module, arguments, log)
             self.run: Followed = self._stack.enter_context(run)
-        until(lambda: bool(self.run.named("started")), self.run.child.last_words)
+        process = self.run.child.process
+        until(lambda: bool(self.run.named("started")) or process.poll() is not None)
+        assert process.poll() is None, self.run.child.last_words()
 
     @property
     def spool(self) -> Path:
