@@ -2,6 +2,7 @@
 #
 #   make demo [SOURCE=clip.mp4 | folder | 0 | rtsp://…] [OUT=demo-out]
 #   make test [PYTEST_ARGS='-k bitstream']
+#   make lab
 #
 # Every step leaves a stamp in .venv, so that a second run starts at once.
 
@@ -15,11 +16,12 @@ PYTEST_ARGS ?=
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint proto metrics clean
+.PHONY: help demo test lab lint proto metrics clean
 
 help:
 	@echo "make demo [SOURCE=…]  stream a clip, a folder of images, a camera (0) or a URL, and watch"
 	@echo "make test             set up everything, torch included; check, lint and test"
+	@echo "make lab              faults, poor lines and restarts, the long ones too; docs/lab.md"
 	@echo "make lint             ruff, mypy --strict and buf lint alone"
 	@echo "make proto            regenerate the gRPC stubs under mien/v1"
 	@echo "make metrics          regenerate docs/metrics.md from the code"
@@ -30,6 +32,9 @@ demo: $(VENV)/.services $(if $(filter $(CLIP),$(SOURCE)),$(CLIP))
 
 test: lint $(CLIP)
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lab: $(VENV)/.everything
+	$(BIN)/python -m pytest tests/lab -m '' $(PYTEST_ARGS)
 
 lint: $(VENV)/.everything
 	$(BIN)/ruff check .

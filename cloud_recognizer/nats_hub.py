@@ -12,7 +12,6 @@ import logging
 import time
 from collections.abc import Collection, Sequence
 from contextlib import AbstractAsyncContextManager
-from datetime import UTC, datetime
 from types import TracebackType
 from typing import Final, Self
 
@@ -23,6 +22,7 @@ from nats.js.api import Header
 
 from cloud_recognizer.fanout import Fanout
 from cloud_recognizer.hub import Origin, published, watched
+from cloud_recognizer.message_age import MessageAge
 from cloud_recognizer.metrics import HUB_MALFORMED, Metrics
 from cloud_recognizer.nats_connection import connection
 from cloud_recognizer.nats_stream import (
@@ -74,6 +74,7 @@ class NatsHub:
         self._context: JetStreamContext | None = None
         self._latest: dict[tuple[str, int], asyncio.Task[None]] = {}
         self._caught_up_at = 0
+        self._age = MessageAge()
         self._last_error: Exception | None = None
         self._complaint = ""
 
@@ -186,6 +187,7 @@ class NatsHub:
         async with connection(self._servers) as (client, lost):
             context = client.jetstream(timeout=_API_S)
             self._take_place(await ensure_stream(context, self._settings))
+            self._age = MessageAge()
             self._context = context
             self._up.set()
             self._metrics.hub_connected.set(1)
@@ -228,6 +230,6 @@ class NatsHub:
             self._metrics.dropped.labels(HUB_MALFORMED).inc()
             self._fanout.last = sequence
         else:
-            age_s = (datetime.now(UTC) - metadata.timestamp).total_seconds()
-            self._fanout.append(sequence, chunk, message.data, max(age_s, 0.0))
+            age_s = self._age.of(metadata.timestamp, fresh=sequence > self._caught_up_at)
+            self._fanout.append(sequence, chunk, message.data, age_s)
         self._note_ready()

@@ -48,6 +48,10 @@ CHANNEL_OPTIONS: Final = (
     ("grpc.http2.max_pings_without_data", 0),
 )
 
+# A recognizer that is back has its devices back within two seconds. A few hundred of them, trying
+# that often for as long as it is away, are little to it; and no two in step.
+LONGEST_WAIT_S: Final = 1.5
+
 OnResult = Callable[[Chunk, ChunkResult], None]
 
 
@@ -101,7 +105,7 @@ class Uplink:
         self._on_bundle = on_bundle
         self._on_late_result = on_late_result
         self._metrics = metrics
-        self._backoff = backoff or Backoff()
+        self._backoff = backoff or Backoff(longest_s=LONGEST_WAIT_S)
         self._clock = clock
         self._start_unix_ms = hello.epoch_start_unix_ms
         self._epochs = Epochs(hello, settings.queue_chunks, metrics, spool)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mien.cli.child import Child
+from tests.support.stepped_clock import SteppedClock
 
 # Loopback and a warm start take a second or two; this is for machines that are busy.
 PATIENCE_S = 120.0
@@ -18,21 +19,33 @@ class Cloud:
     process: Child
     port: int
     metrics_port: int
+    host: str = "127.0.0.1"
 
     @property
     def address(self) -> str:
-        return f"127.0.0.1:{self.port}"
+        return f"{self.host}:{self.port}"
 
 
 @contextmanager
-def serving(bundle: Path, log: Path, port: int = 0) -> Iterator[Cloud]:
+def serving(
+    bundle: Path,
+    log: Path,
+    port: int = 0,
+    *more: str,
+    host: str = "127.0.0.1",
+    clock: SteppedClock | None = None,
+) -> Iterator[Cloud]:
     """mien-cloud, until the context ends."""
     arguments = ["serve", "--bundles", str(bundle), "--port", str(port), "--metrics_port", "0"]
-    with Child("mien-cloud", "cloud_recognizer.cli", arguments, log) as process:
+    arguments += ["--host", host, *more]
+    module = "cloud_recognizer.cli"
+    if clock is not None:
+        module, arguments = clock.started(module, *arguments)
+    with Child("mien-cloud", module, arguments, log) as process:
         event = process.next_event(PATIENCE_S)
         assert event is not None, f"mien-cloud ended:\n{process.last_words()}"
         assert event["event"] == "serving"
-        yield Cloud(process, event["port"], event["metrics_port"])
+        yield Cloud(process, event["port"], event["metrics_port"], host)
 
 
 def edge(source: Path | str, address: str, bundle: Path, log: Path, *more: str) -> Child:

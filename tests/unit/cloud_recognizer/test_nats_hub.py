@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import grpc
@@ -10,6 +12,7 @@ import nats
 import pytest
 
 from cloud_recognizer.config import CloudConfig
+from cloud_recognizer.message_age import MessageAge
 from cloud_recognizer.nats_stream import STREAM, message_id, subject
 from mien.bundle import Bundle
 from mien.errors import ConfigError, ResumeLostError, UnavailableError
@@ -250,3 +253,17 @@ async def test_what_is_logged_of_the_settings_has_no_secret() -> None:
     assert "hunter2" not in text
     assert "token@" not in text
     assert "a:4222" in text
+
+
+async def test_results_are_held_for_their_time_also_where_the_clock_is_an_hour_ahead_of_nats(
+    server: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ahead = partial(MessageAge, now=lambda: time.time() + 3600)
+    monkeypatch.setattr("cloud_recognizer.nats_hub.MessageAge", ahead)
+    async with opened(nats=server.address) as hub:
+        async with hub.hub.subscription((), ()) as subscription:
+            await publish(hub.hub, [1, 2])
+            (first,) = await read(subscription, 1)
+        async with hub.hub.subscription((), (), first.resume_token) as subscription:
+            await publish(hub.hub, [3])
+            assert seqs(await read(subscription, 2)) == [2, 3]

@@ -1,9 +1,7 @@
 """Disks that are full and files that are damaged or foreign: said, survived, recovered from."""
 
-import os
 import resource
 import sqlite3
-import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +12,7 @@ from edge_encoder.backlog import Backlog
 from edge_encoder.metrics import SPOOL_DAMAGED, Metrics
 from edge_encoder.spool.database import DAMAGED, FILE, FOREIGN, open_database
 from edge_encoder.spool.shelf import Shelf
+from tests.support.small_disk import small_disk
 from tests.support.spooling import epoch, kept, numbered, spool_in
 
 E1, E2 = epoch(1), epoch(2)
@@ -32,31 +31,6 @@ def small_files(folder: Path) -> Iterator[Callable[[bool], None]]:
         yield switch
     finally:
         switch(False)
-
-
-@contextmanager
-def small_disk(folder: Path) -> Iterator[Callable[[bool], None]]:
-    """A switch: a file system of a few megabytes, filled to its end by somebody else, or not."""
-    mount = ["/bin/mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)]
-    if os.geteuid() or subprocess.run(mount, check=False, capture_output=True).returncode:
-        pytest.skip("no rights to mount a file system")
-    other = folder / "somebody-else"
-
-    def switch(full: bool) -> None:
-        if not full:
-            other.unlink(missing_ok=True)
-            return
-        with other.open("ab", buffering=0) as file:
-            try:
-                while True:
-                    file.write(bytes(4096))
-            except OSError:
-                return
-
-    try:
-        yield switch
-    finally:
-        subprocess.run(["/bin/umount", "--lazy", str(folder)], check=True)
 
 
 Disk = Callable[[Path], "contextmanager[Callable[[bool], None]]"]

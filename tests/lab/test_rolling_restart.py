@@ -1,0 +1,86 @@
+"""Three recognizers that share a NATS, restarted one after the other under two devices."""
+
+import pytest
+
+from tests.support import envoy
+from tests.support.consumer import Consumer
+from tests.support.lab import Lab, cloud_metric
+from tests.support.lab_device import LabDevice
+from tests.support.nats_server import NatsServer
+from tests.support.services import Cloud
+from tests.support.waiting import until
+
+RECOGNIZERS = 3
+DEVICES = ("door", "yard")
+
+
+def started(lab: Lab, nats: NatsServer) -> list[Cloud]:
+    return [lab.recognizer(nats=nats) for _ in range(RECOGNIZERS)]
+
+
+def roll(lab: Lab, nats: NatsServer, clouds: list[Cloud], devices: list[LabDevice]) -> None:
+    """Drain, end and start each again, while faces come; the next when all is well."""
+    for number, cloud in enumerate(clouds):
+        cloud.process.terminate()
+        assert cloud.process.wait(60) == 0
+        clouds[number] = lab.recognizer(nats=nats, port=cloud.port)
+        for device in devices:
+            device.until_recognised(4)
+
+
+def check(lab: Lab, consumer: Consumer, clouds: list[Cloud], devices: list[LabDevice]) -> None:
+    """Books that balance, and streams at recognizers that are new."""
+    assert sum(cloud_metric(cloud, "streams") for cloud in clouds) >= len(devices)
+    for device in devices:
+        device.see_nobody()
+    books = lab.check_books(consumer, lambda: tuple(device.account for device in devices))
+    assert sum(account.dropped.total() for account in books.accounts) == 0
+    assert {name for name, *_ in books.seen} == set(DEVICES)
+    for device in devices:
+        assert device.stop() == 0
+
+
+@pytest.mark.long
+def test_a_rolling_restart_behind_the_devices_own_choice_costs_nothing(lab: Lab) -> None:
+    nats = lab.nats()
+    clouds = started(lab, nats)
+    addresses = ",".join(cloud.address for cloud in clouds)
+    consumer = lab.consumer(f"ipv4:{addresses}", *clouds)
+    devices = [lab.device(addresses, "--queue_chunks", "512", name=name) for name in DEVICES]
+    for device in devices:
+        device.until_recognised(4)
+    roll(lab, nats, clouds, devices)
+    check(lab, consumer, clouds, devices)
+
+
+@pytest.mark.long
+@pytest.mark.skipif(envoy.why_not() is not None, reason=str(envoy.why_not()))
+def test_a_rolling_restart_behind_envoy_costs_nothing(lab: Lab) -> None:
+    nats = lab.nats()
+    clouds = started(lab, nats)
+    front = lab.stack.enter_context(envoy.envoy([cloud.address for cloud in clouds], lab.folder))
+    consumer = lab.consumer(front, *clouds)
+    devices = [lab.device(front, "--queue_chunks", "512", name=name) for name in DEVICES]
+    for device in devices:
+        device.until_recognised(4)
+    roll(lab, nats, clouds, devices)
+    check(lab, consumer, clouds, devices)
+
+
+@pytest.mark.long
+@pytest.mark.skipif(envoy.why_not() is not None, reason=str(envoy.why_not()))
+def test_a_recognizer_that_is_killed_behind_envoy_costs_nothing(lab: Lab) -> None:
+    nats = lab.nats()
+    clouds = started(lab, nats)
+    front = lab.stack.enter_context(envoy.envoy([cloud.address for cloud in clouds], lab.folder))
+    consumer = lab.consumer(front, *clouds)
+    devices = [lab.device(front, "--queue_chunks", "512", name=name) for name in DEVICES]
+    for device in devices:
+        device.until_recognised(4)
+    used = next(cloud for cloud in clouds if cloud_metric(cloud, "streams") >= 1)
+    used.process.process.kill()
+    left = [cloud for cloud in clouds if cloud is not used]
+    until(lambda: sum(cloud_metric(cloud, "streams") for cloud in left) >= len(devices))
+    for device in devices:
+        device.until_recognised(8)
+    check(lab, consumer, left, devices)
