@@ -17,6 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from edge_encoder.metrics import (
     CAMERA_NEWER,
     MAX_FACES,
+    RATE_CONTROL,
     SPOOL_AGE,
     SPOOL_DAMAGED,
     SPOOL_FULL,
@@ -28,7 +29,7 @@ from tests.support.consumer import Face
 
 RULES = (UPLINK_FULL, SPOOL_FULL, SPOOL_AGE, SPOOL_DAMAGED)
 # Frames, or faces that were never offered.
-NOT_OFFERED = (CAMERA_NEWER, UNREADABLE, MAX_FACES)
+NOT_OFFERED = (CAMERA_NEWER, UNREADABLE, MAX_FACES, RATE_CONTROL)
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Account:
     @classmethod
     def of_run(cls, page: str) -> "Account":
         """By the /metrics of a run whose chunker is empty."""
-        counts = _samples(page)
+        counts = samples_of(page)
         drops = _by_label(counts, "mien_edge_dropped_total")
         rejected = _by_label(counts, "mien_edge_rejected_faces_total")
         offered = round(counts["mien_edge_faces_total", ""])
@@ -136,8 +137,8 @@ class Books:
         return "\n".join(["", *(f"  {name:<{width}} {count:>8}" for name, count in rows)])
 
 
-def _samples(page: str) -> dict[tuple[str, str], float]:
-    """(name, value of its one label or "") → value."""
+def samples_of(page: str) -> dict[tuple[str, str], float]:
+    """What a /metrics page says: (name, value of its one label or "") → value."""
     return {
         (sample.name, next(iter(sample.labels.values()), "")): sample.value
         for family in text_string_to_metric_families(page)

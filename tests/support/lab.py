@@ -29,11 +29,15 @@ STEADY_S = 2.0
 
 @dataclass
 class Entry:
-    """What the report says of one scenario. figures: name → value with its unit in the name."""
+    """What the report says of one scenario.
+
+    figures: name → value with its unit in the name. series: the same over time, for plots.
+    """
 
     title: str
     rows: list[tuple[str, int]] = field(default_factory=list)
     figures: dict[str, float] = field(default_factory=dict)
+    series: dict[str, list[float]] = field(default_factory=dict)
 
 
 @dataclass

@@ -18,8 +18,12 @@ from tests.support.stepped_clock import SteppedClock
 from tests.support.waiting import until
 
 FRAME_S = 0.1
-# Small chunks: more of them to go wrong. No picture is frozen when nobody is there.
-SETTINGS = ("--chunk_faces", "2", "--frozen_s", "0", "--metrics_port", "0", "--results", "-")
+# Small chunks: more of them to go wrong. No picture is frozen when nobody is there. All faces are
+# offered, however late the answers are.
+SETTINGS = (
+    *("--chunk_faces", "2", "--frozen_s", "0", "--metrics_port", "0", "--results", "-"),
+    *("--rate_control", "false"),
+)
 
 
 def nobody(index: int) -> Image:

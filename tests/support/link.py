@@ -53,6 +53,10 @@ class Link:
         self._thread = threading.Thread(target=self._run, name="link")
         self._thread.start()
 
+    def change(self, quality: Quality) -> None:
+        """Another quality from the next packet on; those on their way keep theirs."""
+        self._quality = quality
+
     def close(self) -> None:
         self._closed.set()
         self._thread.join()
