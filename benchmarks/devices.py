@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import grpc
@@ -60,7 +60,7 @@ async def stream(
     end_s = begin_s + pace.seconds
     async with grpc.aio.insecure_channel(address, OPTIONS) as channel:
         call = RecognitionServiceStub(channel).StreamFaces(timeout=pace.seconds + PATIENCE_S)
-        await call.write(upward_to_proto(hello))
+        await call.write(upward_to_proto(replace(hello, takes_settled=True)))
         welcome = (await call.read()).welcome
         credits = asyncio.Semaphore(welcome.credits)  # noqa: A001  # the contract's word
         sent_s: dict[int, float] = {}
@@ -85,17 +85,15 @@ async def _read(
     load: Load,
 ) -> None:
     while isinstance(response := await call.read(), pb.StreamFacesResponse):
-        match response.WhichOneof("message"):
-            case "result":
-                latency_s = now() - sent_s.pop(response.result.seq)
-                if response.result.status == pb.ITEM_STATUS_RESULT:
-                    load.latencies_s.append(latency_s)
-                    load.faces += len(response.result.recognitions)
-                else:
-                    load.rejected += 1
-            case "credits":
-                for _ in range(response.credits.chunks):
-                    credits.release()
+        for result in response.settled.results:
+            latency_s = now() - sent_s.pop(result.seq)
+            if result.status == pb.ITEM_STATUS_RESULT:
+                load.latencies_s.append(latency_s)
+                load.faces += len(result.recognitions)
+            else:
+                load.rejected += 1
+        for _ in range(response.settled.credits):
+            credits.release()
 
 
 def now() -> float:
