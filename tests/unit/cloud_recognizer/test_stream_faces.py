@@ -353,10 +353,10 @@ async def test_a_device_that_takes_them_joined_gets_the_same_answers_in_fewer_me
     bundles: Path, bundle: Bundle
 ) -> None:
     seen = []
-    for joined in (False, True):
+    for takes_settled in (False, True):
         async with running_recognizer(bundles, max_batch_wait_s=0.2) as running:
             device = Device(running.stub)
-            await device.open(replace(hello(bundle), takes_settled=joined))
+            await device.open(replace(hello(bundle), takes_settled=takes_settled))
             for seq in range(1, 5):
                 await device.send(seq, payload(bundle, seed=seq))
             seen.append((await device.close()).messages)
