@@ -30,6 +30,8 @@ WORKERS: Final = 2
 # Larger ones are no faster, and let the first face wait longer.
 MAX_BATCH: Final = 64
 MAX_WAITING: Final = 8192
+# As the recognizer has it, for the bytes of a device; it is on by default.
+OPTIONS: Final = (("grpc.http2.bdp_probe", 0),)
 
 Waiting = tuple[bytes, "asyncio.Future[pb.Recognition | None]"]
 
@@ -114,7 +116,7 @@ async def serve(folder: Path, host: str) -> None:
             response_serializer=pb.Recognition.SerializeToString,
         )
         service, method = METHOD.strip("/").split("/")
-        server = grpc.aio.server()
+        server = grpc.aio.server(options=OPTIONS)
         server.add_generic_rpc_handlers(
             (grpc.method_handlers_generic_handler(service, {method: handler}),)
         )
