@@ -63,7 +63,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _said(server: Child, event: str) -> dict[str, Any]:
-    said = server.next_event(START_TIMEOUT_S)
+    said = server.next_event(2 * START_TIMEOUT_S)  # there are two services to start
     if said is None or said["event"] != event:
         raise SystemExit(f"the far end did not start:\n{server.last_words()}")
     return dict(said)
