@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import alignment, cloud, codec, edge, paths
+from benchmarks import alignment, cloud, codec, edge, paths, wire
 
 BENCHMARKS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
     "alignment": alignment.run,
@@ -15,8 +15,9 @@ BENCHMARKS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
     "codec": codec.run,
     "edge": edge.run,
     "paths": paths.run,
+    "wire": wire.run,
 }
-NEED_BUNDLE = ("alignment", "cloud", "codec", "edge")
+NEED_BUNDLE = ("alignment", "cloud", "codec", "edge", "wire")
 NEED_DATA = ("alignment", "codec")
 
 
@@ -33,10 +34,16 @@ def main() -> None:
     )
     parser.add_argument("--detector_model", type=Path, help="YuNet's file; MTCNN without it")
     parser.add_argument("--faces", type=int, help="use so many faces only")
-    parser.add_argument("--clip", type=Path, help="edge: a video with a face")
+    parser.add_argument("--clip", type=Path, help="a video with a face")
     parser.add_argument("--payloads", type=int, help="paths: compare them on so many")
-    parser.add_argument("--streams", type=int, default=16, help="cloud: devices that send")
-    parser.add_argument("--seconds", type=float, default=4.0, help="cloud: of each of two loads")
+    parser.add_argument("--streams", type=int, default=200, help="cloud: devices that send")
+    parser.add_argument("--seconds", type=float, default=8.0, help="cloud, wire: of each load")
+    parser.add_argument(
+        "--soak_minutes",
+        type=float,
+        default=0.0,
+        help="cloud: keep it saturated for so long and look at its memory instead",
+    )
     parser.add_argument("--json", type=Path, help="also write the figures here")
     options = parser.parse_args()
     if options.bundle is None and options.benchmark in NEED_BUNDLE:

@@ -16,6 +16,7 @@ from typing import Any
 
 import cv2
 
+from benchmarks import processes
 from mien.cli.child import Child
 
 SIZE = (640, 480)
@@ -84,7 +85,7 @@ def _edge(options: argparse.Namespace, clip: Path, port: int, folder: Path) -> _
                 first_s = time.perf_counter() - begun_s
             if event["event"] == "summary":
                 summary = dict(event)
-                peak_bytes = _peak_bytes(edge.process.pid)
+                peak_bytes = processes.peak_bytes(edge.process.pid)
         if first_s is None:
             raise SystemExit(f"no face was recognised:\n{edge.last_words()}")
         # Reaped here, for the operating system's own account of its time. Of its memory it would
@@ -94,12 +95,6 @@ def _edge(options: argparse.Namespace, clip: Path, port: int, folder: Path) -> _
         if edge.process.returncode:
             raise SystemExit(f"mien-edge failed:\n{edge.last_words()}")
     return _Run(usage.ru_utime + usage.ru_stime, peak_bytes, first_s, summary)
-
-
-def _peak_bytes(pid: int) -> int:
-    """The most memory that a running process has had at a time, resident."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    return int(status.partition("VmHWM:")[2].split()[0]) * 1024
 
 
 def _figures(short: _Run, whole: _Run) -> dict[str, Any]:

@@ -54,6 +54,8 @@ CLOSE_GRACE_S: Final = 1.0
 OPTIONS: Final = (
     ("grpc.so_reuseport", 0),  # a port that is taken is an error, not shared
     ("grpc.max_receive_message_length", 8 << 20),  # 256 payloads of 16 KiB, and room
+    # A probe of the bandwidth asks a device for a packet of 90 bytes a chunk, and finds nothing.
+    ("grpc.http2.bdp_probe", 0),
     ("grpc.keepalive_time_ms", 30_000),  # a dead device's stream ends within 40 s
     ("grpc.keepalive_timeout_ms", 10_000),
     # For one that takes bytes and answers none; a minute otherwise, whatever is said above.

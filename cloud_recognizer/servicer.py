@@ -170,9 +170,11 @@ class RecognitionServicer(RecognitionServiceServicer):
         drain_said = False
         while True:
             stream.wake.clear()
-            for answer in stream.settle():
+            answers = stream.settle()
+            for answer in answers:
                 bundle.note(answer)
-                await self._write(context, answer)
+            for message in stream.as_written(answers):
+                await self._write(context, message)
             if change := bundle.change():
                 await self._write(context, change)
             if self._draining and not drain_said:

@@ -9,6 +9,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from enum import Enum
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -26,6 +27,7 @@ from mien.messages import (
     EncodedChunk,
     Hello,
     ItemStatus,
+    Settled,
     UseBundle,
     Welcome,
     downward_from_proto,
@@ -210,7 +212,7 @@ class FaceStream:
     async def _open(self, call: Call, hello: Hello) -> None:
         try:
             async with asyncio.timeout(self._welcome_timeout_s):
-                await call.write(upward_to_proto(hello))
+                await call.write(upward_to_proto(replace(hello, takes_settled=True)))
                 welcome = await _read(call)
         except TimeoutError:
             raise BrokenStreamError(
@@ -268,6 +270,9 @@ class FaceStream:
             case ChunkResult(seq=seq, status=status):
                 if status is not ItemStatus.RECEIVED and (chunk := self._backlog.answer(seq)):
                     self._on_answer(chunk, message)
+            case Settled(parts=parts):
+                for part in parts:
+                    self._handle(part)
             case Acknowledgement(seq=seq):
                 self._backlog.acknowledge(seq)
             case Credits(chunks=chunks):

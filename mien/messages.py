@@ -58,6 +58,7 @@ class Hello:
     notice: str = ""
     max_latency_ms: int = 0
     fetches_bundles: bool = False
+    takes_settled: bool = False
 
     def to_proto(self) -> pb.Hello:
         """As the message on the wire."""
@@ -70,6 +71,7 @@ class Hello:
             notice=self.notice,
             max_latency_ms=self.max_latency_ms,
             fetches_bundles=self.fetches_bundles,
+            takes_settled=self.takes_settled,
         )
 
     @classmethod
@@ -101,6 +103,7 @@ class Hello:
             notice=message.notice,
             max_latency_ms=message.max_latency_ms,
             fetches_bundles=message.fetches_bundles,
+            takes_settled=message.takes_settled,
         )
 
 
@@ -261,6 +264,36 @@ class Credits:
 
 
 @dataclass(frozen=True, slots=True)
+class Settled:
+    """Results, an acknowledgement and credits in one message; of the latter two 0 is none."""
+
+    results: tuple[ChunkResult, ...]
+    acknowledged_seq: int = 0
+    credits: int = 0
+
+    @property
+    def parts(self) -> "tuple[Acknowledgement | ChunkResult | Credits, ...]":
+        """The messages that it stands for, in their order."""
+        acknowledgement = (Acknowledgement(self.acknowledged_seq),) if self.acknowledged_seq else ()
+        granted = (Credits(self.credits),) if self.credits else ()
+        return (*self.results, *acknowledgement, *granted)
+
+    def to_proto(self) -> pb.Settled:
+        """As the message on the wire."""
+        return pb.Settled(
+            results=[result.to_proto() for result in self.results],
+            acknowledged_seq=self.acknowledged_seq,
+            credits=self.credits,
+        )
+
+    @classmethod
+    def from_proto(cls, message: pb.Settled) -> Self:
+        """Raises ProtocolError as ChunkResult.from_proto does."""
+        results = tuple(ChunkResult.from_proto(result) for result in message.results)
+        return cls(results, message.acknowledged_seq, message.credits)
+
+
+@dataclass(frozen=True, slots=True)
 class Drain:
     """The server goes away and closes the stream after `grace_ms`."""
 
@@ -401,7 +434,7 @@ class LabelResult:
 
 
 Upward = Hello | EncodedChunk
-Downward = Welcome | Acknowledgement | ChunkResult | Credits | Drain | UseBundle
+Downward = Welcome | Acknowledgement | ChunkResult | Credits | Drain | UseBundle | Settled
 
 
 def upward_to_proto(message: Upward) -> pb.StreamFacesRequest:
@@ -432,6 +465,8 @@ def downward_to_proto(message: Downward) -> pb.StreamFacesResponse:
             return pb.StreamFacesResponse(acknowledgement=pb.Acknowledgement(seq=message.seq))
         case Credits():
             return pb.StreamFacesResponse(credits=pb.Credits(chunks=message.chunks))
+        case Settled():
+            return pb.StreamFacesResponse(settled=message.to_proto())
         case Welcome():
             return pb.StreamFacesResponse(welcome=message.to_proto())
         case Drain():
@@ -449,6 +484,8 @@ def downward_from_proto(response: pb.StreamFacesResponse) -> Downward | None:
             return Acknowledgement(response.acknowledgement.seq)
         case "credits":
             return Credits(response.credits.chunks)
+        case "settled":
+            return Settled.from_proto(response.settled)
         case "welcome":
             return Welcome.from_proto(response.welcome)
         case "drain":

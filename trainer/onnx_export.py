@@ -11,6 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
 from trainer.models.networks import Analysis, LatentClassifier, PixelClassifier, Synthesis
+from trainer.small_maps import with_products
 
 # Initializers larger than this are stored as float16 and cast back when a session loads them:
 # half the file, and on this data no figure changes in its fourth digit.
@@ -72,6 +73,7 @@ def write_onnx(graph: nn.Module, example: Tensor, source: str, target: str, path
     model = _program(graph.eval(), example, source, target).model_proto
     _strip(model)
     _halve(model)
+    model = with_products(model)
     onnx.checker.check_model(model)
     path.write_bytes(model.SerializeToString(deterministic=True))
 

@@ -115,6 +115,7 @@ class Hello(_message.Message):
     NOTICE_FIELD_NUMBER: _builtins.int
     MAX_LATENCY_MS_FIELD_NUMBER: _builtins.int
     FETCHES_BUNDLES_FIELD_NUMBER: _builtins.int
+    TAKES_SETTLED_FIELD_NUMBER: _builtins.int
     device_id: _builtins.str
     """Letters, digits, '.', '_' and '-'; 1 to 64 of them."""
     epoch: _builtins.int
@@ -135,6 +136,8 @@ class Hello(_message.Message):
     """
     fetches_bundles: _builtins.bool
     """Whether the device can download a bundle it lacks and change to it while it streams."""
+    takes_settled: _builtins.bool
+    """Whether the device understands Settled; without it each part of one comes as a message."""
     @_builtins.property
     def bundle_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """SHA-256 ids (64 hexadecimal digits) of the bundles the device can encode with,
@@ -152,10 +155,11 @@ class Hello(_message.Message):
         notice: _builtins.str = ...,
         max_latency_ms: _builtins.int = ...,
         fetches_bundles: _builtins.bool = ...,
+        takes_settled: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_ids", b"bundle_ids", "device_id", b"device_id", "epoch", b"epoch", "epoch_start_unix_ms", b"epoch_start_unix_ms", "fetches_bundles", b"fetches_bundles", "max_latency_ms", b"max_latency_ms", "notice", b"notice", "purpose", b"purpose"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_ids", b"bundle_ids", "device_id", b"device_id", "epoch", b"epoch", "epoch_start_unix_ms", b"epoch_start_unix_ms", "fetches_bundles", b"fetches_bundles", "max_latency_ms", b"max_latency_ms", "notice", b"notice", "purpose", b"purpose", "takes_settled", b"takes_settled"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -365,6 +369,38 @@ class Acknowledgement(_message.Message):
 Global___Acknowledgement: _TypeAlias = Acknowledgement  # noqa: Y015
 
 @_typing.final
+class Settled(_message.Message):
+    """Results, their acknowledgement and the credits for them in one message, so that the transport's
+    frame, record and packet are paid once. It means what its parts would, one after the other.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESULTS_FIELD_NUMBER: _builtins.int
+    ACKNOWLEDGED_SEQ_FIELD_NUMBER: _builtins.int
+    CREDITS_FIELD_NUMBER: _builtins.int
+    acknowledged_seq: _builtins.int
+    """As Acknowledgement.seq; 0: none."""
+    credits: _builtins.int
+    """As Credits.chunks; 0: none."""
+    @_builtins.property
+    def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___ChunkResult]: ...
+    def __init__(
+        self,
+        *,
+        results: _abc.Iterable[Global___ChunkResult] | None = ...,
+        acknowledged_seq: _builtins.int = ...,
+        credits: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledged_seq", b"acknowledged_seq", "credits", b"credits", "results", b"results"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Settled: _TypeAlias = Settled  # noqa: Y015
+
+@_typing.final
 class Credits(_message.Message):
     """Chunks that may be sent in addition to those granted before. Fewer than were settled when
     there is much to do, more when there is less again; a device always has a credit, or a
@@ -467,6 +503,7 @@ class StreamFacesResponse(_message.Message):
     CREDITS_FIELD_NUMBER: _builtins.int
     DRAIN_FIELD_NUMBER: _builtins.int
     USE_BUNDLE_FIELD_NUMBER: _builtins.int
+    SETTLED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def welcome(self) -> Global___Welcome: ...
     @_builtins.property
@@ -479,6 +516,8 @@ class StreamFacesResponse(_message.Message):
     def drain(self) -> Global___Drain: ...
     @_builtins.property
     def use_bundle(self) -> Global___UseBundle: ...
+    @_builtins.property
+    def settled(self) -> Global___Settled: ...
     def __init__(
         self,
         *,
@@ -488,12 +527,13 @@ class StreamFacesResponse(_message.Message):
         credits: Global___Credits | None = ...,
         drain: Global___Drain | None = ...,
         use_bundle: Global___UseBundle | None = ...,
+        settled: Global___Settled | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["acknowledgement", b"acknowledgement", "credits", b"credits", "drain", b"drain", "message", b"message", "result", b"result", "use_bundle", b"use_bundle", "welcome", b"welcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["acknowledgement", b"acknowledgement", "credits", b"credits", "drain", b"drain", "message", b"message", "result", b"result", "settled", b"settled", "use_bundle", b"use_bundle", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledgement", b"acknowledgement", "credits", b"credits", "drain", b"drain", "message", b"message", "result", b"result", "use_bundle", b"use_bundle", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledgement", b"acknowledgement", "credits", b"credits", "drain", b"drain", "message", b"message", "result", b"result", "settled", b"settled", "use_bundle", b"use_bundle", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["welcome", "acknowledgement", "result", "credits", "drain", "use_bundle"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["welcome", "acknowledgement", "result", "credits", "drain", "use_bundle", "settled"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from benchmarks.cloud import quantile
+from benchmarks.processes import quantile
 
 BUCKETS = [(1.0, 10.0), (2.0, 30.0), (4.0, 40.0), (math.inf, 40.0)]
 

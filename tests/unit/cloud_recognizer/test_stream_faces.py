@@ -1,6 +1,7 @@
 """The stream contract, as a device sees it."""
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import grpc
@@ -8,10 +9,12 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 
+from cloud_recognizer.stream import MAX_JOINED, joined
 from mien.bundle import Bundle
-from mien.messages import ChunkResult, Hello, ItemStatus
+from mien.messages import Acknowledgement, ChunkResult, Credits, Hello, ItemStatus, Settled
 from mien.v1 import recognition_pb2 as pb
 from tests.support.recognizer import (
+    Answers,
     Device,
     eventually,
     hello,
@@ -344,3 +347,35 @@ async def test_streams_share_batches(bundles: Path, bundle: Bundle) -> None:
         assert len(results) == 12
         assert running.sample("batch_faces_count") == 1
         assert running.sample("batch_faces_sum") == 24
+
+
+async def test_a_device_that_takes_them_joined_gets_the_same_answers_in_fewer_messages(
+    bundles: Path, bundle: Bundle
+) -> None:
+    seen = []
+    for takes_settled in (False, True):
+        async with running_recognizer(bundles, max_batch_wait_s=0.2) as running:
+            device = Device(running.stub)
+            await device.open(replace(hello(bundle), takes_settled=takes_settled))
+            for seq in range(1, 5):
+                await device.send(seq, payload(bundle, seed=seq))
+            seen.append((await device.close()).messages)
+
+    plain, settled = seen
+    assert all(isinstance(message, Settled) for message in settled)
+    parts = Answers([part for message in settled for part in message.parts])
+    assert len(settled) < len(parts.messages)
+    assert parts.results == Answers(plain).results
+    assert parts.acknowledged[-1] == Answers(plain).acknowledged[-1] == 4
+    assert parts.credits == Answers(plain).credits == 4
+
+
+def test_however_many_results_there_are_a_message_stays_small() -> None:
+    results = [ChunkResult(seq, ItemStatus.RESULT) for seq in range(1, 2 * MAX_JOINED + 2)]
+    messages = joined([*results, Acknowledgement(len(results)), Credits(3)])
+    assert [len(message.results) for message in messages] == [MAX_JOINED, MAX_JOINED, 1]
+    assert [part for message in messages for part in message.parts] == [
+        *results,
+        Acknowledgement(len(results)),
+        Credits(3),
+    ]

@@ -11,6 +11,7 @@ from mien.messages import (
     Acknowledgement,
     ChunkResult,
     Credits,
+    Downward,
     Drain,
     EncodedChunk,
     FaceLabel,
@@ -20,6 +21,7 @@ from mien.messages import (
     LabelResult,
     LabelStatus,
     Recognition,
+    Settled,
     UseBundle,
     WatchedChunk,
     Welcome,
@@ -69,6 +71,7 @@ downward = (
     | st.builds(Credits, u32)
     | st.builds(Drain, u32)
     | st.builds(UseBundle, words)
+    | st.builds(Settled, st.lists(results, max_size=3).map(tuple), u64, u32)
     | results
 )
 
@@ -81,7 +84,7 @@ def test_what_a_device_sends_arrives_as_it_was(message: Hello | EncodedChunk) ->
 
 @given(downward)
 def test_what_the_server_sends_arrives_as_it_was(
-    message: Welcome | Acknowledgement | Credits | Drain | UseBundle | ChunkResult,
+    message: Downward,
 ) -> None:
     wire = downward_to_proto(message).SerializeToString()
     assert downward_from_proto(pb.StreamFacesResponse.FromString(wire)) == message
