@@ -72,8 +72,8 @@ class Pacing:
         now_s = self._clock()
         self._count(now_s, faces)
         lag_s, before = uplink.lag_s, self._control.rung
-        self._metrics.lag.set(lag_s or 0.0)
-        if lag_s is None:
+        self._metrics.lag.set(lag_s)
+        if not uplink.connected:
             self._control.pause(now_s, self._answered_bytes)
             return
         seen = Seen(lag_s, uplink.held_back, self._answered_bytes, self._faces_per_s)

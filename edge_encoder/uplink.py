@@ -144,9 +144,14 @@ class Uplink:
         return self._welcome
 
     @property
-    def lag_s(self) -> float | None:
-        """How long the oldest unanswered chunk has waited; None without a connection."""
-        return self._epochs.backlog.lag_s if self._connected.is_set() else None
+    def lag_s(self) -> float:
+        """How long the oldest unanswered chunk has waited, with or without a connection."""
+        return self._epochs.backlog.lag_s
+
+    @property
+    def connected(self) -> bool:
+        """Whether a server has welcomed the device, and the stream is open."""
+        return self._connected.is_set()
 
     @property
     def held_back(self) -> bool:

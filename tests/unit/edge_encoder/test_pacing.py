@@ -20,8 +20,9 @@ SETTINGS = PaceSettings(8, 0.5, 2.0, 1.0, RateSettings())
 class Link:
     """What an uplink shows."""
 
-    lag_s: float | None = 0.1
+    lag_s: float = 0.1
     held_back: bool = False
+    connected: bool = True
 
 
 class Clock:
@@ -86,5 +87,6 @@ def test_a_link_that_carries_some_is_used_for_that(paced: Paced) -> None:
 
 
 def test_without_a_connection_nothing_is_decided(paced: Paced) -> None:
-    paced.look(Link(lag_s=None), 60)
+    paced.look(Link(lag_s=60.0, connected=False), 60)
     assert paced.shown("rate_rung") == 0
+    assert paced.shown("lag_seconds") == 60.0
