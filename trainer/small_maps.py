@@ -13,9 +13,11 @@ batches below ten, where the weights are read for few faces.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 # On larger maps little of a convolution meets padding, and the products get small.
@@ -169,9 +171,9 @@ class _Rewriter:
         self._pixels[name] = pixels
         self._maps.add(name)
 
-    def _add(self, kind: str, inputs: list[str], outputs: list[str], **said: object) -> None:
+    def _add(self, kind: str, inputs: list[str], outputs: list[str], **said: Any) -> None:
         self._nodes.append(helper.make_node(kind, inputs, outputs, **said))
 
-    def _constant(self, name: str, values: np.ndarray) -> str:
+    def _constant(self, name: str, values: NDArray[np.int64]) -> str:
         self._constants.append(numpy_helper.from_array(values, name))
         return name
