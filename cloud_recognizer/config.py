@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from cloud_recognizer.device_groups import DeviceGroups
+from cloud_recognizer.accuracy.device_groups import DeviceGroups
 from mien.bitstream import Limits
 from mien.errors import ConfigError
 from mien.settings import check_within, logging_level, parse_settings

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cloud_recognizer.catalogue import Catalogue
+from cloud_recognizer.bundles.catalogue import Catalogue
 from cloud_recognizer.metrics import Metrics
 from cloud_recognizer.model import ExpressionModel
 from mien.bitstream import EncodedFace

@@ -18,23 +18,23 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from cloud_recognizer.accuracy import Accuracy
-from cloud_recognizer.accuracy_metrics import AccuracyCollector
+from cloud_recognizer.accuracy.estimate import Accuracy
+from cloud_recognizer.accuracy.metrics import AccuracyCollector
 from cloud_recognizer.batcher import Batcher
-from cloud_recognizer.bundle_service import BundleServicer
-from cloud_recognizer.catalogue import Catalogue
+from cloud_recognizer.bundles.catalogue import Catalogue
+from cloud_recognizer.bundles.probing import Prober
+from cloud_recognizer.bundles.repository import LoadModel, Repository
+from cloud_recognizer.bundles.service import BundleServicer
+from cloud_recognizer.bundles.shadow import Shadow
 from cloud_recognizer.config import CloudConfig
 from cloud_recognizer.credits import CreditLedger
-from cloud_recognizer.hub import Hub
+from cloud_recognizer.hub.contract import Hub
+from cloud_recognizer.hub.opening import open_hub
 from cloud_recognizer.intake import Intake
 from cloud_recognizer.metrics import Metrics
 from cloud_recognizer.model import ExpressionModel, RuntimeOptions
-from cloud_recognizer.open_hub import open_hub
-from cloud_recognizer.probing import Prober
 from cloud_recognizer.recognizer import Job, Outcome, Recognizer
-from cloud_recognizer.repository import LoadModel, Repository
 from cloud_recognizer.servicer import RecognitionServicer
-from cloud_recognizer.shadow import Shadow
 from mien.background import background
 from mien.bitstream import Limits
 from mien.errors import ConfigError

@@ -12,12 +12,12 @@ from typing import Any
 
 import grpc
 
-from cloud_recognizer.accuracy import Accuracy
-from cloud_recognizer.catalogue import Catalogue
+from cloud_recognizer.accuracy.estimate import Accuracy
+from cloud_recognizer.bundles.catalogue import Catalogue
+from cloud_recognizer.bundles.device_bundle import DeviceBundle
 from cloud_recognizer.config import CloudConfig
 from cloud_recognizer.credits import CreditLedger
-from cloud_recognizer.device_bundle import DeviceBundle
-from cloud_recognizer.hub import Hub
+from cloud_recognizer.hub.contract import Hub
 from cloud_recognizer.intake import Intake
 from cloud_recognizer.metrics import QUEUE_FULL, RECOGNIZE, Metrics
 from cloud_recognizer.model import ExpressionModel

@@ -15,9 +15,9 @@ from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Final, Self
 
-from cloud_recognizer.accuracy import Accuracy
+from cloud_recognizer.accuracy.estimate import Accuracy
 from cloud_recognizer.credits import CreditLedger
-from cloud_recognizer.hub import Hub, Origin
+from cloud_recognizer.hub.contract import Hub, Origin
 from cloud_recognizer.intake import Intake
 from cloud_recognizer.metrics import DUPLICATE, NO_CREDIT, STREAM_FACES, Metrics
 from cloud_recognizer.model import ExpressionModel

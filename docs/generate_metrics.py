@@ -14,11 +14,11 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from cloud_recognizer import catalogue
 from cloud_recognizer import metrics as cloud
-from cloud_recognizer.accuracy_metrics import OF, accuracy_families
-from cloud_recognizer.device_groups import CALLS, MAX_GROUPS, OTHER
-from cloud_recognizer.sliding_window import BUNDLE, FIRST_WINDOW
+from cloud_recognizer.accuracy.device_groups import CALLS, MAX_GROUPS, OTHER
+from cloud_recognizer.accuracy.metrics import OF, accuracy_families
+from cloud_recognizer.accuracy.sliding_window import BUNDLE, FIRST_WINDOW
+from cloud_recognizer.bundles import catalogue
 from edge_encoder import metrics as edge
 from edge_encoder.capture.health import CameraHealth
 from edge_encoder.fleet import metrics as fleet

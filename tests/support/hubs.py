@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from cloud_recognizer.config import CloudConfig
-from cloud_recognizer.hub import Hub, Origin
+from cloud_recognizer.hub.contract import Hub, Origin
+from cloud_recognizer.hub.opening import open_hub
+from cloud_recognizer.hub.subscription import Subscription
 from cloud_recognizer.metrics import Metrics
-from cloud_recognizer.open_hub import open_hub
-from cloud_recognizer.subscription import Subscription
 from mien.bitstream import Box
 from mien.messages import ChunkResult, ItemStatus, Recognition, WatchedChunk
 

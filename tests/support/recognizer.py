@@ -12,10 +12,10 @@ from google.rpc.error_details_pb2 import RetryInfo
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_status import rpc_status
 
+from cloud_recognizer.bundles.repository import LoadModel
 from cloud_recognizer.config import CloudConfig
 from cloud_recognizer.metrics import Metrics
 from cloud_recognizer.model import ExpressionModel
-from cloud_recognizer.repository import LoadModel
 from cloud_recognizer.server import Serving, serving
 from mien.bitstream import Box, EncodedFace
 from mien.bundle import Bundle

@@ -7,12 +7,12 @@ import grpc
 import numpy as np
 import pytest
 
-from cloud_recognizer.accuracy import Accuracy
-from cloud_recognizer.catalogue import Catalogue
+from cloud_recognizer.accuracy.estimate import Accuracy
+from cloud_recognizer.accuracy.sliding_window import stability_index
+from cloud_recognizer.bundles.catalogue import Catalogue
 from cloud_recognizer.config import CloudConfig
 from cloud_recognizer.metrics import Metrics
 from cloud_recognizer.model import ExpressionModel, RuntimeOptions
-from cloud_recognizer.sliding_window import stability_index
 from mien.bitstream import Box, Limits
 from mien.bundle import Bundle
 from mien.calibration import Calibration, confidence, confidence_bin

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from cloud_recognizer.accuracy.device_groups import DeviceGroups
 from cloud_recognizer.config import parse_config
-from cloud_recognizer.device_groups import DeviceGroups
 from mien.errors import ConfigError
 
 

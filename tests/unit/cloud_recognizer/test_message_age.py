@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from cloud_recognizer.message_age import MessageAge
+from cloud_recognizer.hub.message_age import MessageAge
 
 NOON_S = 1_800_000_000.0
 

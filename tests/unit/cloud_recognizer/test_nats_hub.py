@@ -12,8 +12,8 @@ import nats
 import pytest
 
 from cloud_recognizer.config import CloudConfig
-from cloud_recognizer.message_age import MessageAge
-from cloud_recognizer.nats_stream import STREAM, message_id, subject
+from cloud_recognizer.hub.message_age import MessageAge
+from cloud_recognizer.hub.nats_stream import STREAM, message_id, subject
 from mien.bundle import Bundle
 from mien.errors import ConfigError, ResumeLostError, UnavailableError
 from mien.messages import WatchedChunk
@@ -241,7 +241,7 @@ async def test_no_nats_at_the_start_is_an_error(
     server: NatsServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server.kill()
-    monkeypatch.setattr("cloud_recognizer.open_hub.NATS_START_S", 0.5)
+    monkeypatch.setattr("cloud_recognizer.hub.opening.NATS_START_S", 0.5)
     with pytest.raises(UnavailableError, match="--nats"):
         async with opened(nats=server.address):
             pass
@@ -259,7 +259,7 @@ async def test_results_are_held_for_their_time_also_where_the_clock_is_an_hour_a
     server: NatsServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ahead = partial(MessageAge, now=lambda: time.time() + 3600)
-    monkeypatch.setattr("cloud_recognizer.nats_hub.MessageAge", ahead)
+    monkeypatch.setattr("cloud_recognizer.hub.nats_hub.MessageAge", ahead)
     async with opened(nats=server.address) as hub:
         async with hub.hub.subscription((), ()) as subscription:
             await publish(hub.hub, [1, 2])

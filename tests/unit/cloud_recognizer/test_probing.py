@@ -8,14 +8,14 @@ import grpc
 from grpc_health.v1 import health_pb2
 
 from cloud_recognizer.batcher import Batcher
-from cloud_recognizer.catalogue import Catalogue
+from cloud_recognizer.bundles.catalogue import Catalogue
+from cloud_recognizer.bundles.probing import Prober
+from cloud_recognizer.bundles.repository import Repository
 from cloud_recognizer.credits import CreditLedger
 from cloud_recognizer.intake import Intake
 from cloud_recognizer.metrics import Metrics
 from cloud_recognizer.model import ExpressionModel, RuntimeOptions
-from cloud_recognizer.probing import Prober
 from cloud_recognizer.recognizer import Job, Outcome, Recognizer
-from cloud_recognizer.repository import Repository
 from mien.bitstream import Limits
 from mien.bundle import Bundle
 from mien.cli.main import main

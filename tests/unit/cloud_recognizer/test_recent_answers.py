@@ -3,8 +3,8 @@
 import pytest
 from prometheus_client import Counter
 
+from cloud_recognizer.accuracy.recent_answers import Answer, ChunkKey, RecentAnswers
 from cloud_recognizer.metrics import ANSWERS_FULL, Metrics
-from cloud_recognizer.recent_answers import Answer, ChunkKey, RecentAnswers
 
 ANSWER = Answer("fear", 0.5)
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from cloud_recognizer.config import CloudConfig
-from cloud_recognizer.ring import Ring
+from cloud_recognizer.hub.ring import Ring
 
 
 class Clock:

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cloud_recognizer.catalogue import Catalogue
+from cloud_recognizer.bundles.catalogue import Catalogue
+from cloud_recognizer.bundles.shadow import Shadow
 from cloud_recognizer.metrics import SHADOW_FULL, Metrics
 from cloud_recognizer.model import ExpressionModel, RuntimeOptions
-from cloud_recognizer.shadow import Shadow
 from mien.bitstream import Limits
 from mien.bundle import Bundle
 from mien.rollout import Rollout, change_rollout

@@ -4,7 +4,7 @@ from math import log
 
 import pytest
 
-from cloud_recognizer.sliding_window import BUCKETS, SlidingWindow, stability_index
+from cloud_recognizer.accuracy.sliding_window import BUCKETS, SlidingWindow, stability_index
 from mien.calibration import Calibration
 
 LENGTH_S = 120.0  # buckets of 10 s

@@ -9,7 +9,7 @@ from typing import Final
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from cloud_recognizer.accuracy import Accuracy, GroupFigures
+from cloud_recognizer.accuracy.estimate import Accuracy, GroupFigures
 
 OF: Final = ("expression", "confidence")
 """What drift is shown of."""

@@ -7,10 +7,10 @@ import asyncio
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 
+from cloud_recognizer.hub.resume_token import ResumeToken
+from cloud_recognizer.hub.ring import Held, Ring
+from cloud_recognizer.hub.subscription import Subscription
 from cloud_recognizer.metrics import Metrics
-from cloud_recognizer.resume_token import ResumeToken
-from cloud_recognizer.ring import Held, Ring
-from cloud_recognizer.subscription import Subscription
 from mien.errors import MienError, OverloadedError, ResumeLostError
 from mien.messages import WatchedChunk
 

@@ -7,9 +7,9 @@ from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Self
 
-from cloud_recognizer.fanout import Fanout
-from cloud_recognizer.hub import Origin, published, watched
-from cloud_recognizer.subscription import Subscription
+from cloud_recognizer.hub.contract import Origin, published, watched
+from cloud_recognizer.hub.fanout import Fanout
+from cloud_recognizer.hub.subscription import Subscription
 from mien.messages import ChunkResult
 
 

@@ -2,7 +2,7 @@
 
 import contextlib
 
-from cloud_recognizer.catalogue import Catalogue, Lease
+from cloud_recognizer.bundles.catalogue import Catalogue, Lease
 from mien.errors import UnavailableError
 from mien.messages import ChunkResult, Downward, Hello, UseBundle
 

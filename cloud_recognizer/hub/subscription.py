@@ -6,9 +6,9 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Final
 
+from cloud_recognizer.hub.resume_token import ResumeToken
+from cloud_recognizer.hub.ring import Held, Ring
 from cloud_recognizer.metrics import WATCHER_SLOW, Metrics
-from cloud_recognizer.resume_token import ResumeToken
-from cloud_recognizer.ring import Held, Ring
 from mien.errors import MienError
 from mien.messages import WatchedChunk
 from mien.v1.recognition_pb2 import WatchRecognitionsResponse

@@ -13,7 +13,7 @@ from typing import Final
 
 import numpy as np
 
-from cloud_recognizer.catalogue import Catalogue
+from cloud_recognizer.bundles.catalogue import Catalogue
 from cloud_recognizer.credits import CreditLedger
 from cloud_recognizer.intake import Intake
 from cloud_recognizer.metrics import FAILED, HELD, SKIPPED, Metrics

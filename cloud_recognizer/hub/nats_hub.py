@@ -20,12 +20,11 @@ from nats.aio.msg import Msg
 from nats.js import JetStreamContext
 from nats.js.api import Header
 
-from cloud_recognizer.fanout import Fanout
-from cloud_recognizer.hub import Origin, published, watched
-from cloud_recognizer.message_age import MessageAge
-from cloud_recognizer.metrics import HUB_MALFORMED, Metrics
-from cloud_recognizer.nats_connection import connection
-from cloud_recognizer.nats_stream import (
+from cloud_recognizer.hub.contract import Origin, published, watched
+from cloud_recognizer.hub.fanout import Fanout
+from cloud_recognizer.hub.message_age import MessageAge
+from cloud_recognizer.hub.nats_connection import connection
+from cloud_recognizer.hub.nats_stream import (
     STREAM,
     StreamPlace,
     StreamSettings,
@@ -33,8 +32,9 @@ from cloud_recognizer.nats_stream import (
     message_id,
     subject,
 )
-from cloud_recognizer.nats_tail import Tail
-from cloud_recognizer.subscription import Subscription
+from cloud_recognizer.hub.nats_tail import Tail
+from cloud_recognizer.hub.subscription import Subscription
+from cloud_recognizer.metrics import HUB_MALFORMED, Metrics
 from mien.backoff import Backoff
 from mien.errors import ConfigError, ResumeLostError, UnavailableError
 from mien.messages import ChunkResult, WatchedChunk

@@ -3,11 +3,11 @@
 from typing import Final
 
 from cloud_recognizer.config import CloudConfig
-from cloud_recognizer.fanout import Fanout
-from cloud_recognizer.hub import Hub
-from cloud_recognizer.local_hub import LocalHub
+from cloud_recognizer.hub.contract import Hub
+from cloud_recognizer.hub.fanout import Fanout
+from cloud_recognizer.hub.local_hub import LocalHub
+from cloud_recognizer.hub.ring import Ring
 from cloud_recognizer.metrics import Metrics
-from cloud_recognizer.ring import Ring
 from mien.errors import ConfigError
 
 # Seconds in which NATS brings to every recognizer what a watcher has seen at another one.
@@ -32,8 +32,8 @@ def open_hub(config: CloudConfig, metrics: Metrics) -> Hub:
         metrics.hub_connected.set(1)
         return LocalHub(fanout)
     try:
-        from cloud_recognizer.nats_hub import NatsHub
-        from cloud_recognizer.nats_stream import StreamSettings
+        from cloud_recognizer.hub.nats_hub import NatsHub
+        from cloud_recognizer.hub.nats_stream import StreamSettings
     except ModuleNotFoundError as error:
         raise ConfigError(
             f"nats needs the package {error.name}: install mien's extra `nats`"

@@ -13,10 +13,10 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
-from cloud_recognizer.catalogue import Catalogue
+from cloud_recognizer.bundles.catalogue import Catalogue
+from cloud_recognizer.bundles.scanner import BundleScanner, Found
 from cloud_recognizer.metrics import TOO_MANY, Metrics
 from cloud_recognizer.model import ExpressionModel, RuntimeOptions
-from cloud_recognizer.scanner import BundleScanner, Found
 from mien.background import background
 from mien.bitstream import Limits
 from mien.bundle import MANIFEST, Bundle, is_bundle

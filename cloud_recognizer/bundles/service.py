@@ -5,7 +5,7 @@ from typing import Final
 
 import grpc
 
-from cloud_recognizer.catalogue import Catalogue
+from cloud_recognizer.bundles.catalogue import Catalogue
 from cloud_recognizer.metrics import Metrics
 from cloud_recognizer.model import ExpressionModel
 from cloud_recognizer.status import aborting

@@ -13,13 +13,13 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
-from cloud_recognizer.catalogue import Catalogue
+from cloud_recognizer.accuracy.device_groups import CALLS, DeviceGroups
+from cloud_recognizer.accuracy.recent_answers import Answer, AnsweredChunk, ChunkKey, RecentAnswers
+from cloud_recognizer.accuracy.sliding_window import SlidingWindow, Summary
+from cloud_recognizer.bundles.catalogue import Catalogue
 from cloud_recognizer.config import CloudConfig
-from cloud_recognizer.device_groups import CALLS, DeviceGroups
 from cloud_recognizer.metrics import ANSWERS_FULL, Metrics
 from cloud_recognizer.model import ExpressionModel
-from cloud_recognizer.recent_answers import Answer, AnsweredChunk, ChunkKey, RecentAnswers
-from cloud_recognizer.sliding_window import SlidingWindow, Summary
 from mien.background import background
 from mien.calibration import confidence
 from mien.errors import LabelsDisabledError, MienError, UnknownExpressionError, UnknownFaceError

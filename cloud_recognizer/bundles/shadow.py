@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from cloud_recognizer.catalogue import Catalogue
+from cloud_recognizer.bundles.catalogue import Catalogue
 from cloud_recognizer.metrics import SHADOW_FULL, Metrics
 from cloud_recognizer.model import MAX_BATCH_FACES, ExpressionModel
 

@@ -14,7 +14,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js import JetStreamContext, api
 
-from cloud_recognizer.nats_stream import STREAM
+from cloud_recognizer.hub.nats_stream import STREAM
 
 BATCH: Final = 512  # messages under way
 _EXPIRES_S: Final = 30.0  # after which JetStream ends a request that is not filled

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol, Self
 
-from cloud_recognizer.subscription import Subscription
+from cloud_recognizer.hub.subscription import Subscription
 from mien.messages import ChunkResult, WatchedChunk
 
 

@@ -1,0 +1,1 @@
+"""How well expressions are named where nobody says what is right."""

@@ -1,0 +1,1 @@
+"""The bundles that are served: found, checked, chosen for a device, compared, rolled back."""

@@ -1,0 +1,1 @@
+"""Recognitions to whoever watches: in this process, or through NATS to several recognizers."""
