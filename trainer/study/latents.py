@@ -58,14 +58,15 @@ class LatentsStage:
     def prepare(
         self, faces: Tensor, votes: Tensor, progress: float, generator: torch.Generator
     ) -> Batch:
-        """Augmented faces, votes, rates and noise."""
+        """Augmented faces, votes, rates, weights as TuneStage's, and noise."""
         faces, votes = augmented(faces, votes, self.config, progress, generator)
         rates = torch.arange(len(faces)) % self.codec.rates
-        return faces, votes, rates, *self.codec.noise(faces, generator)
+        weights = len(faces) / torch.bincount(rates)[rates]
+        return faces, votes, rates, weights, *self.codec.noise(faces, generator)
 
     def loss(self, batch: Batch, progress: float) -> tuple[Tensor, dict[str, Tensor]]:
         """lmbda · bits + cross-entropy, each rate by its balance."""
-        faces, votes, rates, y_noise, z_noise = batch
+        faces, votes, rates, weights, y_noise, z_noise = batch
         latents = self.codec.latents(faces, rates, y_noise, z_noise)
         cross_entropy = cross_entropies(self.head(latents.y_hat), votes)
         lmbdas = self.lmbdas.to(rates.device) * self._warmth(progress)
@@ -74,7 +75,6 @@ class LatentsStage:
         if progress >= 1 - self.config.synthesis_share:
             x_hat = self.codec.reconstruct(latents.y_hat.detach())
             loss = loss + self.config.distortion * 100 * (x_hat - faces).square().mean()
-        weights = len(faces) / torch.bincount(rates)[rates]
         parts = {
             "cross_entropy": cross_entropy.mean().detach(),
             **by_rate("bytes", latents.rounded_bits / 8 * weights, rates, self.codec.rates),

@@ -18,7 +18,8 @@ from trainer.models.hyperprior import VariableRateHyperprior
 from trainer.models.networks import PixelClassifier
 from trainer.processes import leave
 from trainer.stages import ClassifierStage, Figures, Stage
-from trainer.study.config import PretrainConfig
+from trainer.study.config import LatentsConfig, PretrainConfig
+from trainer.study.latents import LatentsStage, latents_head
 from trainer.study.pretrain import PretrainStage
 
 STEPS = 12
@@ -44,6 +45,12 @@ def stage(name: str) -> Stage:
         return ClassifierStage(
             StageConfig(epochs=3, batch_faces=16, learning_rate=0.01), network, name
         )
+    if name == "latents":
+        codec = VariableRateHyperprior(8, 12, 1, 2, "relu")
+        taught = LatentsConfig(
+            lmbdas=(0.01, 0.001), start_gains=(0.6, 0.4), epochs=3, batch_faces=16, balance=0.0
+        )
+        return LatentsStage(taught, codec, latents_head(12, 3, 16, 8, 0.0))
     config = PretrainConfig(lmbdas=(0.002, 0.01), epochs=3, batch_faces=16)
     return PretrainStage(config, VariableRateHyperprior(8, 12, 1, rates=2))
 

@@ -98,7 +98,10 @@ def test_two_processes_train_the_codec_as_one_does_even_when_killed_halfway(
 
 
 @pytest.mark.usefixtures("one_thread", "unpatched")
-def test_two_processes_train_a_classifier_much_as_one_does(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["classifier", "latents"])
+def test_two_processes_train_what_has_batch_norm_much_as_one_does(
+    name: str, tmp_path: Path
+) -> None:
     """Every loss agrees to 10%, the first and the mean over all steps to 1%.
 
     Batch norm makes a face's logits depend on the other faces of its share: means and variances
@@ -107,8 +110,8 @@ def test_two_processes_train_a_classifier_much_as_one_does(tmp_path: Path) -> No
     alone, together = tmp_path / "alone", tmp_path / "together"
     for out in (alone, together):
         out.mkdir()
-    train("classifier", alone)
-    run = torchrun("tests.unit.trainer.shared_training", "classifier", together)
+    train(name, alone)
+    run = torchrun("tests.unit.trainer.shared_training", name, together)
     assert run.returncode == 0, run.stderr
     whole, shared = losses(alone), losses(together)
     assert shared == pytest.approx(whole, rel=0.1)
