@@ -2,7 +2,6 @@
 
 import os
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
@@ -17,8 +16,8 @@ from tests.support.waiting import until
 
 CELLULAR = Quality(delay_s=0.03, loss=0.02, bits_per_s=2_000_000)
 NARROW = Quality(delay_s=0.03, loss=0.02, bits_per_s=256_000)
-# Real time is MIEN_LAB_TIME=1. What is compressed: the outage, and the device's own waits with it. What
-# is not: the system's TCP, and the camera, so that a tenth of the faces gather.
+# Real time is MIEN_LAB_TIME=1. What is compressed: the outage, and the device's own waits with it.
+# What is not: the system's TCP, and the camera, so that a tenth of the faces gather.
 COMPRESSION = float(os.environ.get("MIEN_LAB_TIME", "10"))
 TEN_MINUTES_S = 600 / COMPRESSION
 
@@ -44,7 +43,7 @@ def settings() -> tuple[str, ...]:
 
 
 @pytest.fixture
-def remote(lab: Lab, quality: Quality, settings: tuple[str, ...]) -> Iterator[Remote]:
+def remote(lab: Lab, quality: Quality, settings: tuple[str, ...]) -> Remote:
     if reason := why_not():
         pytest.skip(reason)
     near, far, link = lab.stack.enter_context(linked(quality))
@@ -52,7 +51,7 @@ def remote(lab: Lab, quality: Quality, settings: tuple[str, ...]) -> Iterator[Re
     consumer = lab.consumer(cloud.address, cloud, network=far)
     more = ("--spool_chunks_per_s", "50", *settings)
     device = lab.device(cloud.address, *more, spool=True, network=near)
-    yield Remote(device, cloud, consumer, link)
+    return Remote(device, cloud, consumer, link)
 
 
 @pytest.mark.parametrize(
