@@ -10,8 +10,8 @@ class MessageAge:
     """Ages of the messages of one connection, in seconds.
 
     The clocks of this machine and of NATS may differ, and ours may be set while we are connected.
-    So time goes on by the monotonic clock from there on, and the message that seems to have
-    been the quickest since is taken to have come at once: others are as old as they are later.
+    So time goes on by the monotonic clock from the connection on, and the message that seems to
+    have been the quickest since is taken to have come at once: others are as old as they are later.
     What was there before the connection can only be judged by the time of day.
     """
 

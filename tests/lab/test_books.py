@@ -4,13 +4,12 @@ from collections import Counter
 from dataclasses import replace
 
 import pytest
+from prometheus_client import generate_latest
 
 from edge_encoder.metrics import UNANSWERED, UPLINK_FULL, Metrics
 from mien.errors import DeadlineExceededError
 from tests.support.books import Account, Books
 from tests.support.consumer import Face
-
-prometheus_client = pytest.importorskip("prometheus_client")
 
 
 def faces(count: int) -> Counter[Face]:
@@ -54,7 +53,7 @@ def test_an_account_is_what_the_metrics_say() -> None:
     metrics.reject(DeadlineExceededError.code, 2)
     for gauge, value in ((metrics.queue_chunks, 0), (metrics.in_flight_chunks, 1)):
         gauge.set(value)
-    page = prometheus_client.generate_latest(metrics.registry).decode()
+    page = generate_latest(metrics.registry).decode()
     assert Account.of_run(page) == Account(
         offered=20,
         accepted=19,

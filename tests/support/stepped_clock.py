@@ -2,7 +2,7 @@
 
 python -m tests.support.stepped_clock FILE MODULE [ARGUMENT…] runs a module whose wall clock, as
 Python reads it, is ahead of the system's by the seconds that stand in FILE. What counts time that
-passes (time.monotonic, asyncio, gRPC) does not change, as it does not when a system's clock is set.
+passes (time.monotonic, asyncio, gRPC) does not change, as when a system's clock is set.
 """
 
 import datetime
