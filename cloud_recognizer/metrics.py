@@ -17,6 +17,7 @@ from prometheus_client import (
     ProcessCollector,
 )
 
+from mien.declaration import ContextOfUse
 from mien.messages import ItemStatus, LabelStatus
 
 # Why something was dropped: one for each rule of a queue.
@@ -44,6 +45,11 @@ REASONS: Final = (
 )
 # Why a bundle of the repository was refused that has no error of its own: max_bundles.
 TOO_MANY: Final = "too_many"
+
+# What became of an entry of the audit log.
+AUDIT_WRITTEN: Final = "written"
+AUDIT_LOST: Final = "lost"
+AUDIT_OUTCOMES: Final = (AUDIT_WRITTEN, AUDIT_LOST)
 
 # How faces come in.
 STREAM_FACES: Final = "StreamFaces"
@@ -168,6 +174,21 @@ class Metrics:
         self.hub_publish_seconds = self._histogram(
             "hub_publish_seconds", "From a result's turn to its acknowledgement by NATS", _SECONDS
         )
+        self.admitted = self._counter(
+            "admitted_streams", "Device streams let in, by the declared context of use", "context"
+        )
+        for context in ContextOfUse:
+            self.admitted.labels(context.word)
+        self.refused = self._counter(
+            "policy_refusals",
+            "Streams and calls that the policy has refused, by its rule and the declared context",
+            *("rule", "context"),
+        )
+        self.audit_entries = self._counter(
+            "audit_entries", "Entries of the audit log, by what became of them", "outcome"
+        )
+        for outcome in AUDIT_OUTCOMES:
+            self.audit_entries.labels(outcome)
         for reason in REASONS:
             self.dropped.labels(reason)
 

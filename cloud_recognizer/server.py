@@ -3,6 +3,8 @@
 device ⇄ RecognitionServicer ⇄ DeviceStream → Intake → Batcher → Recognizer (thread) → back
                                     │                          └→ Shadow (thread of its own)
                                     ├→ Hub → Fanout → Subscription → WatchRecognitions
+                                    ├→ Policy, before anything of a device is taken in
+                                    ├→ AuditLog, before anything is shown
                                     └→ Accuracy → AccuracyCollector; ReportLabels → Accuracy
 folder → Repository → Catalogue, which all of them read; Prober → Intake, on a schedule
 """
@@ -20,6 +22,7 @@ from grpc_reflection.v1alpha import reflection
 
 from cloud_recognizer.accuracy.estimate import Accuracy
 from cloud_recognizer.accuracy.metrics import AccuracyCollector
+from cloud_recognizer.audit import AuditLog
 from cloud_recognizer.batcher import Batcher
 from cloud_recognizer.bundles.catalogue import Catalogue
 from cloud_recognizer.bundles.probing import Prober
@@ -33,6 +36,7 @@ from cloud_recognizer.hub.opening import open_hub
 from cloud_recognizer.intake import Intake
 from cloud_recognizer.metrics import Metrics
 from cloud_recognizer.model import ExpressionModel, RuntimeOptions
+from cloud_recognizer.policy import Policy
 from cloud_recognizer.recognizer import Job, Outcome, Recognizer
 from cloud_recognizer.servicer import RecognitionServicer
 from mien.background import background
@@ -82,9 +86,11 @@ async def serving(
     """Serve while the context lasts; on leaving, drain within `drain_grace_s`.
 
     Nothing listens before the models that are there are proven and warm and the hub is there.
-    Raises BundleError where there is none, ConfigError for a port that cannot be bound,
-    UnavailableError without NATS.
+    Raises BundleError where there is none, ConfigError for a port that cannot be bound and for a
+    policy that cannot be read or forbids a setting, UnavailableError without NATS.
     """
+    policy = Policy.load(config.policy) if config.policy else Policy.lenient()
+    policy.check(config)
     options = RuntimeOptions(config.provider, config.threads, config.allow_reconstruction)
     limits = Limits()
     models = Catalogue(limits, metrics)
@@ -107,9 +113,10 @@ async def serving(
     ledger = _ledger(config, metrics)
     intake = Intake(recognizer, batcher, limits)
     accuracy = Accuracy(config, models, metrics)
+    audit = _audit(config, metrics)
     metrics.registry.register(AccuracyCollector(accuracy))
     servicer = RecognitionServicer(
-        config, models, recognizer, intake, ledger, hub, metrics, accuracy
+        *(config, models, recognizer, intake, ledger, hub, metrics, accuracy, policy, audit)
     )
     checks = health.aio.HealthServicer()
     server = grpc.aio.server(options=OPTIONS)
@@ -124,7 +131,10 @@ async def serving(
     prober = Prober(models, intake, ledger, repository.roll_back, metrics, config.probe_interval_s)
     async with hub, batcher, shadow.running():
         port = _bind(server, config)
-        with metrics_endpoint(metrics.registry, config.host, config.metrics_port) as metrics_port:
+        with (
+            audit,
+            metrics_endpoint(metrics.registry, config.host, config.metrics_port) as metrics_port,
+        ):
             await server.start()
             try:
                 async with (
@@ -142,6 +152,16 @@ async def serving(
             finally:
                 await checks.enter_graceful_shutdown()
                 await _stop(server, servicer, hub, config.drain_grace_s)
+
+
+def _audit(config: CloudConfig, metrics: Metrics) -> AuditLog:
+    return AuditLog(
+        config.audit_log,
+        metrics,
+        required=config.audit_required,
+        max_bytes=round(config.audit_mb * 1_000_000),
+        files=config.audit_files,
+    )
 
 
 def _ledger(config: CloudConfig, metrics: Metrics) -> CreditLedger:

@@ -1,7 +1,7 @@
 """The one table from domain errors to gRPC status, with google.rpc details."""
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Final, TypeVar
 
@@ -19,6 +19,7 @@ from mien.errors import (
     LabelsDisabledError,
     MienError,
     OverloadedError,
+    PolicyError,
     ProtocolError,
     ReconstructionDisabledError,
     ResumeLostError,
@@ -41,6 +42,7 @@ STATUS: Final[dict[type[MienError], grpc.StatusCode]] = {
     UnknownBundleError: grpc.StatusCode.NOT_FOUND,
     ReconstructionDisabledError: grpc.StatusCode.PERMISSION_DENIED,
     LabelsDisabledError: grpc.StatusCode.PERMISSION_DENIED,
+    PolicyError: grpc.StatusCode.PERMISSION_DENIED,
     OverloadedError: grpc.StatusCode.RESOURCE_EXHAUSTED,
     SupersededError: grpc.StatusCode.ABORTED,
     DeadlineExceededError: grpc.StatusCode.DEADLINE_EXCEEDED,
@@ -54,11 +56,15 @@ def status_of(error: Exception) -> grpc.Status:
     """The status an error ends its RPC with; INTERNAL with a fixed text for an unexpected one.
 
     Details: an ErrorInfo with the error's code as reason, and a RetryInfo where trying again helps.
+    That of a PolicyError has the rule and the declared context as metadata.
     """
     kind = _kind(error)
     if kind is None or not isinstance(error, MienError):
         return _status(grpc.StatusCode.INTERNAL, INTERNAL_MESSAGE, INTERNAL_CODE)
-    return _status(STATUS[kind], str(error), error.code, _RETRY_AFTER_S.get(kind))
+    metadata = {}
+    if isinstance(error, PolicyError):
+        metadata = {"rule": error.rule, "context": error.context}
+    return _status(STATUS[kind], str(error), error.code, _RETRY_AFTER_S.get(kind), metadata)
 
 
 def _kind(error: Exception) -> type[MienError] | None:
@@ -66,9 +72,13 @@ def _kind(error: Exception) -> type[MienError] | None:
 
 
 def _status(
-    code: grpc.StatusCode, message: str, reason: str, retry_after_s: int | None = None
+    code: grpc.StatusCode,
+    message: str,
+    reason: str,
+    retry_after_s: int | None = None,
+    metadata: Mapping[str, str] | None = None,
 ) -> grpc.Status:
-    details = [_packed(ErrorInfo(reason=reason, domain=DOMAIN))]
+    details = [_packed(ErrorInfo(reason=reason, domain=DOMAIN, metadata=metadata))]
     if retry_after_s is not None:
         details.append(_packed(RetryInfo(retry_delay=Duration(seconds=retry_after_s))))
     status: grpc.Status = rpc_status.to_status(

@@ -5,7 +5,8 @@
 
 Results go to standard output or a file as JSON lines; everything else goes to standard error.
 Exit codes: 0 done, 1 the server broke the contract, 2 wrong usage or setting, 3 the source cannot
-be read, 4 the server cannot be reached, 5 the bundle cannot be used, 130 ended by Ctrl-C.
+be read, 4 the server cannot be reached, 5 the bundle cannot be used, 6 the recognizer's policy
+refuses what is declared, 130 ended by Ctrl-C.
 """
 
 import asyncio

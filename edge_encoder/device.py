@@ -39,6 +39,7 @@ from edge_encoder.servers import Servers
 from edge_encoder.spool.store import Spool, SpoolSettings, open_spool
 from edge_encoder.uplink import Uplink, UplinkSettings
 from mien.bundle import Bundle, load_bundle
+from mien.declaration import ContextOfUse, LegalException
 from mien.exit_codes import ExitCode
 from mien.messages import Hello
 from mien.metrics_endpoint import metrics_endpoint
@@ -161,6 +162,8 @@ def _hello(config: EdgeConfig, bundle: Bundle, spool: Spool | None) -> Hello:
         bundle_ids=(bundle.bundle_id,),
         purpose=config.purpose,
         notice=config.notice,
+        context=ContextOfUse.of("context", config.context),
+        exception=LegalException.of("exception", config.exception),
         max_latency_ms=config.max_latency_ms,
         fetches_bundles=config.bundle is None,
     )

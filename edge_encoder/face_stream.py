@@ -17,7 +17,7 @@ import grpc
 
 from edge_encoder.chunker import Chunk
 from edge_encoder.metrics import CANCELLED, CLOSED, SILENT
-from mien.errors import ProtocolError, UnavailableError, UnknownBundleError
+from mien.errors import PolicyError, ProtocolError, UnavailableError, UnknownBundleError
 from mien.messages import (
     Acknowledgement,
     ChunkResult,
@@ -156,8 +156,9 @@ class FaceStream:
         """Open a call and serve it until it ends.
 
         Raises BrokenStreamError, UnknownBundleError where the server has none of the device's
-        bundles, grpc.aio.AioRpcError where it refuses for another reason, and ProtocolError for
-        answers that no server of this contract gives.
+        bundles, PolicyError where it does not allow what the Hello declares, grpc.aio.AioRpcError
+        where it refuses for another reason, and ProtocolError for answers that no server of this
+        contract gives.
         """
         try:
             return await self._run(stub, hello)
@@ -165,6 +166,8 @@ class FaceStream:
             code, details = error.code(), error.details()
             if code is grpc.StatusCode.NOT_FOUND:
                 raise UnknownBundleError(details) from error
+            if code is grpc.StatusCode.PERMISSION_DENIED:
+                raise PolicyError(details or "the server does not say why") from error
             if code not in RESUMABLE:
                 raise
             raise BrokenStreamError(code.name.lower(), f"{code.name}: {details}") from error

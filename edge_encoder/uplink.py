@@ -30,7 +30,7 @@ from edge_encoder.spool.catch_up import CatchUp, OnLateAnswer
 from edge_encoder.spool.store import Spool
 from edge_encoder.wire import WireMeter
 from mien.backoff import Backoff
-from mien.errors import ProtocolError, UnavailableError, UnknownBundleError
+from mien.errors import PolicyError, ProtocolError, UnavailableError, UnknownBundleError
 from mien.messages import ChunkResult, Hello, ItemStatus, Welcome
 from mien.v1.recognition_pb2_grpc import RecognitionServiceStub
 
@@ -81,7 +81,7 @@ class Uplink:
     with the Hello of their epoch.
 
     Every method raises what made the uplink give up: UnavailableError after `give_up_s` without
-    a server that answers, UnknownBundleError, ProtocolError.
+    a server that answers, UnknownBundleError, PolicyError, ProtocolError.
     """
 
     def __init__(
@@ -231,7 +231,8 @@ class Uplink:
     async def _connect(self, target: Target) -> str | None:
         """One connection and one call; why it ended, None when nothing is left to do.
 
-        Raises ProtocolError where the server refuses, or breaks the contract.
+        Raises PolicyError where the server does not allow what is declared, ProtocolError where it
+        refuses for another reason, or breaks the contract.
         """
         self._wire.count(target.endpoints)
         options = (*CHANNEL_OPTIONS, *self._keepalive, *target.options)
@@ -256,6 +257,11 @@ class Uplink:
             except UnknownBundleError as error:
                 self._last_problem = f"{target}: {error}"
                 return UNKNOWN_BUNDLE
+            except PolicyError as error:
+                raise PolicyError(
+                    f"{target} does not let this device in: {error}. What it declares is set by "
+                    "context, exception, purpose and notice"
+                ) from error
             except grpc.aio.AioRpcError as error:
                 said = f"{error.code().name}: {error.details()}"
                 raise ProtocolError(f"{target} ended the stream with {said}") from error

@@ -146,6 +146,20 @@ class ReconstructionDisabledError(MienError):
     code = "reconstruction_disabled"
 
 
+class PolicyError(MienError):
+    """What was declared, or left undeclared, is not allowed by the recognizer's policy.
+
+    rule: which part of it; context: the word that was declared. Both of a bounded set.
+    """
+
+    code = "policy_refused"
+
+    def __init__(self, message: str, rule: str = "", context: str = "") -> None:
+        super().__init__(message)
+        self.rule = rule
+        self.context = context
+
+
 class ResumeLostError(MienError):
     """A watcher cannot go on where it was: what it has missed is not known here any more."""
 
@@ -174,6 +188,12 @@ class UnavailableError(MienError):
     """A service cannot be reached."""
 
     code = "unavailable"
+
+
+class AuditError(UnavailableError):
+    """What must be written to the audit log cannot be, so nothing is shown."""
+
+    code = "audit_failed"
 
 
 class ConfigError(MienError, ValueError):

@@ -4,6 +4,7 @@ import importlib.util
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,12 @@ import pytest
 import yaml
 
 from cloud_recognizer.config import parse_config as parse_cloud
+from cloud_recognizer.policy import Policy
 from edge_encoder.config import parse_config as parse_edge
 from mien.bundle import Bundle
+from mien.declaration import ContextOfUse
+from mien.errors import PolicyError
+from mien.messages import Hello
 from tests.support.services import serving
 from tests.support.tiny_bundle import make_tiny_bundle
 
@@ -61,6 +66,22 @@ def test_the_clouds_command_is_one_that_the_cloud_takes() -> None:
     config = parse_cloud(arguments)
     assert command == "serve"
     assert (config.host, config.port, config.metrics_port) == ("0.0.0.0", 50051, 9464)  # noqa: S104
+
+
+def test_the_compose_files_device_is_one_that_its_policy_lets_in(services: dict[str, Any]) -> None:
+    cloud = parse_cloud(services["cloud"]["command"][1:])
+    source, target, _ = services["cloud"]["volumes"][0].split(":")
+    assert str(cloud.policy) == target
+    edge = parse_edge(services["edge"]["command"][1:])
+    declared = Hello(
+        *(edge.device, 1, 0, (), edge.purpose, edge.notice),
+        context=ContextOfUse.of("context", edge.context),
+    )
+    policy = Policy.load(ROOT / source)
+    policy.check(cloud)
+    assert policy.admit(declared) == ""
+    with pytest.raises(PolicyError):
+        policy.admit(replace(declared, notice=""))
 
 
 def test_prometheus_scrapes_the_services_where_they_listen(services: dict[str, Any]) -> None:

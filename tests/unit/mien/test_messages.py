@@ -120,6 +120,9 @@ def test_a_watched_chunk_arrives_as_it_was(message: WatchedChunk) -> None:
         (pb.Hello(device_id="d", bundle_ids=["a" * 64] * 65), "bundle_ids"),
         (pb.Hello(device_id="d", purpose="p" * 501), "purpose"),
         (pb.Hello(device_id="d", notice="n" * 501), "notice"),
+        # Open enums: a newer device may say what this version has no word for.
+        (pb.Hello(device_id="d", context=pb.ContextOfUse.ValueType(99)), "context"),
+        (pb.Hello(device_id="d", exception=pb.LegalException.ValueType(99)), "exception"),
         (pb.Hello(device_id="d", max_latency_ms=3_600_001), "max_latency_ms"),
     ],
 )

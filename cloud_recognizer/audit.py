@@ -1,0 +1,216 @@
+"""Who has watched, and what was made viewable: JSON lines in a file that only grows.
+
+    {"time": …, "event": "watch_begun", "peer": …, "devices": ["door"], "tracks": 0}
+    {"time": …, "event": "watched", "peer": …, "devices": {"door": 412}, "ended": false}
+    {"time": …, "event": "reconstructed", "peer": …, "device": "door", "faces": 8}
+
+Never a face, a latent or an expression. The file is moved to FILE.1, FILE.2 … by its size. Writing
+is done on a thread of its own, for a disk may hang; what is shown waits for its entry.
+"""
+
+import asyncio
+import contextlib
+import errno
+import itertools
+import json
+import logging
+import os
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+import grpc
+
+from cloud_recognizer.metrics import AUDIT_LOST, AUDIT_WRITTEN, Metrics
+from mien.errors import AuditError, ConfigError
+from mien.messages import WatchedChunk
+
+_log = logging.getLogger(__name__)
+
+# Entries that may wait for a slow disk; beyond, an entry is lost, which is counted.
+MAX_PENDING: Final = 256
+# A watch that lasts is written again after so long, or when it has seen so many devices.
+WATCHED_EVERY_S: Final = 600.0
+MAX_LISTED: Final = 1024
+MAX_ADDRESS: Final = 200
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class AuditLog:
+    """Appends entries; without a path it does nothing. A context manager, which makes the file.
+
+    required: whether AuditError is raised when an entry cannot be written, so that the call ends.
+    max_bytes: of one file. files: how many are kept, the one that grows included.
+    """
+
+    def __init__(
+        self,
+        path: Path | None,
+        metrics: Metrics,
+        *,
+        required: bool = False,
+        max_bytes: int = 10_000_000,
+        files: int = 10,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._path = path
+        self._metrics = metrics
+        self._required = required
+        self._max_bytes = max_bytes
+        self._files = files
+        self._clock = clock
+        self._pending = 0
+        self._failing = False
+
+    def __enter__(self) -> Self:
+        if self._path is not None:
+            try:
+                os.close(_open(self._path))
+            except OSError as error:
+                raise ConfigError(
+                    f"audit_log: {self._path} cannot be written: {error.strerror}"
+                ) from error
+            self._writer = ThreadPoolExecutor(1, "audit")
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._path is not None:
+            self._writer.shutdown()
+
+    @property
+    def enabled(self) -> bool:
+        """Whether there is a file."""
+        return self._path is not None
+
+    async def reconstructed(self, context: Context, device_id: str, faces: int) -> None:
+        """Viewable faces were made, and are about to be handed out."""
+        await self._write("reconstructed", context, device=device_id, faces=faces)
+
+    @contextlib.asynccontextmanager
+    async def watching(
+        self, context: Context, device_ids: Sequence[str], track_ids: Sequence[int]
+    ) -> "AsyncIterator[Watching]":
+        """A watch, from what was asked for to what was seen."""
+        asked = list(device_ids) or "all"
+        await self._write("watch_begun", context, devices=asked, tracks=len(track_ids))
+        watching = Watching(lambda **what: self._write("watched", context, **what))
+        try:
+            yield watching
+        finally:
+            # There is nothing more to refuse: one that cannot be written is counted.
+            with contextlib.suppress(AuditError):
+                await watching.write(ended=True)
+
+    async def _write(self, event: str, context: Context, **what: object) -> None:
+        if self._path is None:
+            return
+        when = datetime.fromtimestamp(self._clock(), UTC).isoformat(timespec="milliseconds")
+        entry = {"time": when, "event": event, **_caller(context), **what}
+        line = json.dumps(entry, ensure_ascii=False).encode() + b"\n"
+        try:
+            await self._written(line)
+        except OSError as error:
+            self._fail(error)
+        else:
+            self._failing = False
+            self._metrics.audit_entries.labels(AUDIT_WRITTEN).inc()
+
+    async def _written(self, line: bytes) -> None:
+        if self._pending >= MAX_PENDING:
+            raise OSError(errno.EAGAIN, f"{self._pending} entries wait for the disk")
+        writing = asyncio.get_running_loop().run_in_executor(self._writer, self._append, line)
+        self._pending += 1
+        writing.add_done_callback(self._done)
+        # A call that is cancelled leaves its entry, which must be written all the same.
+        await asyncio.shield(writing)
+
+    def _done(self, writing: "asyncio.Future[None]") -> None:
+        self._pending -= 1
+        if not writing.cancelled():
+            writing.exception()  # looked at, whether or not the call is still there to raise it
+
+    def _fail(self, error: OSError) -> None:
+        self._metrics.audit_entries.labels(AUDIT_LOST).inc()
+        if not self._failing:
+            _log.error("the audit log %s cannot be written: %s", self._path, error)
+        self._failing = True
+        if self._required:
+            raise AuditError(
+                "who looks must be written down, and cannot be at present: nothing is shown"
+            ) from error
+
+    def _append(self, line: bytes) -> None:
+        """Write a whole line or nothing, and wait until it is on the disk."""
+        assert self._path is not None  # noqa: S101  # else nothing is written
+        if self._path.exists() and self._path.stat().st_size + len(line) > self._max_bytes:
+            self._rotate(self._path)
+        handle = _open(self._path)
+        try:
+            size = os.fstat(handle).st_size
+            if os.write(handle, line) < len(line):
+                os.ftruncate(handle, size)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+    def _rotate(self, path: Path) -> None:
+        """FILE becomes FILE.1, that FILE.2 …; the oldest goes."""
+        kept = [path, *(path.with_name(f"{path.name}.{n}") for n in range(1, self._files))]
+        kept[-1].unlink(missing_ok=True)
+        for newer, older in reversed(list(itertools.pairwise(kept))):
+            if newer.exists():
+                newer.replace(older)
+
+
+class Watching:
+    """Counts what one watcher has seen, and writes it down now and then, and at the end."""
+
+    def __init__(self, write: Any, clock: Callable[[], float] = time.monotonic) -> None:
+        self._write = write
+        self._clock = clock
+        self._faces: Counter[str] = Counter()
+        self._since_s = clock()
+
+    async def note(self, chunk: WatchedChunk) -> None:
+        """A chunk is about to be sent to the watcher. Raises AuditError."""
+        self._faces[chunk.device_id] += len(chunk.recognitions)
+        late = self._clock() - self._since_s >= WATCHED_EVERY_S
+        if late or len(self._faces) >= MAX_LISTED:
+            await self.write(ended=False)
+
+    async def write(self, *, ended: bool) -> None:
+        """Device → faces seen since the last entry. Raises AuditError."""
+        faces, self._faces = self._faces, Counter()
+        self._since_s = self._clock()
+        await self._write(devices=dict(faces), ended=ended)
+
+
+def _open(path: Path) -> int:
+    # Opened for each entry: another program may have moved the file away, and its disk come back.
+    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+
+def _caller(context: Context) -> dict[str, object]:
+    """Who calls, as far as it is known: an address, and a name where the transport proves one.
+
+    forwarded_for is what a proxy says, and what a caller may have made up where there is none.
+    """
+    caller: dict[str, object] = {"peer": context.peer()}
+    if names := context.peer_identities():
+        caller["identities"] = [name.decode(errors="replace")[:MAX_ADDRESS] for name in names]
+    for key, value in context.invocation_metadata() or ():
+        if key == "x-forwarded-for" and isinstance(value, str):
+            caller["forwarded_for"] = value[:MAX_ADDRESS]
+    return caller
