@@ -261,8 +261,8 @@ class RecognitionServicer(RecognitionServiceServicer):
             for outcome in outcomes:
                 self._intake.withdraw(outcome)
         results = [result_of(seq, outcome) for seq, outcome in enumerate(outcomes, 1)]
-        for result in results:
-            count(self._metrics, result, RECOGNIZE)
+        for payload, result in zip(payloads, results, strict=True):
+            count(self._metrics, result, RECOGNIZE, len(payload))
             self._accuracy.observe(None, result)
         recognised = {
             done.bundle_id: done.expressions
