@@ -129,7 +129,10 @@ class AuditLog:
     async def _written(self, line: bytes) -> None:
         if self._pending >= MAX_PENDING:
             raise OSError(errno.EAGAIN, f"{self._pending} entries wait for the disk")
-        writing = asyncio.get_running_loop().run_in_executor(self._writer, self._append, line)
+        try:
+            writing = asyncio.get_running_loop().run_in_executor(self._writer, self._append, line)
+        except RuntimeError as error:  # shut down: the last words of a call that was cut
+            raise OSError(errno.ESHUTDOWN, "the service stops") from error
         self._pending += 1
         writing.add_done_callback(self._done)
         # A call that is cancelled leaves its entry, which must be written all the same.

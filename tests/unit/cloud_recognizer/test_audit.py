@@ -193,6 +193,14 @@ async def test_an_entry_of_a_call_that_is_cancelled_is_written(tmp_path: Path) -
     assert [entry["device"] for entry in entries(tmp_path / "log")] == ["door"]
 
 
+async def test_an_entry_after_the_end_is_counted_as_lost(tmp_path: Path) -> None:
+    metrics = Metrics()
+    with AuditLog(tmp_path / "log", metrics) as audit:
+        pass
+    await audit.reconstructed(CALLER, "door", 1)
+    assert lost(metrics) == 1
+
+
 def seen(device_id: str) -> WatchedChunk:
     return WatchedChunk(device_id, 1, 1, 0, "", (), (), 0)
 
