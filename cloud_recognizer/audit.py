@@ -4,17 +4,16 @@
     {"time": …, "event": "watched", "peer": …, "devices": {"door": 412}, "ended": false}
     {"time": …, "event": "reconstructed", "peer": …, "device": "door", "faces": 8}
 
-Never a face, a latent or an expression. The file is moved to FILE.1, FILE.2 … by its size. Writing
-is done on a thread of its own, for a disk may hang; what is shown waits for its entry.
+Never a face, a latent or an expression. `audit_files` says where the lines go. Writing is
+done on a thread of its own, for a disk may hang; what is shown waits for its entry.
 """
 
 import asyncio
 import contextlib
 import errno
-import itertools
 import json
 import logging
-import os
+import math
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -26,7 +25,9 @@ from typing import Any, Final, Self
 
 import grpc
 
+from cloud_recognizer.audit_files import AuditFiles
 from cloud_recognizer.metrics import AUDIT_LOST, AUDIT_WRITTEN, Metrics
+from mien.background import background
 from mien.errors import AuditError, ConfigError
 from mien.messages import WatchedChunk
 
@@ -38,6 +39,7 @@ MAX_PENDING: Final = 256
 WATCHED_EVERY_S: Final = 600.0
 MAX_LISTED: Final = 1024
 MAX_ADDRESS: Final = 200
+FORGET_EVERY_S: Final = 3600.0
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -46,7 +48,8 @@ class AuditLog:
     """Appends entries; without a path it does nothing. A context manager, which makes the file.
 
     required: whether AuditError is raised when an entry cannot be written, so that the call ends.
-    max_bytes: of one file. files: how many are kept, the one that grows included.
+    max_bytes: of one file. files: how many are kept, the one that grows included. max_age_s: of an
+    entry, looked at now and then while `running`.
     """
 
     def __init__(
@@ -57,13 +60,15 @@ class AuditLog:
         required: bool = False,
         max_bytes: int = 10_000_000,
         files: int = 10,
+        max_age_s: float = math.inf,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._path = path
+        if path is not None:
+            self._files = AuditFiles(path, max_bytes, files)
         self._metrics = metrics
         self._required = required
-        self._max_bytes = max_bytes
-        self._files = files
+        self._max_age_s = max_age_s
         self._clock = clock
         self._pending = 0
         self._failing = False
@@ -71,7 +76,7 @@ class AuditLog:
     def __enter__(self) -> Self:
         if self._path is not None:
             try:
-                os.close(_open(self._path))
+                self._files.make()
             except OSError as error:
                 raise ConfigError(
                     f"audit_log: {self._path} cannot be written: {error.strerror}"
@@ -87,6 +92,25 @@ class AuditLog:
     ) -> None:
         if self._path is not None:
             self._writer.shutdown()
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Forget what is too old, at once and each hour, while the context lasts."""
+        if not self.enabled or math.isinf(self._max_age_s):
+            yield
+            return
+        async with background(self._forget(), "audit"):
+            yield
+
+    async def _forget(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            before_s = self._clock() - self._max_age_s
+            try:
+                await loop.run_in_executor(self._writer, self._files.forget, before_s)
+            except OSError as error:
+                _log.error("old entries of the audit log %s stay: %s", self._path, error)
+            await asyncio.sleep(FORGET_EVERY_S)
 
     @property
     def enabled(self) -> bool:
@@ -113,7 +137,7 @@ class AuditLog:
                 await watching.write(ended=True)
 
     async def _write(self, event: str, context: Context, **what: object) -> None:
-        if self._path is None:
+        if not self.enabled:
             return
         when = datetime.fromtimestamp(self._clock(), UTC).isoformat(timespec="milliseconds")
         entry = {"time": when, "event": event, **_caller(context), **what}
@@ -129,7 +153,12 @@ class AuditLog:
     async def _written(self, line: bytes) -> None:
         if self._pending >= MAX_PENDING:
             raise OSError(errno.EAGAIN, f"{self._pending} entries wait for the disk")
-        writing = asyncio.get_running_loop().run_in_executor(self._writer, self._append, line)
+        try:
+            writing = asyncio.get_running_loop().run_in_executor(
+                self._writer, self._files.append, line
+            )
+        except RuntimeError as error:  # shut down: the last words of a call that was cut
+            raise OSError(errno.ESHUTDOWN, "the service stops") from error
         self._pending += 1
         writing.add_done_callback(self._done)
         # A call that is cancelled leaves its entry, which must be written all the same.
@@ -149,29 +178,6 @@ class AuditLog:
             raise AuditError(
                 "who looks must be written down, and cannot be at present: nothing is shown"
             ) from error
-
-    def _append(self, line: bytes) -> None:
-        """Write a whole line or nothing, and wait until it is on the disk."""
-        assert self._path is not None  # noqa: S101  # else nothing is written
-        if self._path.exists() and self._path.stat().st_size + len(line) > self._max_bytes:
-            self._rotate(self._path)
-        handle = _open(self._path)
-        try:
-            size = os.fstat(handle).st_size
-            if os.write(handle, line) < len(line):
-                os.ftruncate(handle, size)
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-
-    def _rotate(self, path: Path) -> None:
-        """FILE becomes FILE.1, that FILE.2 …; the oldest goes."""
-        kept = [path, *(path.with_name(f"{path.name}.{n}") for n in range(1, self._files))]
-        kept[-1].unlink(missing_ok=True)
-        for newer, older in reversed(list(itertools.pairwise(kept))):
-            if newer.exists():
-                newer.replace(older)
 
 
 class Watching:
@@ -195,11 +201,6 @@ class Watching:
         faces, self._faces = self._faces, Counter()
         self._since_s = self._clock()
         await self._write(devices=dict(faces), ended=ended)
-
-
-def _open(path: Path) -> int:
-    # Opened for each entry: another program may have moved the file away, and its disk come back.
-    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
 
 def _caller(context: Context) -> dict[str, object]:

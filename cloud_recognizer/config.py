@@ -107,6 +107,8 @@ class CloudConfig:
     """Megabytes of one file of the audit log."""
     audit_files: int = 10
     """Files of the audit log that are kept; the oldest goes."""
+    audit_days: float = 365.0
+    """Days that an entry of the audit log is kept, and one more at most."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Least serious messages to log."""
 
@@ -154,6 +156,7 @@ class CloudConfig:
             raise ConfigError("audit_required needs a file: give audit_log, too")
         check_within("audit_mb", self.audit_mb, 0.001, 1e5)
         check_within("audit_files", self.audit_files, 2, 1000)
+        check_within("audit_days", self.audit_days, 1, 36_500)
 
     @property
     def stream_chunks(self) -> int:

@@ -103,6 +103,12 @@ class Metrics:
             "rpc_errors", "RPCs ended with an error, by its code", "code"
         )
         self.reconstructions = self._counter("reconstructions", "Faces made viewable")
+        self.bundle_faces = self._counter(
+            "bundle_faces", "Faces recognised, by the bundle that they were coded with", "bundle_id"
+        )
+        self.bundle_payload_bytes = self._counter(
+            "bundle_payload_bytes", "Bytes of the chunks that these came in", "bundle_id"
+        )
         self.face_bits = self._histogram("face_bits", "Payload bits a face, by chunk", _BITS)
         self.batch_faces = self._histogram("batch_faces", "Faces in a batch", _FACES)
         self.batch_chunks = self._histogram("batch_chunks", "Chunks in a batch", _FACES)

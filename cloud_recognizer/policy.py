@@ -28,6 +28,14 @@ NOTICE: Final = "notice"
 CALLS: Final = "calls"
 RULES: Final = (CONTEXT, EXCEPTION, PURPOSE, NOTICE, CALLS)
 
+# Each with the contexts that it may refuse: what metrics show at zero from the start.
+REFUSALS: Final = (
+    *((EXCEPTION, context) for context in ContextOfUse if context in PROHIBITED),
+    *((CONTEXT, context) for context in ContextOfUse if context not in PROHIBITED),
+    *((rule, context) for rule in (PURPOSE, NOTICE) for context in ContextOfUse),
+    (CALLS, ContextOfUse.UNDECLARED),
+)
+
 _LAW: Final = "Regulation (EU) 2024/1689, article 5(1)(f)"
 _NOT_PROHIBITED: Final = [c.word for c in ContextOfUse if c not in PROHIBITED]
 

@@ -142,6 +142,7 @@ async def serving(
                     repository.watched(config.bundles_poll_s),
                     prober.running(),
                     accuracy.running(),
+                    audit.running(),
                 ):
                     yield Serving(
                         port,
@@ -161,6 +162,7 @@ def _audit(config: CloudConfig, metrics: Metrics) -> AuditLog:
         required=config.audit_required,
         max_bytes=round(config.audit_mb * 1_000_000),
         files=config.audit_files,
+        max_age_s=config.audit_days * 86_400,
     )
 
 

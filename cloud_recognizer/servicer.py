@@ -24,7 +24,7 @@ from cloud_recognizer.intake import Intake
 from cloud_recognizer.metrics import QUEUE_FULL, RECOGNIZE, Metrics
 from cloud_recognizer.model import ExpressionModel
 from cloud_recognizer.png import encode_grey
-from cloud_recognizer.policy import Policy
+from cloud_recognizer.policy import REFUSALS, Policy
 from cloud_recognizer.recognizer import Job, Recognizer
 from cloud_recognizer.sessions import Sessions
 from cloud_recognizer.status import aborting
@@ -97,6 +97,8 @@ class RecognitionServicer(RecognitionServiceServicer):
         self._idle = asyncio.Event()
         self._idle.set()
         models.on_change(self._wake_streams)
+        for rule, context in REFUSALS:
+            metrics.refused.labels(rule, context.word)
 
     async def StreamFaces(  # type: ignore[override]  # noqa: N802  # reader and writer, no generators
         self, request_iterator: object, context: StreamContext
@@ -261,8 +263,8 @@ class RecognitionServicer(RecognitionServiceServicer):
             for outcome in outcomes:
                 self._intake.withdraw(outcome)
         results = [result_of(seq, outcome) for seq, outcome in enumerate(outcomes, 1)]
-        for result in results:
-            count(self._metrics, result, RECOGNIZE)
+        for payload, result in zip(payloads, results, strict=True):
+            count(self._metrics, result, RECOGNIZE, len(payload))
             self._accuracy.observe(None, result)
         recognised = {
             done.bundle_id: done.expressions

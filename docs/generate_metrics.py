@@ -51,6 +51,8 @@ BOUNDS: Final[dict[tuple[str, str], tuple[str, ...] | str]] = {
     ("mien_cloud_policy_refusals", "context"): _CONTEXTS,
     ("mien_cloud_audit_entries", "outcome"): cloud.AUDIT_OUTCOMES,
     ("mien_cloud_model_info", "bundle_id"): _BUNDLE,
+    ("mien_cloud_bundle_faces", "bundle_id"): _BUNDLE,
+    ("mien_cloud_bundle_payload_bytes", "bundle_id"): _BUNDLE,
     ("mien_cloud_model_info", "provider"): "ONNX Runtime's word for where it runs",
     ("mien_cloud_probe_difference", "bundle_id"): _BUNDLE,
     ("mien_cloud_bundle_role", "bundle_id"): _BUNDLE,

@@ -4,6 +4,7 @@ import asyncio
 import json
 import stat
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,6 +12,7 @@ import grpc
 import pytest
 
 from cloud_recognizer.audit import MAX_LISTED, AuditLog, Watching
+from cloud_recognizer.audit_files import AuditFiles
 from cloud_recognizer.metrics import AUDIT_LOST, AUDIT_WRITTEN, Metrics
 from mien.bundle import Bundle
 from mien.errors import AuditError, ConfigError
@@ -162,6 +164,33 @@ async def test_files_are_bounded_in_size_and_number_and_the_newest_entries_stay(
     assert len(kept) > 8
 
 
+async def test_entries_are_forgotten_by_their_age_in_every_file(tmp_path: Path) -> None:
+    log, now_s = tmp_path / "log", 0.0
+    settings: dict[str, Any] = {"max_bytes": 1000, "files": 10, "clock": lambda: now_s}
+    with AuditLog(log, Metrics(), **settings) as audit:
+        for day in range(30):
+            now_s = 1_700_000_000 + day * 86_400.0
+            await audit.reconstructed(CALLER, "door", day)
+    assert len(list(tmp_path.iterdir())) > 3
+    AuditFiles(log, 1000, 10).forget(now_s - 7 * 86_400.0)
+    kept = [entry["faces"] for file in tmp_path.iterdir() for entry in entries(file)]
+    assert set(range(22, 30)) <= set(kept) <= set(range(21, 30))
+    with AuditLog(log, Metrics(), max_age_s=7 * 86_400.0, **settings) as audit:
+        now_s += 100 * 86_400.0
+        async with audit.running():
+            await eventually(lambda: list(tmp_path.iterdir()) == [])
+        await audit.reconstructed(CALLER, "gate", 1)
+    assert [entry["device"] for entry in entries(log)] == ["gate"]
+
+
+def test_a_line_that_is_no_entry_goes_with_what_is_old_and_hides_nothing(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text('half a li\n{"time": "2026-01-02T00:00:00+00:00", "faces": 1}\n')
+    AuditFiles(log, 1000, 2).forget(datetime(2026, 1, 1, tzinfo=UTC).timestamp())
+    assert [entry["faces"] for entry in entries(log)] == [1]
+    assert stat.S_IMODE(log.stat().st_mode) == 0o600
+
+
 async def test_a_restart_goes_on_in_the_same_file(tmp_path: Path) -> None:
     for device in ("first", "second"):
         with AuditLog(tmp_path / "log", Metrics()) as audit:
@@ -191,6 +220,14 @@ async def test_an_entry_of_a_call_that_is_cancelled_is_written(tmp_path: Path) -
         call.cancel()
         await asyncio.gather(call, return_exceptions=True)
     assert [entry["device"] for entry in entries(tmp_path / "log")] == ["door"]
+
+
+async def test_an_entry_after_the_end_is_counted_as_lost(tmp_path: Path) -> None:
+    metrics = Metrics()
+    with AuditLog(tmp_path / "log", metrics) as audit:
+        pass
+    await audit.reconstructed(CALLER, "door", 1)
+    assert lost(metrics) == 1
 
 
 def seen(device_id: str) -> WatchedChunk:

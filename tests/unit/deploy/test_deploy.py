@@ -47,7 +47,7 @@ def test_the_compose_file_follows_its_schema() -> None:
 
 
 def test_every_service_has_a_health_check(services: dict[str, Any]) -> None:
-    assert set(services) == {"cloud", "edge", "prometheus"}
+    assert set(services) == {"cloud", "edge", "prometheus", "grafana"}
     for service in services.values():
         assert service["healthcheck"]["test"][0] == "CMD"
 

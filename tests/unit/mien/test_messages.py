@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mien.bitstream import Box
+from mien.declaration import ContextOfUse, LegalException
 from mien.errors import ProtocolError
 from mien.messages import (
     MAX_LATENCY_MS,
@@ -51,6 +52,8 @@ hellos = st.builds(
     st.text(max_size=500),
     st.integers(0, MAX_LATENCY_MS),
     st.booleans(),
+    context=st.sampled_from(ContextOfUse),
+    exception=st.sampled_from(LegalException),
 )
 chunks = st.builds(EncodedChunk, st.integers(1, 2**64 - 1), st.binary(max_size=50))
 boxes = st.builds(Box, i32, i32, i32, i32)
