@@ -10,13 +10,15 @@ refuses what is declared, 130 ended by Ctrl-C.
 """
 
 import asyncio
+import contextlib
 import json
 import logging
 import os
 import sys
+import threading
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from edge_encoder.config import parse_config
 from edge_encoder.fleet.config import parse_fleet_config
@@ -58,6 +60,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return ExitCode.OK
 
 
+def program(arguments: Sequence[str] | None = None) -> NoReturn:
+    """`main` as a process: ends with its exit code, whatever a camera's thread is still doing.
+
+    A decoder may block for its whole timeout after everyone has left, and one that is taken down
+    under its thread, as Python's end does, can abort the process. All is settled by then.
+    """
+    code = main(arguments)
+    if any(thread.daemon for thread in threading.enumerate()):
+        logging.shutdown()
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:
+                with contextlib.suppress(OSError):
+                    stream.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
 def _run(arguments: Sequence[str]) -> int:
     config = parse_config(arguments)
     shown = asdict(config) | {"source": config.shown_source}
@@ -95,4 +114,4 @@ def _set_up_logging(level: int, who: str, settings: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    program()
