@@ -40,10 +40,7 @@ _log = logging.getLogger(__name__)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code."""
     command, *rest = [*(sys.argv[1:] if arguments is None else arguments), ""]
-    if command in ("-h", "--help"):
-        print(USAGE)
-        return ExitCode.OK
-    commands = {"run": _run, "fleet": _fleet, "spool": _spool}
+    commands = {"-h": _help, "--help": _help, "run": _run, "fleet": _fleet, "spool": _spool}
     if command not in commands:
         print(USAGE, file=sys.stderr)
         return ExitCode.USAGE
@@ -75,6 +72,11 @@ def program(arguments: Sequence[str] | None = None) -> NoReturn:
                     stream.flush()
         os._exit(code)
     sys.exit(code)
+
+
+def _help(arguments: Sequence[str]) -> int:
+    print(USAGE, flush=True)  # while a reader that is gone is still looked for
+    return ExitCode.OK
 
 
 def _run(arguments: Sequence[str]) -> int:

@@ -46,6 +46,9 @@ from mien.metrics_endpoint import metrics_endpoint
 
 _log = logging.getLogger(__name__)
 
+# Of a bundle whose manifest does not say what a face costs.
+USUAL_FACE_BYTES: Final = 30.0
+
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -186,8 +189,13 @@ def _pipeline(
     chunker = Chunker(bundle.codec(), config.chunk_faces, config.chunk_seconds)
     pacing = None
     if source.live and config.rate_control:
-        pacing = Pacing(_paces(config), chunker, encoder, metrics)
+        pacing = Pacing(_paces(config), _face_bytes(bundle), chunker, encoder, metrics)
     return Pipeline(source, encoder, chunker, results, bundle, metrics, pacing)
+
+
+def _face_bytes(bundle: Bundle) -> float:
+    """What a face costs by the bundle's own figures, where it has them."""
+    return float(bundle.manifest.figures.get("payload_bytes_per_face", USUAL_FACE_BYTES))
 
 
 def _paces(config: EdgeConfig) -> PaceSettings:

@@ -238,7 +238,6 @@ class Uplink:
         options = (*CHANNEL_OPTIONS, *self._keepalive, *target.options)
         async with grpc.aio.insecure_channel(target.dial, options) as channel:
             hello, backlog = self._epochs.next()
-            self._connected.clear()
             self._stream = FaceStream(
                 backlog,
                 lambda welcome, lost: self._on_welcome(target, hello, backlog, welcome, lost),

@@ -11,7 +11,7 @@ import pytest
 
 from cloud_recognizer.config import CloudConfig
 from edge_encoder.config import EdgeConfig
-from mien.bundle import Bundle
+from mien.bundle import Bundle, load_bundle
 from mien.messages import WatchedChunk
 from mien.v1 import recognition_pb2 as pb
 from mien.v1.recognition_pb2_grpc import RecognitionServiceStub
@@ -29,6 +29,11 @@ CLOUD_KEEPS = {
     "allow_reconstruction": False,
 }
 EDGE_KEEPS = {"spool": None, "record": None, "results": "-"}
+
+
+@pytest.fixture
+def released() -> Bundle:
+    return load_bundle(ROOT / "bundles" / "ferplus-48")
 
 
 def test_the_defaults_keep_nothing() -> None:
@@ -55,6 +60,11 @@ def test_the_pages_figures_are_those_of_the_model_card() -> None:
     assert len(rows) == 4
     for name, value in rows:
         assert f"| {name} | {value} |" in card
+
+
+def test_the_page_is_right_about_how_often_answers_are_wrong(released: Bundle) -> None:
+    assert "more than one answer in six" in PAGE.read_text(encoding="utf-8")
+    assert 1 / 6 < 1 - released.manifest.figures["accuracy"] < 1 / 5
 
 
 async def test_an_answer_is_gone_once_it_is_given(bundles: Path, bundle: Bundle) -> None:

@@ -1,5 +1,6 @@
 """How the process ends."""
 
+import os
 import subprocess
 import sys
 
@@ -29,3 +30,18 @@ def test_a_camera_that_is_stuck_keeps_neither_the_exit_code_nor_what_was_said(
     )
     assert ran.returncode == code
     assert said in ran.stdout + ran.stderr
+
+
+def test_a_reader_who_has_seen_enough_of_the_help_is_no_error() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    ran = subprocess.run(
+        [sys.executable, "-m", "edge_encoder.cli", "--help"],
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    os.close(writer)
+    assert (ran.returncode, ran.stderr) == (0, "")
