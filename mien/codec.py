@@ -9,6 +9,7 @@ whichever way they are read.
 
 from collections.abc import Sequence
 from functools import cached_property
+from math import prod
 from struct import unpack
 
 import numpy as np
@@ -21,7 +22,9 @@ from mien.plain_reader import PlainReader
 from mien.range_coder import MAX_SYMBOL, BitCounter, RangeEncoder
 from mien.reading import WORD_BYTES, ChunkReader, Contents, FlatTables, ReaderKind
 from mien.side_information import SideInformationWriter
+from mien.stir import STILL
 from mien.tables import CdfTables
+from mien.track_latents import TrackLatents
 
 # The face count, at most 18 bits, is read from the first of these; the decoder looks ahead.
 _COUNT_BYTES = 12
@@ -59,6 +62,7 @@ class ChunkCodec:
     ) -> None:
         self._tables = tables
         self._rows = tables.rows()
+        self._first_rows = self._rows[: prod(tables.shape)]
         self._limits = limits or Limits()
         self._envelope = Envelope(bundle_id, self._limits.max_chunk_bytes)
         self._reader_kind = reader
@@ -78,10 +82,18 @@ class ChunkCodec:
         coder = RangeEncoder()
         writer = SideInformationWriter(coder, self._limits)
         writer.write_count(len(faces))
+        latents = TrackLatents(self._tables)
         for face in faces:
             symbols = self._checked(face.symbols)
             writer.write(face.time_ms, face.track_id, face.box)
-            coder.encode_symbols(symbols.ravel().tolist(), self._rows)
+            told = latents.tell(face.track_id, symbols)
+            if told.before is not None:
+                writer.write_stir(told.stir, told.before)
+            if told.rows is None:
+                coder.encode_symbols(symbols.ravel().tolist(), self._first_rows)
+            elif told.stir != STILL:
+                rows = [self._rows[row] for row in told.rows.tolist()]
+                coder.encode_symbols(symbols.ravel().tolist(), rows)
         return self._envelope.seal(coder.finish())
 
     def decode(self, payload: bytes) -> tuple[EncodedFace, ...]:
@@ -117,9 +129,16 @@ class ChunkCodec:
         counter = BitCounter()
         writer = SideInformationWriter(counter, self._limits)
         writer.write_count(len(faces))
+        latents = TrackLatents(self._tables)
+        bits = 0.0
         for face in faces:
             writer.write(face.time_ms, face.track_id, face.box)
-        return counter.bits + sum(self._tables.ideal_bits(face.symbols) for face in faces)
+            told = latents.tell(face.track_id, face.symbols)
+            if told.before is not None:
+                writer.write_stir(told.stir, told.before)
+            if told.stir != STILL:
+                bits += self._tables.ideal_bits(face.symbols, told.rows)
+        return counter.bits + bits
 
     def _check_count(self, count: int) -> None:
         if not 1 <= count <= self._limits.max_faces:
