@@ -19,12 +19,12 @@ from mien.bitstream import HEADER_BYTES, Box, EncodedFace, Envelope, Limits, pay
 from mien.chunk_reading import STATE_FIELDS, start
 from mien.errors import BitstreamError, EncodeError, SymbolRangeError
 from mien.plain_reader import PlainReader
-from mien.range_coder import MAX_SYMBOL, BitCounter, RangeEncoder
+from mien.range_coder import MAX_SYMBOL, BitCounter, RangeEncoder, Row
 from mien.reading import WORD_BYTES, ChunkReader, Contents, FlatTables, ReaderKind
 from mien.side_information import SideInformationWriter
 from mien.stir import STILL
 from mien.tables import CdfTables
-from mien.track_latents import TrackLatents
+from mien.track_latents import Told, TrackLatents
 
 # The face count, at most 18 bits, is read from the first of these; the decoder looks ahead.
 _COUNT_BYTES = 12
@@ -89,11 +89,8 @@ class ChunkCodec:
             told = latents.tell(face.track_id, symbols)
             if told.before is not None:
                 writer.write_stir(told.stir, told.before)
-            if told.rows is None:
-                coder.encode_symbols(symbols.ravel().tolist(), self._first_rows)
-            elif told.stir != STILL:
-                rows = [self._rows[row] for row in told.rows.tolist()]
-                coder.encode_symbols(symbols.ravel().tolist(), rows)
+            if told.stir != STILL:
+                coder.encode_symbols(symbols.ravel().tolist(), self._rows_of(told))
         return self._envelope.seal(coder.finish())
 
     def decode(self, payload: bytes) -> tuple[EncodedFace, ...]:
@@ -139,6 +136,11 @@ class ChunkCodec:
             if told.stir != STILL:
                 bits += self._tables.ideal_bits(face.symbols, told.rows)
         return counter.bits + bits
+
+    def _rows_of(self, told: Told) -> list[Row]:
+        if told.rows is None:
+            return self._first_rows
+        return [self._rows[row] for row in told.rows.tolist()]
 
     def _check_count(self, count: int) -> None:
         if not 1 <= count <= self._limits.max_faces:

@@ -22,7 +22,7 @@ from mien.errors import (
 )
 from mien.range_coder import MAX_SYMBOL, TOTAL, RangeEncoder
 from mien.side_information import STEP, SideInformationWriter
-from mien.tables import CdfTables
+from mien.tables import CdfTables, afresh
 from tests.support.chunks import chunks
 from tests.support.tiny_bundle import SHAPE, tiny_symbols, tiny_tables
 
@@ -202,7 +202,7 @@ def escaping_tables(positions: int) -> CdfTables:
     """Tables by which nearly any bytes are escapes: the dearest latent to decode."""
     cdf = np.tile(np.array([0, 1, TOTAL], np.uint32), (positions, 1))
     sizes, offsets = np.full(positions, 2, np.int32), np.zeros(positions, np.int32)
-    return CdfTables(cdf, sizes, offsets, (positions, 1, 1))
+    return CdfTables(cdf, sizes, offsets, (positions, 1, 1), afresh(positions))
 
 
 def dearest_chunk(positions: int, limits: Limits) -> tuple[bytes, int]:
