@@ -1,0 +1,44 @@
+"""The faces of a chunk, made steady: what has not really changed since the face before stays.
+
+It starts anew with each chunk, whose first face of a track is rounded, so nothing drifts for
+longer than a chunk lasts, and a chunk depends on no other.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mien.bitstream import EncodedFace
+from mien.holding import held, held_box
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AnalysedFace(EncodedFace):
+    """A face with the latent that its symbols are rounded from, float32 (C, H, W)."""
+
+    y: NDArray[np.float32]
+
+
+def steadied(faces: Sequence[EncodedFace]) -> list[EncodedFace]:
+    """The faces in their order, boxes and symbols held to those of the face before of each track.
+
+    A face that comes without its latent keeps its symbols.
+    """
+    latest: dict[int, EncodedFace] = {}
+    steady = []
+    for face in faces:
+        before = latest.get(face.track_id)
+        if before is not None:
+            face = _steadied(face, before)
+        latest[face.track_id] = face
+        steady.append(face)
+    return steady
+
+
+def _steadied(face: EncodedFace, before: EncodedFace) -> EncodedFace:
+    symbols = face.symbols
+    if isinstance(face, AnalysedFace) and face.y.shape == before.symbols.shape:
+        symbols = held(face.y, before.symbols)
+    return EncodedFace(face.time_ms, face.track_id, held_box(face.box, before.box), symbols)
