@@ -79,7 +79,7 @@ class Chunker:
         if not items:
             return []
         try:
-            payload = self._codec.encode(steadied([face for _, face in items]))
+            payload = self._codec.encode(steadied([face for _, face in items], self._codec.tables))
             if self._max_bytes is not None and len(payload) > self._max_bytes:
                 raise LimitError(f"the server takes {self._max_bytes} bytes, not {len(payload)}")  # noqa: TRY301
         except (EncodeError, LimitError) as error:

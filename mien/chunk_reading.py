@@ -232,9 +232,7 @@ def _read_step(
     return step_ms
 
 
-def _read_first_box(
-    state: State, words: Integers, cdf: Integers, fields: State, at: int
-) -> None:
+def _read_first_box(state: State, words: Integers, cdf: Integers, fields: State, at: int) -> None:
     for coordinate in range(at + 2, at + 4):
         value = _read_number(state, words, SHORT)
         fields[coordinate] = -value if value and read_bits(state, words, 1) else value

@@ -60,7 +60,7 @@ class ChunkCodec:
         limits: Limits | None = None,
         reader: ReaderKind = PlainReader,
     ) -> None:
-        self._tables = tables
+        self.tables = tables
         self._rows = tables.rows()
         self._first_rows = self._rows[: prod(tables.shape)]
         self._limits = limits or Limits()
@@ -70,7 +70,7 @@ class ChunkCodec:
     @cached_property
     def reader(self) -> ChunkReader:
         """What decodes."""
-        return self._reader_kind(FlatTables.of(self._tables), self._limits)
+        return self._reader_kind(FlatTables.of(self.tables), self._limits)
 
     def encode(self, faces: Sequence[EncodedFace]) -> bytes:
         """Return the payload of one or more faces, which are in the order of time.
@@ -82,7 +82,7 @@ class ChunkCodec:
         coder = RangeEncoder()
         writer = SideInformationWriter(coder, self._limits)
         writer.write_count(len(faces))
-        latents = TrackLatents(self._tables)
+        latents = TrackLatents(self.tables)
         for face in faces:
             symbols = self._checked(face.symbols)
             writer.write(face.time_ms, face.track_id, face.box)
@@ -126,7 +126,7 @@ class ChunkCodec:
         counter = BitCounter()
         writer = SideInformationWriter(counter, self._limits)
         writer.write_count(len(faces))
-        latents = TrackLatents(self._tables)
+        latents = TrackLatents(self.tables)
         bits = 0.0
         for face in faces:
             writer.write(face.time_ms, face.track_id, face.box)
@@ -134,7 +134,7 @@ class ChunkCodec:
             if told.before is not None:
                 writer.write_stir(told.stir, told.before)
             if told.stir != STILL:
-                bits += self._tables.ideal_bits(face.symbols, told.rows)
+                bits += self.tables.ideal_bits(face.symbols, told.rows)
         return counter.bits + bits
 
     def _rows_of(self, told: Told) -> list[Row]:
@@ -147,9 +147,9 @@ class ChunkCodec:
             raise EncodeError(f"a chunk has 1 to {self._limits.max_faces} faces, not {count}")
 
     def _checked(self, symbols: NDArray[np.int32]) -> NDArray[np.int32]:
-        if symbols.shape != self._tables.shape or symbols.dtype != np.int32:
+        if symbols.shape != self.tables.shape or symbols.dtype != np.int32:
             raise EncodeError(
-                f"symbols must be int32 of shape {self._tables.shape}, "
+                f"symbols must be int32 of shape {self.tables.shape}, "
                 f"not {symbols.dtype} of {symbols.shape}"
             )
         if symbols.max() > MAX_SYMBOL or symbols.min() < -MAX_SYMBOL:

@@ -8,17 +8,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.bitstream import Box
-
-HOLD = 0.7
-"""How far y may be from the symbol before that stays; by rounding it is 0.5."""
+from mien.tables import HOLD_UNIT
 
 
-def held(y: NDArray[np.float32], before: NDArray[np.int32]) -> NDArray[np.int32]:
-    """The symbols of y, given those of the face before; both are of any one shape."""
-    stays = np.abs(y - before) <= HOLD
+def held(
+    y: NDArray[np.float32], before: NDArray[np.int32], holds: NDArray[np.int32]
+) -> NDArray[np.int32]:
+    """The symbols of y, given those of the face before; (…, C, H, W) both.
+
+    holds: of the tables, (C·H·W,).
+    """
+    stays = np.abs(y - before) <= (holds * HOLD_UNIT).reshape(y.shape[-3:])
     return np.where(stays, before, np.rint(y)).astype(np.int32)
 
-BOX_STEP = 16
+
+BOX_STEP = 12
 """A box stays until one of its values is off by more than its longer side over this."""
 
 

@@ -19,6 +19,10 @@ from mien.npz import read_npz, write_npz
 from mien.range_coder import MAX_SYMBOL, PRECISION, TOTAL, Row
 from mien.stir import GIVEN
 
+HOLD_UNIT = 1 / 64
+HALF, LARGEST_HOLD = 32, 128
+"""By half a symbol y is rounded; nothing is held that is two symbols off."""
+
 _MAX_POSITIONS = 1 << 14
 _MAX_ROWS = 1 << 16
 _MAX_BINS = 1 << 12
@@ -28,6 +32,7 @@ _ARRAYS = {
     "offsets": ("<i4", 1),
     "shape": ("<i4", 1),
     "contexts": ("<i4", 3),
+    "holds": ("<i4", 1),
 }
 _MAX_FILE_BYTES = 16 << 20
 
@@ -47,6 +52,8 @@ class CdfTables:
     contexts: int32 (len(GIVEN), L, 3): for a face that has stirred so much, of each position the
         row for the lowest symbol before, the number of rows, and that lowest symbol. Lower and
         higher symbols have the first and the last of these rows.
+    holds: int32 (L,), from HALF on: in HOLD_UNITs, how far y may be from the symbol before that
+        stays, more where it matters less to the classifier. For the encoder alone (mien.holding).
 
     Raises TablesError when any of this does not hold.
     """
@@ -56,11 +63,13 @@ class CdfTables:
     offsets: NDArray[np.int32]
     shape: tuple[int, int, int]
     contexts: NDArray[np.int32]
+    holds: NDArray[np.int32]
 
     def __post_init__(self) -> None:
         _check(self.cdf, self.sizes, self.offsets, self.shape)
         _check_contexts(self.contexts, prod(self.shape), len(self.sizes))
-        for array in (self.cdf, self.sizes, self.offsets, self.contexts):
+        _check_holds(self.holds, prod(self.shape))
+        for array in (self.cdf, self.sizes, self.offsets, self.contexts, self.holds):
             array.setflags(write=False)
 
     @classmethod
@@ -70,12 +79,14 @@ class CdfTables:
         offsets: Sequence[int],
         shape: tuple[int, int, int],
         contexts: ArrayLike | None = None,
+        holds: ArrayLike | None = None,
     ) -> "CdfTables":
         """Make tables from CDFs as `integer_cdf` returns them.
 
         rows: R arrays of cumulative counts; the last bin of each is its escape.
         offsets: the symbol of bin 0 of each row.
         contexts: without, later faces have the rows of a face that is told afresh.
+        holds: without, symbols are rounded.
         """
         cdfs = [np.asarray(row, np.uint32) for row in rows]
         cdf = np.full((len(cdfs), max(map(len, cdfs), default=0)), TOTAL, np.uint32)
@@ -84,8 +95,11 @@ class CdfTables:
         sizes = np.array([len(row) - 1 for row in cdfs], np.int32)
         if contexts is None:
             contexts = afresh(prod(shape))
+        if holds is None:
+            holds = np.full(prod(shape), HALF)
         return cls(
-            cdf, sizes, np.array(offsets, np.int32), shape, np.array(contexts, np.int32)
+            *(cdf, sizes, np.array(offsets, np.int32), shape),
+            *(np.array(contexts, np.int32), np.array(holds, np.int32)),
         )
 
     @classmethod
@@ -104,6 +118,7 @@ class CdfTables:
             arrays["offsets"].astype(np.int32),
             (channels, height, width),
             arrays["contexts"].astype(np.int32),
+            arrays["holds"].astype(np.int32),
         )
 
     def save(self, path: Path) -> None:
@@ -114,6 +129,7 @@ class CdfTables:
             "offsets": self.offsets.astype("<i4"),
             "shape": np.array(self.shape, "<i4"),
             "contexts": self.contexts.astype("<i4"),
+            "holds": self.holds.astype("<i4"),
         }
         path.write_bytes(write_npz(arrays))
 
@@ -215,6 +231,13 @@ def _check(
         raise TablesError("a row must be padded with 65536 behind its last bin")
     if offsets.min() < -MAX_SYMBOL or (offsets.astype(np.int64) + sizes - 2).max() > MAX_SYMBOL:
         raise TablesError(f"the symbols of the bins must be within ±{MAX_SYMBOL}")
+
+
+def _check_holds(holds: NDArray[np.int32], positions: int) -> None:
+    if holds.dtype != np.int32 or holds.shape != (positions,):
+        raise TablesError(f"{positions} positions need as many holds, int32")
+    if holds.min() < HALF or holds.max() > LARGEST_HOLD:
+        raise TablesError(f"a hold is within {HALF}..{LARGEST_HOLD}")
 
 
 def _check_contexts(contexts: NDArray[np.int32], positions: int, rows: int) -> None:

@@ -133,7 +133,8 @@ def fit_tables(trained: Trained, folder: Path, train: FaceSet) -> CdfTables:
             counts += _histogram(symbols_of(analysis(pixels)))
     prior = trained.joint.prior.pmf(-SYMBOL_RANGE, SYMBOL_RANGE).numpy().astype(np.float64)
     pmf = counts + PRIOR_WEIGHT * prior
-    return with_tracks(tables_from_pmf(pmf / pmf.sum(axis=0), -SYMBOL_RANGE), analysis, train)
+    first = tables_from_pmf(pmf / pmf.sum(axis=0), -SYMBOL_RANGE)
+    return with_tracks(first, analysis, Network(folder / "classifier.onnx"), train)
 
 
 def _histogram(symbols: NDArray[np.int32]) -> NDArray[np.float64]:

@@ -33,9 +33,9 @@ def retable(source: Path, data: Path, folder: Path) -> str:
     """
     train, valid = read_train_and_valid(data)
     shutil.copytree(source, folder)
-    tables = with_tracks(
-        first_rows((source / "tables.npz").read_bytes()), Network(source / "analysis.onnx"), train
-    )
+    first = first_rows((source / "tables.npz").read_bytes())
+    networks = (Network(source / name) for name in ("analysis.onnx", "classifier.onnx"))
+    tables = with_tracks(first, *networks, train)
     tables.save(folder / "tables.npz")
     manifest = Manifest.from_json((source / MANIFEST).read_bytes())
     _seal(folder, manifest, dict(manifest.figures))

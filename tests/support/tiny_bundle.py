@@ -102,7 +102,7 @@ def with_contexts(
                 held[min(max(before - offset, 0), len(mass) - 2)] = stays
                 more.append(integer_cdf((1 - stays) * mass + held))
                 starts.append(offset)
-    return CdfTables.from_rows(more, starts, shape, contexts)
+    return CdfTables.from_rows(more, starts, shape, contexts, np.full(positions, 45))
 
 
 def tiny_symbols(count: int, seed: int = 0) -> NDArray[np.int32]:

@@ -31,7 +31,7 @@ from mien.side_information import (
     SideInformationWriter,
 )
 from mien.stir import AFRESH, GIVEN, STILL, UNKNOWN, stir_of
-from mien.tables import CdfTables, afresh
+from mien.tables import HALF, CdfTables, afresh
 from tests.support.chunks import chunks
 from tests.support.tiny_bundle import SHAPE, tiny_symbols, tiny_tables
 
@@ -212,7 +212,8 @@ def escaping_tables(positions: int) -> CdfTables:
     """Tables by which nearly any bytes are escapes: the dearest latent to decode."""
     cdf = np.tile(np.array([0, 1, TOTAL], np.uint32), (positions, 1))
     sizes, offsets = np.full(positions, 2, np.int32), np.zeros(positions, np.int32)
-    return CdfTables(cdf, sizes, offsets, (positions, 1, 1), afresh(positions))
+    holds = np.full(positions, HALF, np.int32)
+    return CdfTables(cdf, sizes, offsets, (positions, 1, 1), afresh(positions), holds)
 
 
 def dearest_chunk(positions: int, limits: Limits) -> tuple[bytes, int]:

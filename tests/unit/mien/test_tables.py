@@ -69,7 +69,7 @@ def test_saved_tables_load_as_they_were_and_save_to_the_same_bytes(tmp_path):
     TABLES.save(tmp_path / "a.npz")
     loaded = CdfTables.load((tmp_path / "a.npz").read_bytes())
     assert loaded.shape == TABLES.shape
-    for name in ("cdf", "sizes", "offsets", "contexts"):
+    for name in ("cdf", "sizes", "offsets", "contexts", "holds"):
         assert np.array_equal(getattr(loaded, name), getattr(TABLES, name))
         assert getattr(loaded, name).dtype == getattr(TABLES, name).dtype
     loaded.save(tmp_path / "b.npz")
@@ -87,6 +87,7 @@ def parts() -> dict[str, np.ndarray]:
         "sizes": TABLES.sizes.copy(),
         "offsets": TABLES.offsets.copy(),
         "contexts": TABLES.contexts.copy(),
+        "holds": TABLES.holds.copy(),
     }
 
 
@@ -142,7 +143,7 @@ def test_a_shape_that_does_not_fit_the_rows_is_refused(shape):
         CdfTables(**parts(), shape=shape)
 
 
-@pytest.mark.parametrize("name", ["cdf", "sizes", "offsets", "contexts"])
+@pytest.mark.parametrize("name", ["cdf", "sizes", "offsets", "contexts", "holds"])
 def test_arrays_of_another_kind_are_refused(name):
     changed = parts()
     with pytest.raises(TablesError):
@@ -227,14 +228,19 @@ HEADER = "{'descr': '<u4', 'fortran_order': False, 'shape': (1000000, 1000000), 
 def test_hostile_arrays_are_refused_before_anything_is_allocated(array):
     small = npy("{'descr': '<i4', 'fortran_order': False, 'shape': (1,), }", bytes(4))
     data = npz_of(
-        {"cdf": array, "sizes": small, "offsets": small, "shape": small, "contexts": small}
+        {"cdf": array} | dict.fromkeys(("sizes", "offsets", "shape", "contexts", "holds"), small)
     )
     with pytest.raises(TablesError):
         CdfTables.load(data)
 
 
 def test_a_file_that_unpacks_to_too_much_is_refused():
-    bomb = npz_of({name: bytes(20 << 20) for name in ("cdf", "sizes", "offsets", "shape", "contexts")})
+    bomb = npz_of(
+        {
+            name: bytes(20 << 20)
+            for name in ("cdf", "sizes", "offsets", "shape", "contexts", "holds")
+        }
+    )
     with pytest.raises(TablesError, match="unpacks"):
         CdfTables.load(bomb)
 
@@ -256,3 +262,11 @@ def test_symbols_beyond_those_of_a_context_have_its_first_and_its_last_row():
     assert np.array_equal(TABLES.rows_given(before, 1), first + count - 1)
     assert np.array_equal(TABLES.rows_given(-before, 1), first)
     assert (count > 1).all()
+
+
+@pytest.mark.parametrize("hold", [-1, 31, 129])
+def test_a_hold_below_rounding_or_of_two_symbols_is_refused(hold):
+    changed = parts()
+    changed["holds"][3] = hold
+    with pytest.raises(TablesError, match="hold"):
+        CdfTables(**changed, shape=SHAPE)
