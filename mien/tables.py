@@ -2,7 +2,8 @@
 
 Faces are aligned, so statistics differ by position, and a prior per position needs no side
 information. Of a later face of a track each position has a row for each value of its symbol in
-the face before, and other rows again by how much of the face has changed (`mien.stir`). The tables are made once, at export, from the trained prior (`integer_cdf`); services
+the face before, and other rows again by how much of the face has changed (`mien.stir`). The tables
+are made once, at export, from the trained prior and from faces that move (`integer_cdf`); services
 only read them, and no float decides how bytes are read.
 """
 
