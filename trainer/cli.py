@@ -1,4 +1,4 @@
-"""`mien-train`: the codec that ships (fit, export, tables, evaluate), and the study of the paper's."""
+"""`mien-train`: the codec that ships (fit, export, tables, evaluate), the study of the paper's."""
 
 import dataclasses
 import json
