@@ -48,4 +48,5 @@ def _posed(faces: Tensor, pose: Tensor) -> Tensor:
 
 def _lit(faces: Tensor, light: Tensor) -> Tensor:
     brightness, contrast = LIGHT * light.view(2, -1, 1, 1, 1)
-    return (faces - 0.5) * (1 + contrast) + 0.5 + brightness
+    lit: Tensor = (faces - 0.5) * (1 + contrast) + 0.5 + brightness
+    return lit

@@ -3,7 +3,9 @@
 import datetime
 import re
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from mien.bundle import MANIFEST, load_bundle, write_manifest
 from mien.errors import ManifestError, TablesError
@@ -34,13 +36,13 @@ def retable(source: Path, data: Path, folder: Path) -> str:
     train, valid = read_train_and_valid(data)
     shutil.copytree(source, folder)
     first = first_rows((source / "tables.npz").read_bytes())
-    networks = (Network(source / name) for name in ("analysis.onnx", "classifier.onnx"))
-    tables = with_tracks(first, *networks, train)
+    analysis, classifier = Network(source / "analysis.onnx"), Network(source / "classifier.onnx")
+    tables = with_tracks(first, analysis, classifier, train)
     tables.save(folder / "tables.npz")
     manifest = Manifest.from_json((source / MANIFEST).read_bytes())
-    _seal(folder, manifest, dict(manifest.figures))
+    _seal(folder, manifest, manifest.figures)
     _renew_probe(folder, tables)
-    _seal(folder, manifest, dict(manifest.figures))
+    _seal(folder, manifest, manifest.figures)
     measured = evaluate_faces(load_bundle(folder, BUNDLE_FILES), valid)
     card = (folder / "MODEL_CARD.md").read_text()
     for figure, row in _CARD_ROWS.items():
@@ -76,7 +78,7 @@ def _renew_probe(folder: Path, tables: CdfTables) -> None:
     Probe(probe.faces, probe.symbols, probe.probabilities, payloads).save(folder / "probe.npz")
 
 
-def _seal(folder: Path, manifest: Manifest, figures: dict[str, object]) -> str:
+def _seal(folder: Path, manifest: Manifest, figures: Mapping[str, Any]) -> str:
     return write_manifest(
         folder,
         name=manifest.name,

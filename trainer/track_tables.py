@@ -4,6 +4,7 @@ For each stir, position and symbol before, what was counted is shrunk to what is
 at all positions: how often a symbol stays, how it changes else, and the position's own prior.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -81,7 +82,7 @@ def sensitivity(classifier: Network, symbols: NDArray[np.int32]) -> NDArray[np.f
             wrong[:, position] += off
             answer = np.log(classifier(wrong.reshape(symbols.shape)).astype(np.float64) + TINY)
             divergence[position] += np.mean(np.sum(np.exp(right) * (right - answer), axis=1)) / 2
-    return divergence
+    return np.asarray(divergence, np.float64)
 
 
 def holds_of(divergence: NDArray[np.float64]) -> NDArray[np.int32]:
@@ -92,7 +93,7 @@ def holds_of(divergence: NDArray[np.float64]) -> NDArray[np.int32]:
     logarithm = np.log(np.maximum(divergence, TINY))
     past = HOLD_PAST * np.exp((logarithm.mean() - logarithm) / 2)
     holds = HALF + np.rint(past / HOLD_UNIT)
-    return np.minimum(holds, LARGEST_HOLD).astype(np.int32)
+    return np.asarray(np.minimum(holds, LARGEST_HOLD), np.int32)
 
 
 def count_transitions(analysis: Network, train: FaceSet, holds: NDArray[np.int32]) -> Transitions:
@@ -133,13 +134,13 @@ def add_rows(first: CdfTables, seen: Transitions, holds: NDArray[np.int32]) -> C
     return CdfTables.from_rows(rows, offsets, first.shape, contexts, holds)
 
 
-def _prior(row: list[int], offset: int) -> NDArray[np.float64]:
+def _prior(row: Sequence[int], offset: int) -> NDArray[np.float64]:
     """What a face told afresh has at this position, (2·SPAN + 1,)."""
     pmf = np.full(2 * SPAN + 1, 1e-9)
     for symbol, count in enumerate(np.diff(row)[:-1], offset):
         if abs(symbol) <= SPAN:
             pmf[symbol + SPAN] += count / TOTAL
-    return pmf / pmf.sum()
+    return np.asarray(pmf / pmf.sum())
 
 
 def _befores(prior: NDArray[np.float64]) -> tuple[int, int]:
@@ -158,7 +159,7 @@ def _stays(own: NDArray[np.float64], all_counts: NDArray[np.float64]) -> float:
         return float(counts[..., befores + FURTHEST_BEFORE, befores + SPAN].sum())
 
     share = (stay(all_counts) + 1) / (all_counts.sum() + 2)
-    return (stay(own) + SHRINKAGE * share) / (float(own.sum()) + SHRINKAGE)
+    return float((stay(own) + SHRINKAGE * share) / (own.sum() + SHRINKAGE))
 
 
 def _steps(counts: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -168,7 +169,7 @@ def _steps(counts: NDArray[np.float64]) -> NDArray[np.float64]:
         start = SPAN - before
         steps[start : start + 2 * SPAN + 1] += counts[:, before + FURTHEST_BEFORE].sum(axis=0)
     steps[2 * SPAN] = 0
-    return steps / steps.sum()
+    return np.asarray(steps / steps.sum())
 
 
 def _parent(
@@ -177,7 +178,7 @@ def _parent(
     leaves = steps[SPAN - before : 3 * SPAN + 1 - before] * np.sqrt(prior)
     leaves = (1 - stays) * leaves / leaves.sum()
     leaves[before + SPAN] += stays
-    return leaves
+    return np.asarray(leaves)
 
 
 def _row(pmf: NDArray[np.float64]) -> tuple[list[int], int]:
