@@ -69,23 +69,29 @@ def compare(payloads: int, seed: int = 0) -> dict[str, Any]:
 
 
 def random_tables(random: np.random.Generator) -> CdfTables:
-    """Tables of 1 to 60 positions, narrow and wide, skewed and even, some far from zero."""
+    """Tables of 1 to 60 positions, narrow and wide, skewed and even, some far from zero.
+
+    Of one to three quality levels, and as many priors.
+    """
     shape = tuple(random.integers(1, (5, 4, 4)).tolist())
+    levels, priors = random.integers(1, 4, 2).tolist()
+    positions = int(np.prod(shape))
     rows, offsets = [], []
-    for _ in range(int(np.prod(shape))):
+    for _ in range(levels * priors * positions):
         bins = int(random.choice([2, 3, 9, 30]))
         rows.append(integer_cdf(random.gamma(random.choice([0.05, 1.0]), size=bins) + 1e-9))
         far = random.random() < 0.02
         offsets.append(int(random.integers(-MAX_SYMBOL, 30_000)) if far else -(bins // 2))
-    contexts = np.zeros((len(GIVEN), len(rows), 3), np.int32)
-    for level in range(len(GIVEN)):
-        for position in range(contexts.shape[1]):
+    contexts = np.zeros((levels, len(GIVEN), positions, 3), np.int32)
+    for context in contexts.reshape(-1, positions, 3):
+        for position in range(positions):
             count = int(random.integers(1, 4))
-            contexts[level, position] = len(rows), count, random.integers(-2, 2)
+            context[position] = len(rows), count, random.integers(-2, 2)
             for _ in range(count):
                 rows.append(integer_cdf(random.gamma(0.3, size=5) + 1e-9))
                 offsets.append(offsets[position])
-    return CdfTables.from_rows(rows, offsets, shape, contexts)
+    gains = np.ones((levels, shape[0]))
+    return CdfTables.from_rows(rows, offsets, shape, contexts, gains=gains, priors=priors)
 
 
 def _payloads(
@@ -102,11 +108,13 @@ def _faces(tables: CdfTables, random: np.random.Generator) -> list[EncodedFace]:
     time_ms = int(random.integers(0, 1 << int(random.integers(1, 44))))
     box = random.integers(1, 200, 4)
     positions = int(np.prod(tables.shape))
+    level = int(random.integers(0, tables.levels))
+    rows = tables.first_rows(level, int(random.integers(0, tables.priors)))
     faces: list[EncodedFace] = []
     for _ in range(random.integers(1, 5)):
         quotients = random.integers(0, 1 << 16, (positions, 1))
-        index = (tables.cdf[:positions, 1:] <= quotients).sum(axis=1)
-        symbols = tables.offsets[:positions] + index
+        index = (tables.cdf[rows, 1:] <= quotients).sum(axis=1)
+        symbols = tables.offsets[rows] + index
         if faces:  # most of a later face is as it was
             stays = random.random(positions) < random.choice([0.0, 0.6, 0.9, 1.0])
             symbols = np.where(stays, faces[-1].symbols.ravel(), symbols)
@@ -114,7 +122,8 @@ def _faces(tables: CdfTables, random: np.random.Generator) -> list[EncodedFace]:
             symbols[random.integers(0, symbols.size)] = random.integers(-MAX_SYMBOL, MAX_SYMBOL + 1)
         latent = np.clip(symbols, -MAX_SYMBOL, MAX_SYMBOL).astype(np.int32)
         track = int(tracks[random.integers(0, 3)])
-        faces.append(EncodedFace(time_ms, track, Box(*box.tolist()), latent.reshape(tables.shape)))
+        latent = latent.reshape(tables.shape)
+        faces.append(EncodedFace(time_ms, track, Box(*box.tolist()), latent, level))
         time_ms += int(random.choice([0, 33, 34, random.integers(0, 5000)]))
         if random.random() < 0.5:
             box = np.clip(box + random.integers(-3, 4, 4), 1, 2000)

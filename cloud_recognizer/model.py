@@ -15,7 +15,7 @@ from mien.bundle import Bundle
 from mien.codec import ChunkCodec
 from mien.compiled_reader import fastest_reader
 from mien.errors import ConfigError, ProbeError
-from mien.probe import Probe, check_payloads, golden_payloads, load_probe
+from mien.probe import Probe, check_payloads, golden_payloads, load_probe, probe_levels
 
 _log = logging.getLogger(__name__)
 
@@ -43,7 +43,6 @@ class Network:
             self._session = ort.InferenceSession(
                 bundle.read(name), _session_options(options), providers=_wanted(options.provider)
             )
-            self._input = self._session.get_inputs()[0].name
         # ONNX Runtime's exceptions have no common root but Exception.
         except Exception as error:
             raise ProbeError(f"{bundle.folder / name} cannot be run: {error}") from error
@@ -54,11 +53,14 @@ class Network:
                 "install mien[cloud-gpu] and the CUDA libraries, or set provider to auto"
             )
 
-    def __call__(self, symbols: NDArray[np.int32]) -> NDArray[np.generic]:
-        """Run symbols, int32 (N, C, H, W) with N of at least 1; the output's first axis is N."""
-        starts = range(0, len(symbols), MAX_BATCH_FACES)
-        pieces = [symbols[start : start + MAX_BATCH_FACES] for start in starts]
-        outputs = [self._session.run(None, {self._input: piece})[0] for piece in pieces]
+    def __call__(self, **inputs: NDArray[np.int32]) -> NDArray[np.generic]:
+        """Run inputs by their names, N of at least 1 each; the output's first axis is N."""
+        faces = len(next(iter(inputs.values())))
+        pieces = [
+            {name: batch[start : start + MAX_BATCH_FACES] for name, batch in inputs.items()}
+            for start in range(0, faces, MAX_BATCH_FACES)
+        ]
+        outputs = [self._session.run(None, piece)[0] for piece in pieces]
         return outputs[0] if len(outputs) == 1 else np.concatenate(outputs)
 
 
@@ -114,18 +116,24 @@ class ExpressionModel:
         payloads = golden_payloads(self.bundle.tables, symbols, self.bundle_id)
         return Golden(payloads, probabilities)
 
-    def classify(self, symbols: NDArray[np.int32]) -> NDArray[np.float32]:
-        """Probabilities, float32 (N, expressions), of symbols int32 (N, C, H, W)."""
-        return self._classifier(symbols).astype(np.float32, copy=False)
+    def classify(self, symbols: NDArray[np.int32], level: NDArray[np.int32]) -> NDArray[np.float32]:
+        """Probabilities, float32 (N, expressions), of symbols int32 (N, C, H, W).
 
-    def synthesise(self, symbols: NDArray[np.int32]) -> NDArray[np.uint8]:
-        """Grey faces, uint8 (N, height, width), of symbols int32 (N, C, H, W).
+        level: the quality level of each, int32 (N,).
+        """
+        return self._classifier(symbols=symbols, level=level).astype(np.float32, copy=False)
+
+    def synthesise(
+        self, symbols: NDArray[np.int32], level: NDArray[np.int32]
+    ) -> NDArray[np.uint8]:
+        """Grey faces, uint8 (N, height, width), of symbols as `classify` takes them.
 
         Raises RuntimeError where reconstruction is not allowed: no session was opened.
         """
         if self._synthesis is None:
             raise RuntimeError("reconstruction was not allowed when the model was loaded")
-        return self._synthesis(symbols).astype(np.uint8, copy=False)[:, 0]
+        faces = self._synthesis(symbols=symbols, level=level)
+        return faces.astype(np.uint8, copy=False)[:, 0]
 
     def prove(self) -> float:
         """Run the golden probe, which warms the sessions too.
@@ -136,10 +144,12 @@ class ExpressionModel:
         probe = self._probe
         check_payloads(self.bundle, probe, fastest_reader)
         try:
-            found = self.classify(probe.symbols)
-            self.classify(np.resize(probe.symbols, (MAX_BATCH_FACES, *probe.symbols.shape[1:])))
+            level = probe_levels(len(probe.symbols), self.bundle.tables)
+            found = self.classify(probe.symbols, level)
+            largest = (MAX_BATCH_FACES, *probe.symbols.shape[1:])
+            self.classify(np.resize(probe.symbols, largest), np.resize(level, largest[:1]))
             if self._synthesis is not None:
-                self.synthesise(probe.symbols)
+                self.synthesise(probe.symbols, level)
         except Exception as error:  # as above
             raise ProbeError(f"{self.bundle.folder} does not run: {error}") from error
         try:

@@ -19,8 +19,9 @@ from mien.errors import BitstreamError, ChecksumError, LimitError
 from mien.messages import ItemError, Recognition
 
 Faces = tuple[EncodedFace, ...]
-# Sees what a model has answered: its symbols, int32 (N, C, H, W), and the N expressions.
-Observe = Callable[[ExpressionModel, NDArray[np.int32], Sequence[str]], None]
+# Sees what a model has answered: symbols, int32 (N, C, H, W), levels, int32 (N,), and the N
+# expressions.
+Observe = Callable[[ExpressionModel, NDArray[np.int32], NDArray[np.int32], Sequence[str]], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +94,7 @@ class Recognizer:
         if isinstance(answer, BitstreamError):
             raise answer
         model, faces = answer
-        return faces, model.synthesise(np.stack([face.symbols for face in faces]))
+        return faces, model.synthesise(*_latents(faces))
 
     def _decode(self, jobs: Sequence[Job]) -> list[tuple[ExpressionModel, Faces] | BitstreamError]:
         """Decode a batch; what is damaged is an error of its own."""
@@ -127,8 +128,8 @@ class Recognizer:
         self, model: ExpressionModel, chunks: list[Faces]
     ) -> list[tuple[Recognition, ...]]:
         started_s = time.perf_counter()
-        symbols = np.stack([face.symbols for faces in chunks for face in faces])
-        probabilities = model.classify(symbols)
+        symbols, level = _latents([face for faces in chunks for face in faces])
+        probabilities = model.classify(symbols, level)
         self._metrics.batch_faces.observe(len(probabilities))
         self._metrics.classify_seconds.observe(time.perf_counter() - started_s)
         answers: list[tuple[Recognition, ...]] = []
@@ -138,8 +139,14 @@ class Recognizer:
             answers.append(_recognitions(model.expressions, faces, rows))
             start += len(faces)
         if self._observe is not None:
-            self._observe(model, symbols, [face.expression for rows in answers for face in rows])
+            expressions = [face.expression for rows in answers for face in rows]
+            self._observe(model, symbols, level, expressions)
         return answers
+
+
+def _latents(faces: Sequence[EncodedFace]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    symbols = np.stack([face.symbols for face in faces])
+    return symbols, np.array([face.level for face in faces], np.int32)
 
 
 def _by_first(

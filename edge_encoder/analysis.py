@@ -7,10 +7,11 @@ from edge_encoder.alignment import Crop
 from edge_encoder.inference import open_session
 from mien.bundle import Bundle
 from mien.errors import ManifestError
+from mien.holding import quantised
 
 
 class Analysis:
-    """y = g_a(x) by the bundle's analysis.onnx, and y_hat = round(y).
+    """y = g_a(x) by the bundle's analysis.onnx, and y_hat = round(gains · y) at its own level.
 
     Raises ManifestError when the file's output is not of the latent's shape.
     """
@@ -27,13 +28,18 @@ class Analysis:
                 f"the manifest says {latent.shape}"
             )
         self._shape = latent.shape
+        self.level, self._tables = latent.default_level, bundle.tables
 
-    def symbols(self, crops: list[Crop]) -> npt.NDArray[np.int32]:
-        """Crops, N of uint8 (channels, height, width) → y_hat, int32 (N, C, h, w)."""
-        return np.rint(self.latents(crops)).astype(np.int32)
+    def symbols(self, crops: list[Crop], level: int | None = None) -> npt.NDArray[np.int32]:
+        """Crops, N of uint8 (channels, height, width) → y_hat, int32 (N, C, h, w).
+
+        level: the quality level, else the bundle's own.
+        """
+        level = self.level if level is None else level
+        return quantised(self.latents(crops), self._tables.gains[level])
 
     def latents(self, crops: list[Crop]) -> npt.NDArray[np.float32]:
-        """The same, not yet rounded → y, float32 (N, C, h, w)."""
+        """The same, without gains and not rounded → y, float32 (N, C, h, w)."""
         if not crops:
             return np.zeros((0, *self._shape), np.float32)
         return self._run(np.stack(crops))

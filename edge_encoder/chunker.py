@@ -30,11 +30,14 @@ class Chunker:
 
     chunk_faces: faces that fill a chunk. chunk_seconds: longest wait of a face, by the frames'
     times, so a clip gives the same chunks however fast it is read.
+    level: the quality level of its chunks; None for the one that faces come with.
     dropped: code of mien.errors → faces that no chunk can carry, so far.
     """
 
-    def __init__(self, codec: ChunkCodec, chunk_faces: int, chunk_seconds: float) -> None:
-        self._codec = codec
+    def __init__(
+        self, codec: ChunkCodec, chunk_faces: int, chunk_seconds: float, level: int | None = None
+    ) -> None:
+        self._codec, self._level = codec, level
         self._chunk_faces = chunk_faces
         self._chunk_seconds = chunk_seconds
         self._max_bytes: int | None = None
@@ -42,8 +45,9 @@ class Chunker:
         self._waiting: list[tuple[FrameTime, EncodedFace]] = []
         self.dropped: dict[str, int] = {}
 
-    def pace(self, chunk_faces: int, chunk_seconds: float) -> None:
+    def pace(self, chunk_faces: int, chunk_seconds: float, level: int | None = None) -> None:
         """Fill chunks otherwise from now on; what a server takes at most still holds."""
+        self._level = level
         self._chunk_faces = min(chunk_faces, self._max_faces or chunk_faces)
         self._chunk_seconds = chunk_seconds
 
@@ -79,7 +83,9 @@ class Chunker:
         if not items:
             return []
         try:
-            payload = self._codec.encode(steadied([face for _, face in items], self._codec.tables))
+            level = None if self._level is None else min(self._level, self._codec.tables.levels - 1)
+            faces = steadied([face for _, face in items], self._codec.tables, level)
+            payload = self._codec.encode(faces)
             if self._max_bytes is not None and len(payload) > self._max_bytes:
                 raise LimitError(f"the server takes {self._max_bytes} bytes, not {len(payload)}")  # noqa: TRY301
         except (EncodeError, LimitError) as error:

@@ -2,8 +2,6 @@
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from edge_encoder.alignment import FaceAligner
 from edge_encoder.analysis import Analysis
 from edge_encoder.detector.base import Detector, Image
@@ -12,6 +10,7 @@ from edge_encoder.tracker import FaceTracker, TrackedFace
 from mien.bitstream import EncodedFace
 from mien.bundle import Bundle
 from mien.errors import ManifestError
+from mien.holding import quantised
 
 
 class FaceCoder:
@@ -26,6 +25,7 @@ class FaceCoder:
         except ValueError as error:
             raise ManifestError(f"bundle {bundle.bundle_id[:12]}: {error}") from error
         self.analysis = Analysis(bundle)
+        self.gains = bundle.tables.gains[self.analysis.level]
 
 
 class FaceEncoder:
@@ -83,9 +83,13 @@ class FaceEncoder:
         landmarks = [face.detection.landmarks for face in faces]
         aligner = self.coder.aligner
         crops = [aligner.crop(image, points) for points in landmarks]
-        y = self.coder.analysis.latents(crops)
-        symbols = np.rint(y).astype(np.int32)
+        analysis = self.coder.analysis
+        y = analysis.latents(crops)
+        symbols = quantised(y, self.coder.gains)
+        level = analysis.level
         return [
-            AnalysedFace(time_ms, face.track_id, aligner.box(points), symbols[index], y[index])
+            AnalysedFace(
+                *(time_ms, face.track_id, aligner.box(points)), symbols[index], level, y[index]
+            )
             for index, (face, points) in enumerate(zip(faces, landmarks, strict=True))
         ]

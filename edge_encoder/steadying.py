@@ -5,32 +5,35 @@ longer than a chunk lasts, and a chunk depends on no other.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mien.bitstream import EncodedFace
-from mien.holding import held, held_box
+from mien.holding import held, held_box, quantised
 from mien.tables import CdfTables
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class AnalysedFace(EncodedFace):
-    """A face with the latent that its symbols are rounded from, float32 (C, H, W)."""
+    """A face with the latent that its symbols are rounded from, float32 (C, H, W), without gains."""
 
-    y: NDArray[np.float32]
+    y: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 0, 0), np.float32))
 
 
-def steadied(faces: Sequence[EncodedFace], tables: CdfTables) -> list[EncodedFace]:
+def steadied(
+    faces: Sequence[EncodedFace], tables: CdfTables, level: int | None = None
+) -> list[EncodedFace]:
     """The faces in their order, boxes and symbols held to those of the face before of each track.
 
-    tables: of the bundle that they are coded with. A face that comes without its latent, or with
-    another bundle's, keeps its symbols.
+    tables: of the bundle that they are coded with. level: to quantise them at; without, as they
+    are. A face that comes without its latent, or with another bundle's, keeps its symbols.
     """
     latest: dict[int, EncodedFace] = {}
     steady = []
     for face in faces:
+        face = _at(face, tables, level)
         before = latest.get(face.track_id)
         if before is not None:
             face = _steadied(face, before, tables)
@@ -39,8 +42,19 @@ def steadied(faces: Sequence[EncodedFace], tables: CdfTables) -> list[EncodedFac
     return steady
 
 
+def _at(face: EncodedFace, tables: CdfTables, level: int | None) -> EncodedFace:
+    if not isinstance(face, AnalysedFace) or level in (None, face.level):
+        return face
+    if face.y.shape != tables.shape:
+        return face
+    symbols = quantised(face.y, tables.gains[level])
+    return replace(face, symbols=symbols, level=level)
+
+
 def _steadied(face: EncodedFace, before: EncodedFace, tables: CdfTables) -> EncodedFace:
     symbols = face.symbols
     if isinstance(face, AnalysedFace) and face.y.shape == before.symbols.shape == tables.shape:
-        symbols = held(face.y, before.symbols, tables.holds)
-    return EncodedFace(face.time_ms, face.track_id, held_box(face.box, before.box), symbols)
+        y = face.y * tables.gains[face.level][:, None, None]
+        symbols = held(y, before.symbols, tables.holds[face.level])
+    box = held_box(face.box, before.box)
+    return EncodedFace(face.time_ms, face.track_id, box, symbols, face.level)

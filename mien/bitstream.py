@@ -3,7 +3,8 @@
     byte 0      1        2 ──────── 5    6 ───────────────────────────────────
     ┌────┬──────────┐  ┌────────────┐  ┌──────────────────────────────────────┐
     │ver │bundle tag│  │   CRC-32   │  │ one range-coded string: face count,  │
-    │ 4  │    12    │  │            │  │ then time, track, box, stir, symbols │
+    │ 4  │    12    │  │            │  │ level; time, track, box, stir or     │
+    │    │          │  │            │  │ prior and symbols of each face       │
     └────┴──────────┘  └────────────┘  └──────────────────────────────────────┘
 
 The tag is the first 12 bits of the bundle id. The CRC runs over the first two bytes and the body
@@ -53,20 +54,23 @@ class EncodedFace:
     time_ms: milliseconds since the epoch's start, 0 or more.
     track_id: 0 or more, the same for all faces of one person in view.
     symbols: int32 (C, H, W), the quantised latent y_hat.
+    level: the quality level by whose gains they were quantised, the same in all of a chunk.
     """
 
     time_ms: int
     track_id: int
     box: Box
     symbols: NDArray[np.int32]
+    level: int = 0
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, EncodedFace):
             return NotImplemented
-        return (self.time_ms, self.track_id, self.box) == (
+        return (self.time_ms, self.track_id, self.box, self.level) == (
             other.time_ms,
             other.track_id,
             other.box,
+            other.level,
         ) and np.array_equal(self.symbols, other.symbols)
 
     __hash__ = None  # type: ignore[assignment]  # it holds an array

@@ -111,6 +111,11 @@ def load_bundle(
             f"{folder}: the tables are for latents of {tables.shape}, "
             f"the manifest says {manifest.latent.shape}"
         )
+    if manifest.latent.default_level >= tables.levels:
+        raise ManifestError(
+            f"{folder}: the tables have {tables.levels} levels, "
+            f"the manifest's default is {manifest.latent.default_level}"
+        )
     return Bundle(folder, found_id, manifest, len(data), tables)
 
 

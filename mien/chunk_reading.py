@@ -1,6 +1,6 @@
 """The body of a chunk, read, after mien.side_information and mien.range_coder wrote it.
 
-    words ─▶ start ─▶ number of faces ─▶ for each: read_fields, read_latent ─▶ check_end
+    words ─▶ start ─▶ number of faces ─▶ level ─▶ for each: read_fields, symbols ─▶ check_end
 
 Functions on plain integers, as in mien.range_decoder. Whatever the words: they raise MalformedError
 or say what only one string, the encoder's, can say.
@@ -10,11 +10,14 @@ or say what only one string, the encoder's, can say.
             TRACKS      of this chunk, so far
             LAST        its track's index, of the face whose fields were read last
             BEFORE      the index of the face before on this track, or NONE
+            LEVEL       the chunk's quality level
     tracks  TRACK_FIELDS for each track, in the order of their first faces: its id, the index of
             its last face, the index of the track that came after it last time, and its last stir
-    given   for each of stir.GIVEN and each position, one behind another: the row for the lowest
-            symbol before, how many rows come after it, and that symbol
-    chosen  a row for each position: room for those of a later face, and those of a first one
+    given   for each level, each of stir.GIVEN and each position, one behind another: the row for
+            the lowest symbol before, how many rows come after it, and that symbol
+    sizes   how many levels there are, how many priors, how many positions
+    chosen  room for a row for each position of a later face, and all rows of first faces: those of
+            each level and prior, one behind another
     fields  FACE_FIELDS for each face: time, track id, box
     limits  largest time, track id, and magnitude of a box's values
 """
@@ -36,11 +39,12 @@ from mien.range_decoder import (
 from mien.side_information import CDFS, EXPECTED, FIRST_STEP_MS, LONG, NEW, SHORT
 from mien.stir import AFRESH, GIVEN, LARGEST, STILL, UNKNOWN
 
-STEPS, TRACKS, LAST, BEFORE = range(DECODER_FIELDS, DECODER_FIELDS + 4)
-STATE_FIELDS, TRACK_FIELDS, FACE_FIELDS = DECODER_FIELDS + 4, 4, 6
+STEPS, TRACKS, LAST, BEFORE, LEVEL = range(DECODER_FIELDS, DECODER_FIELDS + 5)
+STATE_FIELDS, TRACK_FIELDS, FACE_FIELDS = DECODER_FIELDS + 5, 4, 6
 NONE = -1
 _ID, _LAST_FACE, _FOLLOWER, _STIR = range(TRACK_FIELDS)
 Given = tuple[Integers, Integers, Integers]
+Sizes = tuple[int, int, int]
 
 SIDE_CDF = tuple(count for cdf in CDFS for count in cdf)
 """The side information's CDFs one behind another; a model is the places of its first and last."""
@@ -57,6 +61,7 @@ def read_chunk(
     cdf: Integers,
     rows: Rows,
     given: Given,
+    sizes: Sizes,
     chosen: tuple[State, Integers],
     limits: tuple[int, int, int],
     tracks: State,
@@ -67,16 +72,29 @@ def read_chunk(
 
     symbols gets the faces' latents, one behind another. Raises MalformedError.
     """
-    faces = len(fields) // FACE_FIELDS
-    positions = len(symbols) // faces
-    for face in range(faces):
+    positions = sizes[2]
+    read_level(state, words, sizes)
+    for face in range(len(fields) // FACE_FIELDS):
         read_fields(state, words, cdf, limits, tracks, fields, face)
         at = face * positions
         if state[BEFORE] == NONE:
-            read_symbols(state, words, cdf, rows, chosen[1], symbols, at, 0)
+            first = read_prior(state, words, sizes)
+            first_rows = chosen[1][first : first + positions]
+            read_symbols(state, words, cdf, rows, first_rows, symbols, at, 0)
         else:
-            read_later(state, words, cdf, rows, given, chosen, tracks, symbols, at)
+            read_later(state, words, cdf, rows, given, sizes, chosen, tracks, symbols, at)
     check_end(state, words)
+
+
+def read_level(state: State, words: Integers, sizes: Sizes) -> None:
+    """Read the chunk's quality level. Raises MalformedError."""
+    state[LEVEL] = _read_choice(state, words, sizes[0])
+
+
+def read_prior(state: State, words: Integers, sizes: Sizes) -> int:
+    """Read which prior a first face is coded by: its first row. Raises MalformedError."""
+    prior = _read_choice(state, words, sizes[1])
+    return (state[LEVEL] * sizes[1] + prior) * sizes[2]
 
 
 def read_later(
@@ -85,6 +103,7 @@ def read_later(
     cdf: Integers,
     rows: Rows,
     given: Given,
+    sizes: Sizes,
     chosen: tuple[State, Integers],
     tracks: State,
     symbols: State,
@@ -92,7 +111,7 @@ def read_later(
 ) -> None:
     """Read the latent of a face that is not the first of its track. Raises MalformedError."""
     room, first_rows = chosen
-    positions = len(first_rows)
+    positions = sizes[2]
     before = state[BEFORE] * positions
     track = state[LAST] * TRACK_FIELDS + _STIR
     stir = read_bin(state, words, cdf, _STIRS[tracks[track]])
@@ -102,9 +121,11 @@ def read_later(
             symbols[at + place] = symbols[before + place]
         return
     if stir == AFRESH:
-        read_symbols(state, words, cdf, rows, first_rows, symbols, at, 0)
+        first = read_prior(state, words, sizes)
+        read_symbols(state, words, cdf, rows, first_rows[first : first + positions], symbols, at, 0)
     else:
-        _choose(given, (stir - _FIRST_GIVEN) * positions, room, symbols, before)
+        table = state[LEVEL] * len(GIVEN) + stir - _FIRST_GIVEN
+        _choose(given, table * positions, room, symbols, before)
         read_symbols(state, words, cdf, rows, room, symbols, at, 0)
     changes = 0
     for place in range(positions):
@@ -132,6 +153,7 @@ def start(state: State, words: Integers) -> int:
     state[TRACKS] = 0
     state[LAST] = 0
     state[BEFORE] = NONE
+    state[LEVEL] = 0
     return _read_number(state, words, SHORT)
 
 
@@ -172,6 +194,16 @@ def read_fields(
     state[LAST] = track
 
 
+def _read_choice(state: State, words: Integers, of: int) -> int:
+    bits = 0
+    while (of - 1) >> bits:
+        bits += 1
+    choice = read_bits(state, words, bits)
+    if choice >= of:
+        raise MalformedError("the chunk names a level, a prior or a track that there is not")
+    return choice
+
+
 def _read_number(state: State, words: Integers, length_bits: int) -> int:
     bits = read_bits(state, words, length_bits)
     return 1 << (bits - 1) | read_bits(state, words, bits - 1) if bits else 0
@@ -193,11 +225,8 @@ def _read_track(state: State, words: Integers, cdf: Integers, tracks: State) -> 
         return expected
     if form == NEW:
         return _new_track(state, words, tracks)
-    bits = 0
-    while (state[TRACKS] - 1) >> bits:
-        bits += 1
-    track = read_bits(state, words, bits)
-    if track >= state[TRACKS] or track == expected:
+    track = _read_choice(state, words, state[TRACKS])
+    if track == expected:
         raise MalformedError("a track is not told in its one form")
     return track
 

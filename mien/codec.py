@@ -7,9 +7,8 @@ By the default limits, 64 faces of 300 symbols that are all escapes take 0.1 s a
 whichever way they are read.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
-from math import prod
 from struct import unpack
 
 import numpy as np
@@ -61,8 +60,7 @@ class ChunkCodec:
         reader: ReaderKind = PlainReader,
     ) -> None:
         self.tables = tables
-        self._rows = tables.rows()
-        self._first_rows = self._rows[: prod(tables.shape)]
+        self._rows: dict[int, Row] = {}
         self._limits = limits or Limits()
         self._envelope = Envelope(bundle_id, self._limits.max_chunk_bytes)
         self._reader_kind = reader
@@ -81,17 +79,28 @@ class ChunkCodec:
         self._check_count(len(faces))
         coder = RangeEncoder()
         writer = SideInformationWriter(coder, self._limits)
+        for face, told in self._told(faces, writer):
+            if told.stir != STILL:
+                coder.encode_symbols(face.symbols.ravel().tolist(), self._rows_of(told))
+        return self._envelope.seal(coder.finish())
+
+    def _told(
+        self, faces: Sequence[EncodedFace], writer: SideInformationWriter
+    ) -> Iterator[tuple[EncodedFace, Told]]:
+        """Write all but the symbols, which are to be written before the next face is asked for."""
+        level = self._checked_level(faces)
         writer.write_count(len(faces))
-        latents = TrackLatents(self.tables)
+        writer.write_choice(level, self.tables.levels)
+        latents = TrackLatents(self.tables, level)
         for face in faces:
             symbols = self._checked(face.symbols)
             writer.write(face.time_ms, face.track_id, face.box)
             told = latents.tell(face.track_id, symbols)
             if told.before is not None:
                 writer.write_stir(told.stir, told.before)
-            if told.stir != STILL:
-                coder.encode_symbols(symbols.ravel().tolist(), self._rows_of(told))
-        return self._envelope.seal(coder.finish())
+            if told.prior is not None:
+                writer.write_choice(told.prior, self.tables.priors)
+            yield face, told
 
     def decode(self, payload: bytes) -> tuple[EncodedFace, ...]:
         """Return the faces of a payload. Raises BitstreamError for any payload but encode's."""
@@ -125,22 +134,30 @@ class ChunkCodec:
         """
         counter = BitCounter()
         writer = SideInformationWriter(counter, self._limits)
-        writer.write_count(len(faces))
-        latents = TrackLatents(self.tables)
-        bits = 0.0
-        for face in faces:
-            writer.write(face.time_ms, face.track_id, face.box)
-            told = latents.tell(face.track_id, face.symbols)
-            if told.before is not None:
-                writer.write_stir(told.stir, told.before)
-            if told.stir != STILL:
-                bits += self.tables.ideal_bits(face.symbols, told.rows)
+        bits = sum(
+            self.tables.ideal_bits(face.symbols, told.rows)
+            for face, told in self._told(faces, writer)
+            if told.stir != STILL
+        )
         return counter.bits + bits
 
     def _rows_of(self, told: Told) -> list[Row]:
-        if told.rows is None:
-            return self._first_rows
-        return [self._rows[row] for row in told.rows.tolist()]
+        return [self._row(row) for row in told.rows.tolist()]
+
+    def _row(self, index: int) -> Row:
+        """A row as the coder wants it; a device meets few of them, and lists are large."""
+        if index not in self._rows:
+            self._rows[index] = self.tables.row(index)
+        return self._rows[index]
+
+    def _checked_level(self, faces: Sequence[EncodedFace]) -> int:
+        levels = {face.level for face in faces}
+        if len(levels) != 1 or not 0 <= min(levels) < self.tables.levels:
+            raise EncodeError(
+                f"the faces of a chunk have one level of 0..{self.tables.levels - 1}, "
+                f"not {sorted(levels)}"
+            )
+        return levels.pop()
 
     def _check_count(self, count: int) -> None:
         if not 1 <= count <= self._limits.max_faces:
@@ -162,7 +179,7 @@ class ChunkCodec:
 
 def _faces(read: Contents) -> tuple[EncodedFace, ...]:
     return tuple(
-        EncodedFace(time_ms, track_id, Box(x, y, width, height), latent)
+        EncodedFace(time_ms, track_id, Box(x, y, width, height), latent, read.level)
         for (time_ms, track_id, x, y, width, height), latent in zip(
             read.fields, read.symbols, strict=True
         )

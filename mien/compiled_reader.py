@@ -16,7 +16,14 @@ import numpy as np
 
 from mien import chunk_reading, range_coder, range_decoder, side_information, stir
 from mien.bitstream import Limits
-from mien.chunk_reading import FACE_FIELDS, STATE_FIELDS, TRACK_FIELDS, read_chunk, start
+from mien.chunk_reading import (
+    FACE_FIELDS,
+    LEVEL,
+    STATE_FIELDS,
+    TRACK_FIELDS,
+    read_chunk,
+    start,
+)
 from mien.errors import BitstreamError
 from mien.plain_reader import PlainReader
 from mien.range_coder import shortest
@@ -49,7 +56,7 @@ class CompiledReader:
         self._start, self._read_chunk = _entries()
         self._tables, self._limits = tables, limits
         self._values = limit_values(limits)
-        self._first_rows = np.arange(tables.positions)
+        self._first_rows = np.arange(tables.first_rows)
 
     def read(self, bodies: Sequence[bytes]) -> list[Contents | BitstreamError]:
         """Return for each body what it says, or why no encoder wrote it."""
@@ -66,12 +73,13 @@ class CompiledReader:
             symbols = np.empty(tables.positions * faces, np.int32)
             chosen = np.empty(tables.positions, np.int64), self._first_rows
             self._read_chunk(
-                *(state, words, tables.cdf, tables.rows, tables.given, chosen),
+                *(state, words, tables.cdf, tables.rows, tables.given, tables.sizes, chosen),
                 *(self._values, tracks, fields, symbols),
             )
         except BitstreamError as error:
             return error
-        return contents(fields.tolist(), symbols.reshape(faces, *tables.shape))
+        symbols = symbols.reshape(faces, *tables.shape)
+        return contents(fields.tolist(), symbols, int(state[LEVEL]))
 
 
 @cache
@@ -107,9 +115,9 @@ def _entries() -> tuple[Callable[..., int], Callable[..., None]]:
         sources  # noqa: B018
         return start(state, words)
 
-    def read(state, words, cdf, rows, given, chosen, limits, tracks, fields, symbols):  # type: ignore[no-untyped-def]
+    def read(state, words, cdf, rows, given, sizes, chosen, limits, tracks, fields, symbols):  # type: ignore[no-untyped-def]
         sources  # noqa: B018
-        read_chunk(state, words, cdf, rows, given, chosen, limits, tracks, fields, symbols)
+        read_chunk(state, words, cdf, rows, given, sizes, chosen, limits, tracks, fields, symbols)
 
     try:
         keep = njit(cache=True, nogil=True)

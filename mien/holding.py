@@ -11,12 +11,17 @@ from mien.bitstream import Box
 from mien.tables import HOLD_UNIT
 
 
+def quantised(y: NDArray[np.float32], gains: NDArray[np.float32]) -> NDArray[np.int32]:
+    """The symbols of y, float32 (…, C, H, W), by a level's gains, float32 (C,)."""
+    return np.rint(y * gains[:, None, None]).astype(np.int32)
+
+
 def held(
     y: NDArray[np.float32], before: NDArray[np.int32], holds: NDArray[np.int32]
 ) -> NDArray[np.int32]:
-    """The symbols of y, given those of the face before; (…, C, H, W) both.
+    """The symbols of y, already multiplied by its gains, given those of the face before.
 
-    holds: of the tables, (C·H·W,).
+    (…, C, H, W) both. holds: of the tables and a level, (C·H·W,).
     """
     stays = np.abs(y - before) <= (holds * HOLD_UNIT).reshape(y.shape[-3:])
     return np.where(stays, before, np.rint(y)).astype(np.int32)

@@ -1,7 +1,6 @@
 """What is in a payload or in a bundle, in words for people."""
 
 from collections.abc import Mapping
-from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -56,9 +55,10 @@ def describe_payload(payload: bytes, bundles: BundleRepository | None = None) ->
     lines += [
         f"  bundle {bundle.manifest.name}, {bundle.bundle_id}",
         f"  checksum holds; {_count(len(faces), 'face')}, "
-        f"{len(payload) / len(faces):.1f} bytes each",
+        f"{len(payload) / len(faces):.1f} bytes each, at quality level {faces[0].level} "
+        f"of 0..{bundle.tables.levels - 1}",
     ]
-    latents = TrackLatents(bundle.tables)
+    latents = TrackLatents(bundle.tables, faces[0].level)
     for index, face in enumerate(faces):
         told = latents.tell(face.track_id, face.symbols)
         bits = 0.0 if told.stir == STILL else bundle.tables.ideal_bits(face.symbols, told.rows)
@@ -77,13 +77,14 @@ def describe_bundle(folder: Path) -> str:
     there = [name for name in manifest.files if (folder / name).exists()]
     bundle = load_bundle(folder, there)
     image, latent = manifest.image, manifest.latent
-    expected_bytes = expected_bits(bundle.tables) / 8
+    levels = range(bundle.tables.levels)
+    expected = ", ".join(f"{expected_bits(bundle.tables, level) / 8:.1f}" for level in levels)
     lines = [
         f"bundle {manifest.name}, made {manifest.created}",
         f"  id {bundle.bundle_id}",
         f"  face {image.channels}×{image.height}×{image.width} "
         f"-> latent {latent.channels}×{latent.height}×{latent.width}, "
-        f"{expected_bytes:.1f} bytes a face told afresh as the tables expect",
+        f"{expected} bytes a face told afresh as the tables expect, by quality level",
         f"  expressions: {', '.join(manifest.expressions)}",
         f"  {_count(len(there), 'file')}, verified:",
     ]
@@ -96,11 +97,12 @@ def describe_bundle(folder: Path) -> str:
     return "\n".join(lines)
 
 
-def expected_bits(tables: CdfTables) -> float:
-    """Return the entropy of the tables, in bits a face that is told afresh."""
-    counts = np.diff(tables.cdf[: prod(tables.shape)].astype(np.float64), axis=1)
+def expected_bits(tables: CdfTables, level: int) -> float:
+    """Return the entropy of a level's tables, in bits a face told afresh; of all priors the mean."""
+    first, end = tables.first_row(level, 0), tables.first_row(level, tables.priors)
+    counts = np.diff(tables.cdf[first:end].astype(np.float64), axis=1)
     shares = counts[counts > 0] / TOTAL
-    return float(-np.sum(shares * np.log2(shares)))
+    return float(-np.sum(shares * np.log2(shares))) / tables.priors
 
 
 def _decode(payload: bytes, bundles: BundleRepository) -> tuple[Bundle, tuple[EncodedFace, ...]]:

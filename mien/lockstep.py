@@ -7,12 +7,14 @@
 
 A step costs about the same for one chunk as for fifty, so this pays only from many on. Times and
 boxes are read chunk by chunk, by mien.chunk_reading, and so are the later faces of a track: their
-rows differ from chunk to chunk, and most have few symbols or none behind their stir.
+rows differ from chunk to chunk, and most have few symbols or none behind their stir. First faces go
+together with those of the same level and prior.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
+from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,8 +25,11 @@ from mien.chunk_reading import (
     NONE,
     TRACK_FIELDS,
     Given,
+    Sizes,
     read_fields,
     read_later,
+    read_level,
+    read_prior,
 )
 from mien.errors import MalformedError
 from mien.range_coder import FULL, NARROW, PRECISION, WORD
@@ -43,11 +48,15 @@ Step = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], int, int]
 
 @dataclass(slots=True, eq=False)
 class Lane:
-    """One chunk while it is read, or why it cannot be. See mien.chunk_reading for what it holds."""
+    """One chunk while it is read, or why it cannot be. See mien.chunk_reading for what it holds.
+
+    first: the first row of the prior that the face now read is coded by.
+    """
 
     state: list[int]
     words: tuple[int, ...]
     faces: int
+    first: int = 0
     tracks: list[int] = field(init=False)
     fields: list[int] = field(init=False)
     symbols: list[int] = field(init=False)
@@ -64,30 +73,36 @@ class Lane:
         except MalformedError as error:
             self.error = error
 
+    def read_prior(self, sizes: Sizes) -> None:
+        """Read by which prior the face is coded, and keep its error."""
+        try:
+            self.first = read_prior(self.state, self.words, sizes)
+        except MalformedError as error:
+            self.error = error
+
 
 class Lockstep:
     """Reads the lanes of a batch together; keeps nothing between calls.
 
     cdf, rows, given: as mien.chunk_reading wants them, in lists.
-    positions: symbols of a face.
+    sizes: levels, priors and positions.
     min_lanes: lanes below which each is read alone.
     """
 
     def __init__(
-        self, cdf: list[int], rows: Rows, given: Given, positions: int, min_lanes: int
+        self, cdf: list[int], rows: Rows, given: Given, sizes: Sizes, min_lanes: int
     ) -> None:
         self._cdf, self._rows, self._given, self._min_lanes = cdf, rows, given, min_lanes
-        self._first_rows = list(range(positions))
-        self._steps = [
-            _step(cdf[first : last + 1], offset)
-            for first, last, offset in islice(zip(*rows[3:], strict=True), positions)
-        ]
+        self._sizes, self._positions = sizes, sizes[2]
+        self._first_rows = list(range(prod(sizes)))
+        self._steps: dict[int, list[Step]] = {}
 
     def read(self, lanes: Sequence[Lane], limits: tuple[int, int, int]) -> None:
         """Read all lanes to their ends or errors."""
         for lane in lanes:
-            lane.symbols = [0] * (lane.faces * len(self._steps))
-        active, face = list(lanes), 0
+            lane.symbols = [0] * (lane.faces * self._positions)
+            lane.attempt(read_level, self._sizes)
+        active, face = [lane for lane in lanes if lane.error is None], 0
         while active:
             for lane in active:
                 lane.attempt(read_fields, self._cdf, limits, lane.tracks, lane.fields, face)
@@ -101,30 +116,47 @@ class Lockstep:
             active = [lane for lane in active if lane.faces > face and lane.error is None]
 
     def _read_later(self, lanes: Sequence[Lane], face: int) -> None:
-        size = len(self._steps)
+        size = self._positions
         for lane in lanes:
             chosen = [0] * size, self._first_rows
             lane.attempt(
-                *(read_later, self._cdf, self._rows, self._given, chosen),
+                *(read_later, self._cdf, self._rows, self._given, self._sizes, chosen),
                 *(lane.tracks, lane.symbols, face * size),
             )
 
     def _read_first(self, lanes: Sequence[Lane], face: int) -> None:
-        size = len(self._steps)
+        alike: dict[int, list[Lane]] = {}
+        for lane in lanes:
+            lane.read_prior(self._sizes)
+            if lane.error is None:
+                alike.setdefault(lane.first, []).append(lane)
+        size = self._positions
         place = slice(face * size, (face + 1) * size)
-        if len(lanes) >= self._min_lanes:
-            latents = _Abreast(lanes, size).read(self._steps, self._min_lanes, self._read_alone)
-            for lane, latent in zip(lanes, latents, strict=True):
-                lane.symbols[place] = latent.tolist()
-        else:
-            for lane in lanes:
-                lane.symbols[place] = self._read_alone(lane, 0)
+        for first, together in alike.items():
+            if len(together) >= self._min_lanes:
+                steps = self._steps_from(first)
+                latents = _Abreast(together, size).read(steps, self._min_lanes, self._read_alone)
+                for lane, latent in zip(together, latents, strict=True):
+                    lane.symbols[place] = latent.tolist()
+            else:
+                for lane in together:
+                    lane.symbols[place] = self._read_alone(lane, 0)
 
     def _read_alone(self, lane: Lane, begin: int) -> list[int]:
         """A latent of which only the symbols from `begin` on are read."""
-        latent = [0] * len(self._steps)
-        lane.attempt(read_symbols, self._cdf, self._rows, self._first_rows, latent, 0, begin)
+        latent = [0] * self._positions
+        rows = self._first_rows[lane.first : lane.first + self._positions]
+        lane.attempt(read_symbols, self._cdf, self._rows, rows, latent, 0, begin)
         return latent
+
+    def _steps_from(self, first: int) -> list[Step]:
+        """Those of one level and prior, made when they are first read."""
+        if first not in self._steps:
+            rows = islice(zip(*self._rows[3:], strict=True), first, first + self._positions)
+            self._steps[first] = [
+                _step(self._cdf[begin : end + 1], offset) for begin, end, offset in rows
+            ]
+        return self._steps[first]
 
 
 def _step(cdf: list[int], offset: int) -> Step:

@@ -28,6 +28,7 @@ MAX_MANIFEST_BYTES = 1 << 20
 MAX_FILE_BYTES = 64 << 20
 _MAX_FILES = 64
 _MAX_SIDE = 4096
+_MAX_LEVEL = 31
 _MAX_DEPTH = 8
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*", re.ASCII)
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._ -]{0,63}", re.ASCII)
@@ -58,11 +59,12 @@ class ImageSpec:
 
 @dataclass(frozen=True, slots=True)
 class LatentSpec:
-    """The shape of a face's symbols."""
+    """The shape of a face's symbols, and the quality level to code at where nothing is said."""
 
     channels: int
     height: int
     width: int
+    default_level: int = 0
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -263,6 +265,7 @@ def _latent(fields: _Fields) -> LatentSpec:
         fields.size("channels", _MAX_SIDE),
         fields.size("height", _MAX_SIDE),
         fields.size("width", _MAX_SIDE),
+        fields.size("default_level", _MAX_LEVEL, smallest=0),
     )
     fields.end()
     return spec

@@ -6,7 +6,7 @@ from struct import unpack
 import numpy as np
 
 from mien.bitstream import Limits
-from mien.chunk_reading import STATE_FIELDS, Given, read_chunk, start
+from mien.chunk_reading import LEVEL, STATE_FIELDS, Given, read_chunk, start
 from mien.errors import BitstreamError
 from mien.lockstep import Lane, Lockstep
 from mien.range_decoder import Rows
@@ -38,8 +38,9 @@ class PlainReader:
         self._rows: Rows = (starts, ends, modes, firsts, lasts, offsets)
         first, furthest, lowest = (column.tolist() for column in tables.given)
         self._given: Given = (first, furthest, lowest)
-        self._first_rows = list(range(tables.positions))
-        self._lockstep = Lockstep(self._cdf, self._rows, self._given, tables.positions, min_lanes)
+        self._sizes = tables.sizes
+        self._first_rows = list(range(tables.first_rows))
+        self._lockstep = Lockstep(self._cdf, self._rows, self._given, self._sizes, min_lanes)
 
     def read(self, bodies: Sequence[bytes]) -> list[Contents | BitstreamError]:
         """Return for each body what it says, or why no encoder wrote it."""
@@ -50,11 +51,12 @@ class PlainReader:
             self._lockstep.read(lanes, limits)
         else:
             for lane in lanes:
-                lane.symbols = [0] * (lane.faces * len(self._first_rows))
-                chosen = [0] * len(self._first_rows), self._first_rows
+                positions = self._sizes[2]
+                lane.symbols = [0] * (lane.faces * positions)
+                chosen = [0] * positions, self._first_rows
                 lane.attempt(
                     read_chunk,
-                    *(self._cdf, self._rows, self._given, chosen),
+                    *(self._cdf, self._rows, self._given, self._sizes, chosen),
                     *(limits, lane.tracks, lane.fields, lane.symbols),
                 )
         return [self._contents(lane) if isinstance(lane, Lane) else lane for lane in opened]
@@ -73,4 +75,4 @@ class PlainReader:
         if lane.error is not None:
             return lane.error
         symbols = np.asarray(lane.symbols, np.int32)
-        return contents(lane.fields, symbols.reshape(-1, *self._shape))
+        return contents(lane.fields, symbols.reshape(-1, *self._shape), lane.state[LEVEL])

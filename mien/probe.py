@@ -64,15 +64,21 @@ def golden_payloads(
 ) -> tuple[bytes, ...]:
     """Code symbols, int32 (P, C, H, W), for a probe: eight faces a chunk, on tracks that move.
 
-    With a bundle's own id they are payloads that a recognizer takes for a device's.
+    Each chunk is of the next quality level, as `probe_levels` says. With a bundle's own id they are payloads that a recognizer takes for a device's.
     """
     codec = ChunkCodec(tables, bundle_id)
+    levels = probe_levels(len(symbols), tables).tolist()
     faces = [
-        EncodedFace(i * _STEP_MS, i // 5, Box(10 + 2 * i, 20 - i, 80 + i // 2, 90), latent)
-        for i, latent in enumerate(symbols)
+        EncodedFace(i * _STEP_MS, i // 5, Box(10 + 2 * i, 20 - i, 80 + i // 2, 90), latent, level)
+        for i, (latent, level) in enumerate(zip(symbols, levels, strict=True))
     ]
     starts = range(0, len(faces), _CHUNK_FACES)
     return tuple(codec.encode(faces[start : start + _CHUNK_FACES]) for start in starts)
+
+
+def probe_levels(count: int, tables: CdfTables) -> NDArray[np.int32]:
+    """The quality level of each of so many probe faces, int32 (count,): a chunk each, in turn."""
+    return (np.arange(count, dtype=np.int32) // _CHUNK_FACES) % tables.levels
 
 
 def load_probe(bundle: Bundle) -> Probe:

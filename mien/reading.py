@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.bitstream import Limits
-from mien.chunk_reading import FACE_FIELDS, SIDE_CDF
+from mien.chunk_reading import FACE_FIELDS, SIDE_CDF, Sizes
 from mien.errors import BitstreamError, LimitError, MalformedError
 from mien.range_coder import WORD
 from mien.range_decoder import NOT_ITS_END
@@ -33,10 +33,12 @@ class Contents:
 
     fields: of each face time_ms, track_id and x, y, width and height of its box.
     symbols: int32 (faces, C, H, W), not writeable.
+    level: the chunk's quality level.
     """
 
     fields: list[list[int]]
     symbols: NDArray[np.int32]
+    level: int
 
 
 class ChunkReader(Protocol):
@@ -56,19 +58,26 @@ class FlatTables:
 
     rows: of each row start, end and symbol of its most probable bin, the places of its first
         and last count in cdf, and the symbol of bin 0; int64 (R,) each.
-    given: as mien.chunk_reading says; int64 (len(GIVEN)·L,) each.
+    given: as mien.chunk_reading says; int64 (levels·len(GIVEN)·L,) each.
     shape: (C, H, W).
+    sizes: how many levels, priors and positions there are.
     """
 
     cdf: Array
     rows: tuple[Array, Array, Array, Array, Array, Array]
     given: tuple[Array, Array, Array]
     shape: tuple[int, int, int]
+    sizes: Sizes
 
     @property
     def positions(self) -> int:
         """How many symbols a face has."""
-        return prod(self.shape)
+        return self.sizes[2]
+
+    @property
+    def first_rows(self) -> int:
+        """How many rows first faces have, of all levels and priors."""
+        return prod(self.sizes)
 
     @classmethod
     def of(cls, tables: CdfTables) -> "FlatTables":
@@ -85,7 +94,8 @@ class FlatTables:
         offsets = tables.offsets.astype(np.int64)
         rows = (starts, ends, offsets + modes, lasts - sizes, lasts, offsets)
         first, count, lowest = tables.contexts.astype(np.int64).reshape(-1, 3).T.copy()
-        return cls(flat, rows, (first, count - 1, lowest), tables.shape)
+        sizes = (tables.levels, tables.priors, prod(tables.shape))
+        return cls(flat, rows, (first, count - 1, lowest), tables.shape, sizes)
 
 
 ReaderKind = Callable[[FlatTables, Limits], ChunkReader]
@@ -118,8 +128,8 @@ def limit_values(limits: Limits) -> tuple[int, int, int]:
     return limits.max_time_ms, limits.max_track_id, limits.max_box_px
 
 
-def contents(fields: list[int], symbols: NDArray[np.int32]) -> Contents:
+def contents(fields: list[int], symbols: NDArray[np.int32], level: int) -> Contents:
     """What was read: fields one face behind another, symbols int32 (faces, C, H, W)."""
     symbols.setflags(write=False)
     starts = range(0, len(fields), FACE_FIELDS)
-    return Contents([fields[at : at + FACE_FIELDS] for at in starts], symbols)
+    return Contents([fields[at : at + FACE_FIELDS] for at in starts], symbols, level)

@@ -108,6 +108,10 @@ class SideInformationWriter:
         """Write the number of faces, which comes before everything else."""
         self._number(faces, SHORT)
 
+    def write_choice(self, choice: int, of: int) -> None:
+        """Write one of so many that are as likely: the chunk's level, a first face's prior."""
+        self._coder.encode_bits(choice, choice_bits(of))
+
     def write(self, time_ms: int, track_id: int, box: Box) -> None:
         """Write one face's fields. Raises EncodeError when one is outside of the limits."""
         self._check(time_ms, track_id, box)
@@ -195,6 +199,11 @@ class SideInformationWriter:
         if bits:
             top = 1 << (bits - 1)
             self._coder.encode_bits(magnitude - top + (top if value < 0 else 0), bits)
+
+
+def choice_bits(of: int) -> int:
+    """Bits that tell one of so many."""
+    return (of - 1).bit_length()
 
 
 def _index_bits(history: _History) -> int:

@@ -1,7 +1,8 @@
 """The frozen integer CDFs by which a latent is coded: by (channel, row, column), and by what was.
 
 Faces are aligned, so statistics differ by position, and a prior per position needs no side
-information. Of a later face of a track each position has a row for each value of its symbol in
+information. Each quality level has rows of its own, for it is quantised with gains of its own, and
+a few priors that compete: a face that is told afresh says by which of them. Of a later face of a track each position has a row for each value of its symbol in
 the face before, and other rows again by how much of the face has changed (`mien.stir`). The tables
 are made once, at export, from the trained prior and from faces that move (`integer_cdf`); services
 only read them, and no float decides how bytes are read.
@@ -9,6 +10,7 @@ only read them, and no float decides how bytes are read.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from math import fsum, prod
 from pathlib import Path
 
@@ -25,24 +27,28 @@ HALF, LARGEST_HOLD = 32, 128
 """By half a symbol y is rounded; nothing is held that is two symbols off."""
 
 _MAX_POSITIONS = 1 << 14
-_MAX_ROWS = 1 << 16
+_MAX_ROWS = 1 << 18
+MAX_LEVELS, MAX_PRIORS = 32, 16
 _MAX_BINS = 1 << 12
 _ARRAYS = {
     "cdf": ("<u4", 2),
     "sizes": ("<i4", 1),
     "offsets": ("<i4", 1),
     "shape": ("<i4", 1),
-    "contexts": ("<i4", 3),
-    "holds": ("<i4", 1),
+    "contexts": ("<i4", 4),
+    "holds": ("<i4", 2),
+    "gains": ("<f4", 2),
+    "priors": ("<i4", 1),
 }
-_MAX_FILE_BYTES = 16 << 20
+_MAX_FILE_BYTES = 64 << 20
 
 
 @dataclass(frozen=True, eq=False)
 class CdfTables:
-    """Integer CDFs for the L = C·H·W positions of a latent, in C order.
+    """Integer CDFs for the L = C·H·W positions of a latent, in C order, at N quality levels.
 
-    The first L of R rows are those of a face that is told afresh, the others of later faces.
+    The first N·P·L of R rows are those of faces that are told afresh, by level, prior and position;
+    the others are of later faces.
 
     cdf: uint32 (R, K + 1), cumulative counts of each row, from 0 to 65536; rows are padded with
         65536 behind their last bin.
@@ -50,11 +56,14 @@ class CdfTables:
         that have no bin.
     offsets: int32 (R,), the symbol that bin 0 stands for; the others follow it.
     shape: (C, H, W).
-    contexts: int32 (len(GIVEN), L, 3): for a face that has stirred so much, of each position the
+    contexts: int32 (N, len(GIVEN), L, 3): for a face that has stirred so much, of each position the
         row for the lowest symbol before, the number of rows, and that lowest symbol. Lower and
         higher symbols have the first and the last of these rows.
-    holds: int32 (L,), from HALF on: in HOLD_UNITs, how far y may be from the symbol before that
+    priors: P, how many compete.
+    holds: int32 (N, L), from HALF on: in HOLD_UNITs, how far y may be from the symbol before that
         stays, more where it matters less to the classifier. For the encoder alone (mien.holding).
+    gains: float32 (N, C), positive: what a latent's channels are multiplied by before they are
+        rounded. For the encoder alone; networks that read symbols are told the level.
 
     Raises TablesError when any of this does not hold.
     """
@@ -65,13 +74,24 @@ class CdfTables:
     shape: tuple[int, int, int]
     contexts: NDArray[np.int32]
     holds: NDArray[np.int32]
+    gains: NDArray[np.float32]
+    priors: int = 1
 
     def __post_init__(self) -> None:
+        _check_gains(self.gains, self.shape)
         _check(self.cdf, self.sizes, self.offsets, self.shape)
-        _check_contexts(self.contexts, prod(self.shape), len(self.sizes))
-        _check_holds(self.holds, prod(self.shape))
-        for array in (self.cdf, self.sizes, self.offsets, self.contexts, self.holds):
+        first_rows = self.levels * self.priors * prod(self.shape)
+        if not 1 <= self.priors <= MAX_PRIORS or first_rows > len(self.cdf):
+            raise TablesError(f"{len(self.cdf)} rows are too few for {self.priors} priors")
+        _check_contexts(self.contexts, self.levels, prod(self.shape), len(self.sizes))
+        _check_holds(self.holds, self.levels, prod(self.shape))
+        for array in (self.cdf, self.sizes, self.offsets, self.contexts, self.holds, self.gains):
             array.setflags(write=False)
+
+    @property
+    def levels(self) -> int:
+        """How many quality levels there are, from the fewest bytes to the most."""
+        return len(self.gains)
 
     @classmethod
     def from_rows(
@@ -81,6 +101,8 @@ class CdfTables:
         shape: tuple[int, int, int],
         contexts: ArrayLike | None = None,
         holds: ArrayLike | None = None,
+        gains: ArrayLike | None = None,
+        priors: int = 1,
     ) -> "CdfTables":
         """Make tables from CDFs as `integer_cdf` returns them.
 
@@ -88,19 +110,21 @@ class CdfTables:
         offsets: the symbol of bin 0 of each row.
         contexts: without, later faces have the rows of a face that is told afresh.
         holds: without, symbols are rounded.
+        gains: without, there is one level, whose gains are 1.
         """
+        levels = np.ones((1, shape[0])) if gains is None else np.asarray(gains)
         cdfs = [np.asarray(row, np.uint32) for row in rows]
         cdf = np.full((len(cdfs), max(map(len, cdfs), default=0)), TOTAL, np.uint32)
         for index, row in enumerate(cdfs):
             cdf[index, : len(row)] = row
         sizes = np.array([len(row) - 1 for row in cdfs], np.int32)
         if contexts is None:
-            contexts = afresh(prod(shape))
+            contexts = afresh(len(levels), priors, prod(shape))
         if holds is None:
-            holds = np.full(prod(shape), HALF)
+            holds = np.full((len(levels), prod(shape)), HALF)
         return cls(
-            *(cdf, sizes, np.array(offsets, np.int32), shape),
-            *(np.array(contexts, np.int32), np.array(holds, np.int32)),
+            *(cdf, sizes, np.array(offsets, np.int32), shape, np.array(contexts, np.int32)),
+            *(np.array(holds, np.int32), np.array(levels, np.float32), priors),
         )
 
     @classmethod
@@ -113,6 +137,8 @@ class CdfTables:
         if arrays["shape"].size != 3:
             raise TablesError(f"a latent has 3 dimensions, not {arrays['shape'].size}")
         channels, height, width = (int(size) for size in arrays["shape"].tolist())
+        if arrays["priors"].size != 1:
+            raise TablesError("tables have one number of priors")
         return cls(
             arrays["cdf"].astype(np.uint32),
             arrays["sizes"].astype(np.int32),
@@ -120,6 +146,8 @@ class CdfTables:
             (channels, height, width),
             arrays["contexts"].astype(np.int32),
             arrays["holds"].astype(np.int32),
+            arrays["gains"].astype(np.float32),
+            int(arrays["priors"][0]),
         )
 
     def save(self, path: Path) -> None:
@@ -131,50 +159,81 @@ class CdfTables:
             "shape": np.array(self.shape, "<i4"),
             "contexts": self.contexts.astype("<i4"),
             "holds": self.holds.astype("<i4"),
+            "gains": self.gains.astype("<f4"),
+            "priors": np.array([self.priors], "<i4"),
         }
         path.write_bytes(write_npz(arrays))
 
-    def rows(self) -> list[Row]:
-        """Return the CDF and the offset of each row, without padding."""
-        return [
-            (cdf[: size + 1], offset)
-            for cdf, size, offset in zip(
-                self.cdf.tolist(), self.sizes.tolist(), self.offsets.tolist(), strict=True
-            )
-        ]
+    def row(self, index: int) -> Row:
+        """Return the CDF and the offset of a row, without padding."""
+        return self.cdf[index, : self.sizes[index] + 1].tolist(), int(self.offsets[index])
 
-    def rows_given(self, before: NDArray[np.int32], stir: int) -> NDArray[np.int64]:
+    def rows(self) -> list[Row]:
+        """Return every row."""
+        return [self.row(index) for index in range(len(self.sizes))]
+
+    def rows_given(self, before: NDArray[np.int32], stir: int, level: int = 0) -> NDArray[np.int64]:
         """Return the row of each position of a later face, int64 (L,).
 
         before: int32 (C, H, W), the symbols of the face before; stir: one of GIVEN.
         """
-        first, count, lowest = self.contexts[stir - GIVEN[0]].astype(np.int64).T
+        first, count, lowest = self.contexts[level, stir - GIVEN[0]].astype(np.int64).T
         return np.asarray(first + np.clip(before.ravel() - lowest, 0, count - 1))
 
-    def ideal_bits(
-        self, symbols: NDArray[np.int32], rows: NDArray[np.int64] | None = None
-    ) -> float:
+    def first_row(self, level: int, prior: int) -> int:
+        """Return the first of the rows of a face told afresh, which follow each other."""
+        return (level * self.priors + prior) * prod(self.shape)
+
+    def first_rows(self, level: int, prior: int) -> NDArray[np.int64]:
+        """Return the row of each position of a face told afresh, int64 (L,)."""
+        first = self.first_row(level, prior)
+        return np.arange(first, first + prod(self.shape))
+
+    def best_prior(self, symbols: NDArray[np.int32], level: int) -> int:
+        """Return the prior by which symbols, int32 (C, H, W), cost the least; ties to the first."""
+        if self.priors == 1:
+            return 0
+        positions = prod(self.shape)
+        rows = slice(self.first_row(level, 0), self.first_row(level, self.priors))
+        bins = self.sizes[rows].reshape(self.priors, positions) - 1
+        index = symbols.ravel() - self.offsets[rows].reshape(self.priors, positions)
+        # An escape costs its bin's bits and some more, which is the same for all but for a few.
+        inside = np.where((index < 0) | (index >= bins), bins, index)
+        costs = self._costs[rows].reshape(self.priors, positions, -1)
+        return int(np.take_along_axis(costs, inside[..., None], 2).sum(axis=(1, 2)).argmin())
+
+    @cached_property
+    def _costs(self) -> NDArray[np.int32]:
+        """What each bin of each row of faces told afresh costs, in 1/4096 bits: (rows, K)."""
+        first_rows = self.levels * self.priors * prod(self.shape)
+        counts = np.diff(self.cdf[:first_rows].astype(np.float64), axis=1)
+        bits = PRECISION - np.log2(np.maximum(counts, 1))
+        return np.asarray(np.rint(bits * 4096), np.int32)
+
+    def ideal_bits(self, symbols: NDArray[np.int32], rows: NDArray[np.int64]) -> float:
         """Return what symbols cost by these very tables, escapes included.
 
-        symbols: int32 (..., C, H, W). rows: of each position; else those of faces told afresh.
+        symbols: int32 (..., C, H, W). rows: of each position, int64 (L,).
         """
-        row = np.arange(prod(self.shape)) if rows is None else rows
-        flat = symbols.reshape(-1, len(row)).astype(np.int64)
-        index = flat - self.offsets[row]
-        escape = self.sizes[row].astype(np.int64) - 1
+        flat = symbols.reshape(-1, len(rows)).astype(np.int64)
+        index = flat - self.offsets[rows]
+        escape = self.sizes[rows].astype(np.int64) - 1
         outside = (index < 0) | (index >= escape)
         bins = np.where(outside, escape, index)
-        counts = self.cdf[row, bins + 1].astype(np.float64) - self.cdf[row, bins]
+        counts = self.cdf[rows, bins + 1].astype(np.float64) - self.cdf[rows, bins]
         bits = float(np.sum(PRECISION - np.log2(counts)))
         distance = np.where(index < 0, -2 * index - 1, 2 * (index - escape))[outside]
         # Exp-Golomb of order 0: 2·floor(log2(distance + 1)) + 1 bits.
         return bits + float(np.sum(2 * np.floor(np.log2(distance + 1)) + 1))
 
 
-def afresh(positions: int) -> NDArray[np.int32]:
-    """Contexts by which later faces are coded as if nothing was known, int32 (…, positions, 3)."""
-    own = np.stack([np.arange(positions), np.ones(positions), np.zeros(positions)], axis=-1)
-    return np.repeat(own[None].astype(np.int32), len(GIVEN), axis=0)
+def afresh(levels: int, priors: int, positions: int) -> NDArray[np.int32]:
+    """Contexts by which later faces are coded by the first prior, as if nothing was known."""
+    contexts = np.zeros((levels, len(GIVEN), positions, 3), np.int32)
+    contexts[..., 1] = 1
+    for level in range(levels):
+        contexts[level, ..., 0] = level * priors * positions + np.arange(positions)
+    return contexts
 
 
 def integer_cdf(pmf: ArrayLike) -> NDArray[np.uint32]:
@@ -234,17 +293,28 @@ def _check(
         raise TablesError(f"the symbols of the bins must be within ±{MAX_SYMBOL}")
 
 
-def _check_holds(holds: NDArray[np.int32], positions: int) -> None:
-    if holds.dtype != np.int32 or holds.shape != (positions,):
+def _check_gains(gains: NDArray[np.float32], shape: tuple[int, int, int]) -> None:
+    if gains.dtype != np.float32 or gains.ndim != 2 or gains.shape[1:] != shape[:1]:
+        raise TablesError(f"gains are float32 of levels × {shape[0]} channels")
+    if not 1 <= len(gains) <= MAX_LEVELS:
+        raise TablesError(f"there are 1 to {MAX_LEVELS} levels, not {len(gains)}")
+    if not np.isfinite(gains).all() or gains.min() <= 0:
+        raise TablesError("gains are finite and positive")
+
+
+def _check_holds(holds: NDArray[np.int32], levels: int, positions: int) -> None:
+    if holds.dtype != np.int32 or holds.shape != (levels, positions):
         raise TablesError(f"{positions} positions need as many holds, int32")
     if holds.min() < HALF or holds.max() > LARGEST_HOLD:
         raise TablesError(f"a hold is within {HALF}..{LARGEST_HOLD}")
 
 
-def _check_contexts(contexts: NDArray[np.int32], positions: int, rows: int) -> None:
-    if contexts.dtype != np.int32 or contexts.shape != (len(GIVEN), positions, 3):
-        raise TablesError(f"contexts are int32 of {(len(GIVEN), positions, 3)}")
-    first, count, lowest = contexts.astype(np.int64).transpose(2, 0, 1)
+def _check_contexts(
+    contexts: NDArray[np.int32], levels: int, positions: int, rows: int
+) -> None:
+    if contexts.dtype != np.int32 or contexts.shape != (levels, len(GIVEN), positions, 3):
+        raise TablesError(f"contexts are int32 of {(levels, len(GIVEN), positions, 3)}")
+    first, count, lowest = contexts.astype(np.int64).transpose(3, 0, 1, 2)
     if first.min() < 0 or count.min() < 1 or (first + count).max() > rows:
         raise TablesError(f"the rows of a context must be among the {rows} that there are")
     if np.abs(lowest).max() > MAX_SYMBOL:

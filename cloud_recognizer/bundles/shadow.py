@@ -23,7 +23,7 @@ _log = logging.getLogger(__name__)
 # Pieces of at most MAX_BATCH_FACES, a few megabytes in all.
 CAPACITY: Final = 16
 
-_Piece = tuple[ExpressionModel, NDArray[np.int32], Sequence[str]]
+_Piece = tuple[ExpressionModel, NDArray[np.int32], NDArray[np.int32], Sequence[str]]
 
 
 class Shadow:
@@ -51,30 +51,34 @@ class Shadow:
             await asyncio.to_thread(self._thread.join)
 
     def offer(
-        self, model: ExpressionModel, symbols: NDArray[np.int32], expressions: Sequence[str]
+        self,
+        model: ExpressionModel,
+        symbols: NDArray[np.int32],
+        level: NDArray[np.int32],
+        expressions: Sequence[str],
     ) -> None:
         """Queue what `model` has answered; when full, the newest faces are not compared.
 
         Never waits: the real answer is on its way, and nothing of it is delayed.
-        symbols: int32 (N, C, H, W). expressions: the answer, N of them.
+        symbols: int32 (N, C, H, W). level: int32 (N,). expressions: the answer, N of them.
         """
         if self._catalogue.shadow_of(model) is None:
             return
         for start in range(0, len(symbols), MAX_BATCH_FACES):
             part = slice(start, start + MAX_BATCH_FACES)
             try:
-                self._queue.put_nowait((model, symbols[part], expressions[part]))
+                self._queue.put_nowait((model, symbols[part], level[part], expressions[part]))
             except queue.Full:
                 self._metrics.dropped.labels(SHADOW_FULL).inc(len(expressions[part]))
 
     def _run(self) -> None:
         while not self._stopping and (piece := self._queue.get()) is not None:
-            model, symbols, expressions = piece
+            model, symbols, level, expressions = piece
             shadow = self._catalogue.shadow_of(model)
             if shadow is None:  # it has changed since
                 continue
             try:
-                best = shadow.classify(symbols).argmax(axis=1).tolist()
+                best = shadow.classify(symbols, level).argmax(axis=1).tolist()
             except Exception:
                 self._metrics.shadow_failures.inc()
                 _log.exception("shadow bundle %s failed", shadow.bundle_id[:12])

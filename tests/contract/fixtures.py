@@ -54,7 +54,7 @@ def chunks_document(
 
 def _face(face: dict[str, Any], shape: list[int]) -> EncodedFace:
     symbols = np.array(face["symbols"].split(), np.int32).reshape(shape)
-    return EncodedFace(face["time_ms"], face["track_id"], Box(*face["box"]), symbols)
+    return EncodedFace(face["time_ms"], face["track_id"], Box(*face["box"]), symbols, face["level"])
 
 
 def _plain(face: EncodedFace) -> dict[str, Any]:
@@ -63,5 +63,6 @@ def _plain(face: EncodedFace) -> dict[str, Any]:
         "time_ms": face.time_ms,
         "track_id": face.track_id,
         "box": [box.x, box.y, box.width, box.height],
+        "level": face.level,
         "symbols": " ".join(map(str, face.symbols.ravel().tolist())),
     }

@@ -4,6 +4,7 @@ Only for a change of the format that is meant; see tests.contract.fixtures.
 """
 
 import hashlib
+from dataclasses import replace
 
 import numpy as np
 
@@ -63,14 +64,19 @@ def main() -> None:
         created="2026-01-01",
         expressions=EXPRESSIONS,
         image=ImageSpec(1, 48, 48, LANDMARKS),
-        latent=LatentSpec(*SHAPE),
+        latent=LatentSpec(*SHAPE, tables.levels - 1),
         figures={"accuracy": 0.8, "per_class": {"surprise": 0.9}},
         files={TABLES.name: FileEntry(hashlib.sha256(data).hexdigest(), len(data))},
     ).to_json()
     MANIFEST.write_bytes(manifest)
     bundle_id = hashlib.sha256(manifest).hexdigest()
     codec = ChunkCodec(tables, bundle_id)
-    chunks = [moving_track(), several_tracks(), extremes(), *lone_faces()]
+    chunks = [
+        [replace(face, level=index % tables.levels) for face in faces]
+        for index, faces in enumerate(
+            [moving_track(), several_tracks(), extremes(), *lone_faces()], 2
+        )
+    ]
     coded = [(faces, codec.encode(faces)) for faces in chunks]
     CHUNKS.write_text(chunks_document(bundle_id, SHAPE, coded))
 

@@ -29,9 +29,13 @@ def latents(draw: st.DrawFn, shape: tuple[int, int, int]) -> NDArray[np.int32]:
 
 @st.composite
 def chunks(
-    draw: st.DrawFn, shape: tuple[int, int, int], max_faces: int = 6
+    draw: st.DrawFn, shape: tuple[int, int, int], max_faces: int = 6, levels: int = 3
 ) -> tuple[EncodedFace, ...]:
-    """Faces in the order of time, on a few tracks whose boxes move, jump and come back."""
+    """Faces in the order of time, on a few tracks whose boxes move, jump and come back.
+
+    levels: of which all faces have one; as many as the tiny bundle's tables have.
+    """
+    level = draw(st.integers(0, levels - 1))
     tracks = draw(st.lists(st.integers(0, 5) | st.integers(0, MAX_TRACK_ID), min_size=1))
     time_ms = draw(st.integers(0, 1 << 30) | st.integers(0, MAX_TIME_MS))
     faces: list[EncodedFace] = []
@@ -42,6 +46,6 @@ def chunks(
             random = np.random.default_rng(draw(st.integers(0, 1 << 32)))
             changes = random.random(shape) < draw(st.sampled_from([0, 0.05, 0.3, 1]))
             latent = np.where(changes, latent, faces[-1].symbols)
-        faces.append(EncodedFace(time_ms, draw(st.sampled_from(tracks)), box, latent))
+        faces.append(EncodedFace(time_ms, draw(st.sampled_from(tracks)), box, latent, level))
         time_ms = min(time_ms + draw(_times), MAX_TIME_MS)
     return tuple(faces)

@@ -1,7 +1,7 @@
 """A small valid bundle, made in milliseconds: every contract of a real one, nothing learned.
 
 analysis     means of 16×16 pixels, less grey, through a fixed 1×1 convolution to 4 channels
-classifier   a fixed linear map of the symbols, and softmax
+classifier   a fixed linear map of the symbols without their level's gains, and softmax
 synthesis    each latent position as a square of 16×16 pixels, from its first channel
 """
 
@@ -17,7 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 from mien.bundle import ALL_FILES, Bundle, load_bundle, write_manifest
 from mien.calibration import Calibration
 from mien.manifest import ImageSpec, LatentSpec
-from mien.probe import Probe, golden_payloads
+from mien.probe import Probe, golden_payloads, probe_levels
 from mien.range_coder import TOTAL
 from mien.stir import GIVEN
 from mien.tables import CdfTables, integer_cdf
@@ -34,8 +34,11 @@ EXPRESSIONS = (
     "contempt",
 )
 SHAPE = (4, 3, 3)
+# Three quality levels, of which the default is the last, and two priors that compete.
+GAINS = (0.25, 0.5, 1.0)
+SPREADS = (1.0, 0.5)
 LANDMARKS = ((15.5, 18.0), (32.5, 18.0), (24.0, 27.0), (17.5, 37.0), (30.5, 37.0))
-_PROBE_FACES = 12
+_PROBE_FACES = 28
 
 
 def make_tiny_bundle(
@@ -70,7 +73,7 @@ def make_tiny_bundle(
         created=created,
         expressions=EXPRESSIONS,
         image=ImageSpec(1, 48, 48, LANDMARKS),
-        latent=LatentSpec(*SHAPE),
+        latent=LatentSpec(*SHAPE, len(GAINS) - 1),
         figures={"accuracy": 0.125, "per_class": {"surprise": 0.5}},
         calibration=calibration,
     )
@@ -81,28 +84,42 @@ def tiny_tables(width: float = 4.0) -> CdfTables:
     """Two-sided geometric tables, wider for the channels that carry more."""
     symbols = np.arange(-12, 13)
     rows = []
-    for channel in range(SHAPE[0]):
-        mass = 2.0 ** (-np.abs(symbols) / (width / (channel + 1)))
-        rows += [integer_cdf(np.append(mass / mass.sum(), 1e-3))] * (SHAPE[1] * SHAPE[2])
-    return with_contexts(rows, [-12] * len(rows), SHAPE)
+    for gain in GAINS:
+        for spread in SPREADS:
+            for channel in range(SHAPE[0]):
+                mass = 2.0 ** (-np.abs(symbols) / (width * gain * spread / (channel + 1)))
+                rows += [integer_cdf(np.append(mass / mass.sum(), 1e-3))] * (SHAPE[1] * SHAPE[2])
+    return with_contexts(rows, [-12] * len(rows), SHAPE, GAINS, len(SPREADS))
 
 
 def with_contexts(
-    rows: Sequence[ArrayLike], offsets: Sequence[int], shape: tuple[int, int, int]
+    rows: Sequence[ArrayLike],
+    offsets: Sequence[int],
+    shape: tuple[int, int, int],
+    gains: Sequence[float] = (1.0,),
+    priors: int = 1,
 ) -> CdfTables:
-    """Tables of these rows for first faces; later ones hold with the symbol before, in -1..1."""
-    more, starts, positions = list(rows), list(offsets), len(rows)
-    contexts = np.zeros((len(GIVEN), positions, 3), np.int32)
-    for level, stays in enumerate((0.9, 0.6, 0.3)):
-        for position, (row, offset) in enumerate(zip(rows, offsets, strict=True)):
-            contexts[level, position] = len(more), 3, -1
-            mass = np.diff(np.asarray(row, np.float64)) / TOTAL
-            for before in (-1, 0, 1):
-                held = np.zeros(len(mass))
-                held[min(max(before - offset, 0), len(mass) - 2)] = stays
-                more.append(integer_cdf((1 - stays) * mass + held))
-                starts.append(offset)
-    return CdfTables.from_rows(more, starts, shape, contexts, np.full(positions, 45))
+    """Tables of these rows for first faces; later ones hold with the symbol before, in -1..1.
+
+    rows: of each level, prior and position. gains: of each level, the same for all channels.
+    """
+    more, starts, positions = list(rows), list(offsets), int(np.prod(shape))
+    contexts = np.zeros((len(gains), len(GIVEN), positions, 3), np.int32)
+    for level in range(len(gains)):
+        first = level * priors * positions
+        for stir, stays in enumerate((0.9, 0.6, 0.3)):
+            for position in range(positions):
+                row, offset = rows[first + position], offsets[first + position]
+                contexts[level, stir, position] = len(more), 3, -1
+                mass = np.diff(np.asarray(row, np.float64)) / TOTAL
+                for before in (-1, 0, 1):
+                    held = np.zeros(len(mass))
+                    held[min(max(before - offset, 0), len(mass) - 2)] = stays
+                    more.append(integer_cdf((1 - stays) * mass + held))
+                    starts.append(offset)
+    holds = np.full((len(gains), positions), 45)
+    levels = np.repeat(np.array(gains)[:, None], shape[0], axis=1)
+    return CdfTables.from_rows(more, starts, shape, contexts, holds, levels, priors)
 
 
 def tiny_symbols(count: int, seed: int = 0) -> NDArray[np.int32]:
@@ -115,15 +132,16 @@ def tiny_symbols(count: int, seed: int = 0) -> NDArray[np.int32]:
 
 def _probe(folder: Path, tables: CdfTables) -> Probe:
     faces = schematic_faces(_PROBE_FACES)
-    y = _run(folder / "analysis.onnx", "face", faces)
-    symbols = np.rint(y).astype(np.int32)
-    probabilities = _run(folder / "classifier.onnx", "symbols", symbols)
+    y = _run(folder / "analysis.onnx", face=faces)
+    level = probe_levels(len(y), tables)
+    symbols = np.rint(y * tables.gains[level][:, :, None, None]).astype(np.int32)
+    probabilities = _run(folder / "classifier.onnx", symbols=symbols, level=level)
     return Probe(faces, symbols, probabilities, golden_payloads(tables, symbols))
 
 
-def _run(path: Path, name: str, batch: NDArray[np.generic]) -> NDArray[np.float32]:
+def _run(path: Path, **inputs: NDArray[np.generic]) -> NDArray[np.float32]:
     session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
-    return np.asarray(session.run(None, {name: batch})[0], np.float32)
+    return np.asarray(session.run(None, inputs)[0], np.float32)
 
 
 def _analysis() -> onnx.ModelProto:
@@ -137,7 +155,7 @@ def _analysis() -> onnx.ModelProto:
     ]
     weights = {"mixing": mixing, "bias": -110 * mixing.reshape(4)}
     return _model(
-        nodes, ("face", TensorProto.UINT8, (1, 48, 48)), ("y", TensorProto.FLOAT, SHAPE), weights
+        nodes, [("face", TensorProto.UINT8, (1, 48, 48))], ("y", TensorProto.FLOAT, SHAPE), weights
     )
 
 
@@ -147,17 +165,26 @@ def _classifier(seed: int) -> onnx.ModelProto:
     weight = random.normal(0.0, 0.5, (int(np.prod(SHAPE)), len(EXPRESSIONS)))
     weights = {"weight": (weight - weight.mean(axis=1, keepdims=True)).astype(np.float32)}
     nodes = [
-        helper.make_node("Cast", ["symbols"], ["floats"], to=TensorProto.FLOAT),
+        *_without_gains(weights),
         helper.make_node("Flatten", ["floats"], ["flat"], axis=1),
         helper.make_node("MatMul", ["flat", "weight"], ["logits"]),
         helper.make_node("Softmax", ["logits"], ["probabilities"], axis=1),
     ]
     return _model(
         nodes,
-        ("symbols", TensorProto.INT32, SHAPE),
+        [("symbols", TensorProto.INT32, SHAPE), ("level", TensorProto.INT32, ())],
         ("probabilities", TensorProto.FLOAT, (len(EXPRESSIONS),)),
         weights,
     )
+
+
+def _without_gains(weights: dict[str, NDArray[np.float32]]) -> list[onnx.NodeProto]:
+    weights["steps"] = 1 / np.array(GAINS, np.float32).reshape(-1, 1, 1, 1)
+    return [
+        helper.make_node("Cast", ["symbols"], ["integers"], to=TensorProto.FLOAT),
+        helper.make_node("Gather", ["steps", "level"], ["step"]),
+        helper.make_node("Mul", ["integers", "step"], ["floats"]),
+    ]
 
 
 def _synthesis() -> onnx.ModelProto:
@@ -170,7 +197,7 @@ def _synthesis() -> onnx.ModelProto:
         "white": np.array(255, np.float32),
     }
     nodes = [
-        helper.make_node("Cast", ["symbols"], ["floats"], to=TensorProto.FLOAT),
+        *_without_gains(weights),
         helper.make_node(
             "ConvTranspose",
             ["floats", "squares", "grey"],
@@ -183,7 +210,7 @@ def _synthesis() -> onnx.ModelProto:
     ]
     return _model(
         nodes,
-        ("symbols", TensorProto.INT32, SHAPE),
+        [("symbols", TensorProto.INT32, SHAPE), ("level", TensorProto.INT32, ())],
         ("face", TensorProto.UINT8, (1, 48, 48)),
         weights,
     )
@@ -191,7 +218,7 @@ def _synthesis() -> onnx.ModelProto:
 
 def _model(
     nodes: list[onnx.NodeProto],
-    takes: tuple[str, int, tuple[int, ...]],
+    takes: list[tuple[str, int, tuple[int, ...]]],
     gives: tuple[str, int, tuple[int, ...]],
     weights: dict[str, NDArray[np.float32]],
 ) -> onnx.ModelProto:
@@ -201,7 +228,7 @@ def _model(
     graph = helper.make_graph(
         nodes,
         "tiny",
-        [value(*takes)],
+        [value(*each) for each in takes],
         [value(*gives)],
         [numpy_helper.from_array(array, key) for key, array in weights.items()],
     )

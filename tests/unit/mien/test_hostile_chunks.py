@@ -33,7 +33,7 @@ from mien.side_information import (
 from mien.stir import AFRESH, GIVEN, STILL, UNKNOWN, stir_of
 from mien.tables import HALF, CdfTables, afresh
 from tests.support.chunks import chunks
-from tests.support.tiny_bundle import SHAPE, tiny_symbols, tiny_tables
+from tests.support.tiny_bundle import SHAPE, tiny_symbols, tiny_tables, with_contexts
 
 BUNDLE_ID = "3a" * 32
 TABLES = tiny_tables()
@@ -212,8 +212,10 @@ def escaping_tables(positions: int) -> CdfTables:
     """Tables by which nearly any bytes are escapes: the dearest latent to decode."""
     cdf = np.tile(np.array([0, 1, TOTAL], np.uint32), (positions, 1))
     sizes, offsets = np.full(positions, 2, np.int32), np.zeros(positions, np.int32)
-    holds = np.full(positions, HALF, np.int32)
-    return CdfTables(cdf, sizes, offsets, (positions, 1, 1), afresh(positions), holds)
+    holds = np.full((1, positions), HALF, np.int32)
+    gains = np.ones((1, positions), np.float32)
+    contexts = afresh(1, 1, positions)
+    return CdfTables(cdf, sizes, offsets, (positions, 1, 1), contexts, holds, gains)
 
 
 def dearest_chunk(positions: int, limits: Limits) -> tuple[bytes, int]:
@@ -275,7 +277,9 @@ def forged_second_face(how: str) -> bytes:
     coder = RangeEncoder()
     forger = Forger(coder, Limits())
     forger.write_count(2)
+    forger.write_choice(0, TABLES.levels)
     forger.write(0, 1, BOX)
+    forger.write_choice(0, TABLES.priors)
     coder.encode_symbols([0] * LATENT_SIZE, TABLES.rows()[:LATENT_SIZE])
     if how == "known as new":
         forger.known_track_as_new(1)
@@ -295,7 +299,9 @@ def test_time_that_goes_back_is_rejected():
     coder = RangeEncoder()
     writer = SideInformationWriter(coder, Limits())
     writer.write_count(2)
+    writer.write_choice(0, TABLES.levels)
     writer.write(50, 1, BOX)
+    writer.write_choice(0, TABLES.priors)
     coder.encode_symbols([0] * LATENT_SIZE, TABLES.rows()[:LATENT_SIZE])
     writer._track(1)
     coder.encode(512, TOTAL)  # time goes on, for a track that was just seen
@@ -309,7 +315,9 @@ def forged_later_face(stir: int, changed: int, box_flag: int = 0) -> bytes:
     coder = RangeEncoder()
     writer = SideInformationWriter(coder, Limits())
     writer.write_count(2)
+    writer.write_choice(0, TABLES.levels)
     writer.write(50, 1, BOX)
+    writer.write_choice(0, TABLES.priors)
     first = np.zeros(SHAPE, np.int32)
     coder.encode_symbols([0] * LATENT_SIZE, TABLES.rows()[:LATENT_SIZE])
     writer._track(1)
@@ -320,6 +328,8 @@ def forged_later_face(stir: int, changed: int, box_flag: int = 0) -> bytes:
         for model in (MOVE, MOVE, RESIZE, HEIGHT):
             writer._difference(0, model)
     writer.write_stir(stir, UNKNOWN)
+    if stir == AFRESH:
+        writer.write_choice(0, TABLES.priors)
     if stir != STILL:
         rows = range(LATENT_SIZE) if stir == AFRESH else TABLES.rows_given(first, stir)
         symbols = [1] * changed + [0] * (LATENT_SIZE - changed)
@@ -337,6 +347,22 @@ def test_a_face_that_has_not_changed_as_much_as_it_says_is_rejected(stir):
             assert np.count_nonzero(answers[0][1].symbols) == changed
         else:
             assert answers[0] == (MalformedError, "a face has not changed as much as it says")
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("what", ["level", "prior"])
+def test_a_level_or_a_prior_that_the_tables_do_not_have_is_rejected(path, what):
+    tables = with_contexts([[0, 60000, 65536]] * 9, [0] * 9, (1, 1, 1), (1.0,) * 3, priors=3)
+    codec = ChunkCodec(tables, BUNDLE_ID, reader=PATHS[path])
+    coder = RangeEncoder()
+    writer = SideInformationWriter(coder, Limits())
+    writer.write_count(1)
+    coder.encode_bits(3 if what == "level" else 2, 2)
+    writer.write(50, 1, BOX)
+    coder.encode_bits(3 if what == "prior" else 2, 2)
+    coder.encode_symbols([0], [([0, 60000, 65536], 0)])
+    with pytest.raises(MalformedError, match="a level, a prior or a track"):
+        codec.decode(sealed(coder.finish()))
 
 
 def test_a_box_that_stands_and_is_told_as_one_that_moves_is_rejected():
