@@ -123,9 +123,7 @@ class ExpressionModel:
         """
         return self._classifier(symbols=symbols, level=level).astype(np.float32, copy=False)
 
-    def synthesise(
-        self, symbols: NDArray[np.int32], level: NDArray[np.int32]
-    ) -> NDArray[np.uint8]:
+    def synthesise(self, symbols: NDArray[np.int32], level: NDArray[np.int32]) -> NDArray[np.uint8]:
         """Grey faces, uint8 (N, height, width), of symbols as `classify` takes them.
 
         Raises RuntimeError where reconstruction is not allowed: no session was opened.

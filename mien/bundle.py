@@ -2,9 +2,13 @@
 
     manifest.json     its SHA-256 is the bundle id; it holds the SHA-256 of every other file
     analysis.onnx     edge: face uint8 (N, 1, H, W) -> y float32 (N, C, h, w)
-    tables.npz        both: integer CDFs of the symbols, rint(y)
-    classifier.onnx   cloud: symbols int32 (N, C, h, w) -> probabilities float32 (N, expressions)
-    synthesis.onnx    cloud: symbols -> face uint8 (N, 1, H, W)
+    enhancement.onnx  edge: face, symbols, level -> e float32 (N, E, h', w')
+    tables.npz        both: integer CDFs of the symbols, rint(gains[level] · y), and the gains
+    layer0.npz, …     both: integer CDFs of the symbols of each enhancement layer, rint(e)
+    classifier.onnx   cloud: symbols int32 (N, C, h, w), level int32 (N,)
+                      -> probabilities float32 (N, expressions)
+    synthesis.onnx    cloud: symbols, level, enhancement int32 (N, E, h', w')
+                      -> face uint8 (N, 1, H, W)
     probe.npz         what the bundle must answer, see mien.probe
     MODEL_CARD.md     measured figures, in words
 
@@ -36,12 +40,14 @@ from mien.manifest import (
     Manifest,
     is_plain_name,
 )
+from mien.layers import LayersCodec
 from mien.plain_reader import PlainReader
 from mien.reading import ReaderKind
 from mien.tables import CdfTables
 
 MANIFEST = "manifest.json"
-EDGE_FILES = (MANIFEST, "analysis.onnx", "tables.npz")
+LAYER_FILES = ("layer0.npz", "layer1.npz")
+EDGE_FILES = (MANIFEST, "analysis.onnx", "tables.npz", "enhancement.onnx", *LAYER_FILES)
 ALL_FILES = (*EDGE_FILES, "classifier.onnx", "synthesis.onnx", "probe.npz", "MODEL_CARD.md")
 
 
@@ -58,6 +64,17 @@ class Bundle:
     def codec(self, limits: Limits | None = None, reader: ReaderKind = PlainReader) -> ChunkCodec:
         """Return a codec for chunks of this bundle. reader: how it decodes them."""
         return ChunkCodec(self.tables, self.bundle_id, limits, reader)
+
+    def layers(self, limits: Limits | None = None, reader: ReaderKind = PlainReader) -> LayersCodec:
+        """Return a codec for the enhancement layers of this bundle's chunks.
+
+        Raises BundleHashError, TablesError.
+        """
+        return LayersCodec(self.layer_tables(), limits, reader)
+
+    def layer_tables(self) -> list[CdfTables]:
+        """Return the tables of each enhancement layer. Raises BundleHashError, TablesError."""
+        return [CdfTables.load(self.read(name)) for name in LAYER_FILES]
 
     def path(self, name: str) -> Path:
         """Return where a file of the bundle lies. Raises ManifestError when it has no such file."""

@@ -86,6 +86,32 @@ def read_chunk(
     check_end(state, words)
 
 
+def read_layer(
+    state: State,
+    words: Integers,
+    cdf: Integers,
+    rows: Rows,
+    sizes: Sizes,
+    first_rows: Integers,
+    there: State,
+    symbols: State,
+) -> None:
+    """Read an enhancement layer of len(there) faces, and its end, as mien.layers writes it.
+
+    there gets 1 for each face that has one, and 0; symbols its latents. Raises MalformedError.
+    """
+    enter(state, words)
+    state[LEVEL] = 0
+    positions = sizes[2]
+    for face in range(len(there)):
+        there[face] = read_bits(state, words, 1)
+        if there[face] == 1:
+            first = read_prior(state, words, sizes)
+            chosen = first_rows[first : first + positions]
+            read_symbols(state, words, cdf, rows, chosen, symbols, face * positions, 0)
+    check_end(state, words)
+
+
 def read_level(state: State, words: Integers, sizes: Sizes) -> None:
     """Read the chunk's quality level. Raises MalformedError."""
     state[LEVEL] = _read_choice(state, words, sizes[0])

@@ -22,6 +22,7 @@ from mien.chunk_reading import (
     STATE_FIELDS,
     TRACK_FIELDS,
     read_chunk,
+    read_layer,
     start,
 )
 from mien.errors import BitstreamError
@@ -32,8 +33,10 @@ from mien.reading import (
     ChunkReader,
     Contents,
     FlatTables,
+    Layer,
     checked_count,
     contents,
+    layer,
     limit_values,
     padded,
 )
@@ -53,7 +56,7 @@ class CompiledReader:
 
     def __init__(self, tables: FlatTables, limits: Limits) -> None:
         self.name = "compiled"
-        self._start, self._read_chunk = _entries()
+        self._start, self._read_chunk, self._read_layer = _entries()
         self._tables, self._limits = tables, limits
         self._values = limit_values(limits)
         self._first_rows = np.arange(tables.first_rows)
@@ -61,6 +64,21 @@ class CompiledReader:
     def read(self, bodies: Sequence[bytes]) -> list[Contents | BitstreamError]:
         """Return for each body what it says, or why no encoder wrote it."""
         return [self._read(body) for body in bodies]
+
+    def read_layer(self, body: bytes, faces: int) -> Layer | BitstreamError:
+        """Return what a layer says of so many faces, or why no encoder wrote it."""
+        tables = self._tables
+        state, there = np.empty(STATE_FIELDS, np.int64), np.empty(faces, np.int64)
+        symbols = np.zeros(faces * tables.positions, np.int32)
+        try:
+            words = np.frombuffer(padded(body), f">u{WORD_BYTES}").astype(np.int64)
+            self._read_layer(
+                *(state, words, tables.cdf, tables.rows, tables.sizes, self._first_rows),
+                *(there, symbols),
+            )
+        except BitstreamError as error:
+            return error
+        return layer(there.tolist(), symbols.reshape(faces, *tables.shape))
 
     def _read(self, body: bytes) -> Contents | BitstreamError:
         tables = self._tables
@@ -83,8 +101,8 @@ class CompiledReader:
 
 
 @cache
-def _entries() -> tuple[Callable[..., int], Callable[..., None]]:
-    """`start` and `read_chunk`; their first calls compile them, or load what was compiled."""
+def _entries() -> tuple[Callable[..., int], Callable[..., None], Callable[..., None]]:
+    """`start`, `read_chunk` and `read_layer`; their first calls compile them, or load what was compiled."""
     from numba import njit
     from numba.extending import overload, register_jitable
 
@@ -119,9 +137,14 @@ def _entries() -> tuple[Callable[..., int], Callable[..., None]]:
         sources  # noqa: B018
         read_chunk(state, words, cdf, rows, given, sizes, chosen, limits, tracks, fields, symbols)
 
+    def read_one_layer(state, words, cdf, rows, sizes, first_rows, there, symbols):  # type: ignore[no-untyped-def]
+        sources  # noqa: B018
+        read_layer(state, words, cdf, rows, sizes, first_rows, there, symbols)
+
     try:
         keep = njit(cache=True, nogil=True)
-        return keep(start_string), keep(read)
+        return keep(start_string), keep(read), keep(read_one_layer)
     except RuntimeError as error:  # there is no folder that may be written to
         _log.info("the chunk reader is compiled at every start: %s", error)
-        return njit(nogil=True)(start_string), njit(nogil=True)(read)
+        compiled = njit(nogil=True)
+        return compiled(start_string), compiled(read), compiled(read_one_layer)

@@ -12,8 +12,8 @@ from mien.tables import HOLD_UNIT
 
 
 def quantised(y: NDArray[np.float32], gains: NDArray[np.float32]) -> NDArray[np.int32]:
-    """The symbols of y, float32 (…, C, H, W), by a level's gains, float32 (C,)."""
-    return np.rint(y * gains[:, None, None]).astype(np.int32)
+    """The symbols of y, float32 (…, C, H, W), by gains, float32 (C,), or (N, C) for each face."""
+    return np.rint(y * gains[..., None, None]).astype(np.int32)
 
 
 def held(

@@ -6,7 +6,14 @@ from struct import unpack
 import numpy as np
 
 from mien.bitstream import Limits
-from mien.chunk_reading import LEVEL, STATE_FIELDS, Given, read_chunk, start
+from mien.chunk_reading import (
+    LEVEL,
+    STATE_FIELDS,
+    Given,
+    read_chunk,
+    read_layer,
+    start,
+)
 from mien.errors import BitstreamError
 from mien.lockstep import Lane, Lockstep
 from mien.range_decoder import Rows
@@ -14,8 +21,10 @@ from mien.reading import (
     WORD_BYTES,
     Contents,
     FlatTables,
+    Layer,
     checked_count,
     contents,
+    layer,
     limit_values,
     padded,
 )
@@ -60,6 +69,19 @@ class PlainReader:
                     *(limits, lane.tracks, lane.fields, lane.symbols),
                 )
         return [self._contents(lane) if isinstance(lane, Lane) else lane for lane in opened]
+
+    def read_layer(self, body: bytes, faces: int) -> Layer | BitstreamError:
+        """Return what a layer says of so many faces, or why no encoder wrote it."""
+        state, there = [0] * STATE_FIELDS, [0] * faces
+        symbols = [0] * (faces * self._sizes[2])
+        try:
+            data = padded(body)
+            words = unpack(f">{len(data) // WORD_BYTES}H", data)
+            tables = (self._cdf, self._rows, self._sizes, self._first_rows)
+            read_layer(state, words, *tables, there, symbols)
+        except BitstreamError as error:
+            return error
+        return layer(there, np.asarray(symbols, np.int32).reshape(faces, *self._shape))
 
     def _open(self, body: bytes) -> Lane | BitstreamError:
         state = [0] * STATE_FIELDS

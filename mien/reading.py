@@ -41,6 +41,10 @@ class Contents:
     level: int
 
 
+Layer = list[NDArray[np.int32] | None]
+"""Of each face its latent, int32 (C, H, W), None where it has none."""
+
+
 class ChunkReader(Protocol):
     """Reads the bodies of a batch by the tables and the limits it was made for."""
 
@@ -50,6 +54,9 @@ class ChunkReader(Protocol):
 
     def read(self, bodies: Sequence[bytes]) -> list[Contents | BitstreamError]:
         """Return for each body what it says, or why no encoder wrote it."""
+
+    def read_layer(self, body: bytes, faces: int) -> Layer | BitstreamError:
+        """Return what a layer says of so many faces, or why no encoder wrote it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,6 +133,12 @@ def checked_count(count: int, limits: Limits) -> int:
 def limit_values(limits: Limits) -> tuple[int, int, int]:
     """The limits as mien.chunk_reading takes them."""
     return limits.max_time_ms, limits.max_track_id, limits.max_box_px
+
+
+def layer(there: list[int], symbols: NDArray[np.int32]) -> Layer:
+    """What was read of a layer: symbols int32 (faces, C, H, W)."""
+    symbols.setflags(write=False)
+    return [part if is_there else None for is_there, part in zip(there, symbols, strict=True)]
 
 
 def contents(fields: list[int], symbols: NDArray[np.int32], level: int) -> Contents:

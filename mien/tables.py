@@ -309,9 +309,7 @@ def _check_holds(holds: NDArray[np.int32], levels: int, positions: int) -> None:
         raise TablesError(f"a hold is within {HALF}..{LARGEST_HOLD}")
 
 
-def _check_contexts(
-    contexts: NDArray[np.int32], levels: int, positions: int, rows: int
-) -> None:
+def _check_contexts(contexts: NDArray[np.int32], levels: int, positions: int, rows: int) -> None:
     if contexts.dtype != np.int32 or contexts.shape != (levels, len(GIVEN), positions, 3):
         raise TablesError(f"contexts are int32 of {(levels, len(GIVEN), positions, 3)}")
     first, count, lowest = contexts.astype(np.int64).transpose(3, 0, 1, 2)

@@ -11,16 +11,22 @@ from trainer.augment import Augmentation
 class ModelConfig:
     """Sizes of the networks.
 
-    analysis_widths: channels of the four stages of g_a and of the pixel classifier.
-    latent_channels: C of the latent (C, 3, 3).
-    synthesis_widths: channels of g_s at 3×3, 6×6, 12×12 and 24×24.
-    latent_classifier_width: channels of the classifier that reads the latent.
+    teacher_width: of the ResNet-18 that is the pixel classifier and the teacher.
+    analysis_widths: channels of g_a at 24×24, 12×12, 6×6 and 3×3.
+    latent_channels: C of the base latent (C, 3, 3).
+    latent_classifier_width: of the classifier that reads the latent.
+    enhancement_channels: E of the enhancement (E, 6, 6), all layers together.
+    enhancement_widths: channels of g_e at 24×24 and 12×12.
+    synthesis_widths: channels of g_s at 6×6, 12×12 and 24×24.
     """
 
-    analysis_widths: tuple[int, int, int, int] = (32, 64, 128, 256)
-    latent_channels: int = 24
-    synthesis_widths: tuple[int, int, int, int] = (160, 112, 56, 32)
-    latent_classifier_width: int = 192
+    teacher_width: int = 32
+    analysis_widths: tuple[int, int, int, int] = (24, 36, 72, 144)
+    latent_channels: int = 32
+    latent_classifier_width: int = 384
+    enhancement_channels: int = 32
+    enhancement_widths: tuple[int, int] = (24, 48)
+    synthesis_widths: tuple[int, int, int] = (112, 64, 36)
     prior_components: int = 2
     dropout: float = 0.2
 
@@ -52,42 +58,70 @@ class StageConfig:
 
 
 @dataclass(frozen=True)
-class JointConfig(StageConfig):
-    """Joint training of codec and latent classifier.
+class BaseConfig(StageConfig):
+    """The base layer: codec and latent classifier together, for all quality levels at once.
 
-    loss = lmbda · bits + beta · 100 · MSE + gamma · cross-entropy, MSE on a 0..1 scale; the
+    loss = lmbda[level] · bits + cross-entropy + imitation · distance of the teacher's features; the
     cross-entropy's target is votes and teacher, teacher_share of it the teacher's.
-    target_bytes and target_psnr_db: when set, lmbda and beta move until the training faces meet
-    them (dual ascent); the weights given are then where they start.
-    noise_share: share of the steps in which quantisation is additive noise; rounding with a
-    straight-through gradient after that.
+    level_bytes: what a latent should cost at each level, by entropy; lmbda follows (dual ascent)
+    from lmbda[0] at the lowest to lmbda[1] at the highest level.
+    ramp_share: share of the steps in which lmbda rises. noise_share: share in which the classifier
+    sees additive noise; rounding with a straight-through gradient after that.
     """
 
-    epochs: int = 23
+    epochs: int = 50
     optimizer: Literal["sgd", "adamw"] = "adamw"
-    learning_rate: float = 1.5e-3
-    weight_decay: float = 1e-2
+    learning_rate: float = 2.5e-3
+    weight_decay: float = 2e-2
+    warmup_share: float = 0.12
+    ema_decay: float = 0.999
     mixup_share: float = 0.2
-    calm_share: float = 0.2
-    augmentation: Augmentation = field(default_factory=lambda: Augmentation(erase_share=0.0))
-    lmbda: float = 2e-3
-    beta: float = 1.0
-    gamma: float = 2.5
-    teacher_share: float = 0.5
-    target_bytes: float | None = None
-    target_psnr_db: float | None = None
-    noise_share: float = 0.5
+    calm_share: float = 0.15
+    level_bytes: tuple[float, ...] = (2.4, 4, 6, 9, 13, 18, 25, 34)
+    lmbda: tuple[float, float] = (6e-3, 4e-4)
+    teacher_share: float = 0.6
+    imitation: float = 0.3
+    noise_share: float = 0.3
+    ramp_share: float = 0.15
+
+
+@dataclass(frozen=True)
+class EnhancementConfig(StageConfig):
+    """Enhancement layers and g_s, the base being there already.
+
+    loss = MSE in dB + lmbda[layer] · bits + expression · what the teacher sees of the difference.
+    layer_bytes: what each layer should cost, by entropy; layer_channels: how many channels each has,
+    the first one first.
+    """
+
+    epochs: int = 24
+    batch_faces: int = 64
+    optimizer: Literal["sgd", "adamw"] = "adamw"
+    learning_rate: float = 1.2e-3
+    weight_decay: float = 1e-3
+    warmup_share: float = 0.1
+    ema_decay: float = 0.999
+    mixup_share: float = 0.0
+    calm_share: float = 0.3
+    augmentation: Augmentation = field(
+        default_factory=lambda: Augmentation(0.1, 0.05, 8.0, 0.15, 0.08, 0.25, 0.05, 0.0, 0.05)
+    )
+    layer_bytes: tuple[float, ...] = (30, 70)
+    layer_channels: tuple[int, ...] = (10, 22)
+    lmbda: float = 4e-3
+    expression: float = 0.0
 
 
 @dataclass(frozen=True)
 class FitConfig:
-    """One run: the pixel classifier, then codec and latent classifier jointly.
+    """One run: the pixel classifier that teaches, the base layer, the enhancement layers.
 
     data: a dataset folder in a layout that trainer.data reads. out: where checkpoints and the
     log go; a run that was killed goes on from there.
     max_faces: use only so many faces of each split, for trying things out.
-    start: the folder of a finished run to go on from with other settings: its pixel classifier
-        is kept, its joint networks are where joint training starts.
+    teacher: a released pixel classifier (.npz) to teach instead of one that is trained first.
+    start: the folder of a finished run to go on from with other settings: its networks are where
+        base and enhancement begin.
     """
 
     data: Path
@@ -96,7 +130,9 @@ class FitConfig:
     threads: int | None = None
     checkpoint_steps: int = 100
     max_faces: int | None = None
+    teacher: Path | None = None
     start: Path | None = None
     model: ModelConfig = field(default_factory=ModelConfig)
     classifier: StageConfig = field(default_factory=StageConfig)
-    joint: JointConfig = field(default_factory=JointConfig)
+    base: BaseConfig = field(default_factory=BaseConfig)
+    enhancement: EnhancementConfig = field(default_factory=EnhancementConfig)

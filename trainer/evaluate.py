@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 from mien.bitstream import Box, EncodedFace
 from mien.bundle import ALL_FILES, Bundle, load_bundle
 from mien.codec import ChunkCodec
+from mien.holding import quantised
 from trainer.calibration import confidences
 from trainer.data.faces import EXPRESSIONS, FaceSet
 from trainer.data.layout import read_held_out, read_split
 from trainer.figures import calibration_error, confusion, macro_f1, per_class, psnr_db
-from trainer.runtime import Network, symbols_of
+from trainer.runtime import Network
 
 # The pixel classifier goes along for comparison; no service reads it.
 PIXEL_FILE = "pixel.onnx"
@@ -24,6 +25,8 @@ BUNDLE_FILES = (*ALL_FILES, PIXEL_FILE)
 # a second, so that time, track and box are in the figure.
 CHUNK_FACES = 8
 FACE_INTERVAL_MS = 100
+# What of accuracy the default level may give up for fewer bytes.
+NEARLY = 0.002
 
 
 def evaluate(folder: Path, data: Path, split: str | None = None) -> dict[str, Any]:
@@ -40,73 +43,148 @@ def evaluate(folder: Path, data: Path, split: str | None = None) -> dict[str, An
 
 
 def evaluate_faces(bundle: Bundle, faces: FaceSet) -> dict[str, Any]:
-    """As evaluate, for faces in memory."""
+    """As evaluate, for faces in memory. What is of one level is of the bundle's default."""
     if not len(faces):
         raise ValueError(f"no labelled face to evaluate; left out: {dict(faces.left_out)}")
-    pixels = faces.pixels[:]
-    symbols, payload_bytes, probabilities = recognised(bundle, pixels)
+    pixels, truth = faces.pixels[:], faces.majority
+    level = bundle.manifest.latent.default_level
+    levels = [_level_figures(bundle, pixels, truth, index) for index in range(bundle.tables.levels)]
+    symbols, payloads, probabilities = recognised(bundle, pixels, level)
     calibration = bundle.manifest.calibration
     temperature = calibration.temperature if calibration else 1.0
-    reconstruction = Network(bundle.path("synthesis.onnx"))(symbols)
-    pixel = Network(bundle.path(PIXEL_FILE))(pixels)
-    truth = faces.majority
+    pixel = Network(bundle.path(PIXEL_FILE))
     matrix = confusion(truth, probabilities.argmax(axis=1), len(EXPRESSIONS))
-    pixel_matrix = confusion(truth, pixel.argmax(axis=1), len(EXPRESSIONS))
+    pixel_matrix = confusion(truth, pixel(pixels).argmax(axis=1), len(EXPRESSIONS))
     return {
         "bundle_id": bundle.bundle_id,
         "faces": len(faces),
         "left_out": dict(faces.left_out),
-        "accuracy": float(np.trace(matrix) / matrix.sum()),
+        "default_level": level,
+        "levels": levels,
+        **levels[level],
         "estimated_accuracy": float(np.mean(confidences(probabilities, temperature))),
-        "macro_f1": macro_f1(matrix),
         "calibration_error": calibration_error(probabilities, truth),
-        "payload_bytes_per_face": payload_bytes / len(faces),
-        "latent_ideal_bytes_per_face": _ideal_bytes(bundle, symbols),
-        "psnr_db": float(psnr_db(pixels, reconstruction).mean()),
         "pixel_accuracy": float(np.trace(pixel_matrix) / pixel_matrix.sum()),
         "pixel_macro_f1": macro_f1(pixel_matrix),
+        **_layer_figures(bundle, pixels, truth, symbols, payloads),
         "per_class": per_class(matrix, EXPRESSIONS),
         "confusion": matrix.tolist(),
     }
 
 
+def default_level(bundle: Bundle, faces: FaceSet) -> int:
+    """The level of the fewest bytes whose accuracy is within NEARLY of the best level's."""
+    pixels, truth = faces.pixels[:], faces.majority
+    right = [
+        _level_figures(bundle, pixels, truth, level)["accuracy"]
+        for level in range(bundle.tables.levels)
+    ]
+    return next(level for level, share in enumerate(right) if share >= max(right) - NEARLY)
+
+
+def _level_figures(
+    bundle: Bundle, pixels: NDArray[np.uint8], truth: NDArray[np.int64], level: int
+) -> dict[str, float]:
+    symbols, payloads, probabilities = recognised(bundle, pixels, level)
+    matrix = confusion(truth, probabilities.argmax(axis=1), len(EXPRESSIONS))
+    return {
+        "accuracy": float(np.trace(matrix) / matrix.sum()),
+        "macro_f1": macro_f1(matrix),
+        "payload_bytes_per_face": sum(map(len, payloads)) / len(pixels),
+        "latent_ideal_bytes_per_face": _ideal_bytes(bundle, symbols, level),
+    }
+
+
+def _layer_figures(
+    bundle: Bundle,
+    pixels: NDArray[np.uint8],
+    truth: NDArray[np.int64],
+    symbols: NDArray[np.int32],
+    payloads: list[bytes],
+) -> dict[str, float]:
+    """Bytes, PSNR and what the pixel classifier reads off reconstructions, after each layer."""
+    level = np.full(len(pixels), bundle.manifest.latent.default_level, np.int32)
+    enhancement, sizes = enhanced(bundle, pixels, symbols, level, payloads)
+    synthesis = Network(bundle.path("synthesis.onnx"))
+    pixel = Network(bundle.path(PIXEL_FILE))
+    figures: dict[str, float] = {}
+    ends = np.cumsum([0, *(t.shape[0] for t in bundle.layer_tables())])
+    total = sum(map(len, payloads))
+    for layers, end in enumerate(ends.tolist()):
+        total += sizes[layers - 1] if layers else 0
+        shown = enhancement.copy()
+        shown[:, end:] = 0
+        made = synthesis(symbols, level, shown)
+        suffix = "" if layers == len(ends) - 1 else f"_after_{layers}_layers"
+        figures[f"psnr_db{suffix}"] = float(psnr_db(pixels, made).mean())
+        read = pixel(made).argmax(axis=1)
+        figures[f"pixel_accuracy_of_reconstructions{suffix}"] = float(np.mean(read == truth))
+        figures[f"bytes_per_face_with_layers{suffix}"] = total / len(pixels)
+    return figures
+
+
 def recognised(
-    bundle: Bundle, pixels: NDArray[np.uint8]
-) -> tuple[NDArray[np.int32], int, NDArray[np.float32]]:
-    """Faces, uint8 (N, 1, H, W), over the wire: decoded symbols, coded bytes, probabilities."""
+    bundle: Bundle, pixels: NDArray[np.uint8], level: int
+) -> tuple[NDArray[np.int32], list[bytes], NDArray[np.float32]]:
+    """Faces, uint8 (N, 1, H, W), over the wire: decoded symbols, payloads, probabilities."""
     y = Network(bundle.path("analysis.onnx"))(pixels)
-    symbols, payload_bytes = through_the_wire(bundle.codec(), symbols_of(y))
-    return symbols, payload_bytes, Network(bundle.path("classifier.onnx"))(symbols)
+    coded = quantised(y, bundle.tables.gains[level])
+    symbols, payloads = through_the_wire(bundle.codec(), coded, level)
+    levels = np.full(len(symbols), level, np.int32)
+    return symbols, payloads, Network(bundle.path("classifier.onnx"))(symbols, levels)
 
 
 def through_the_wire(
-    codec: ChunkCodec, symbols: NDArray[np.int32]
-) -> tuple[NDArray[np.int32], int]:
-    """Encode in chunks and decode again. Returns the decoded symbols and the coded bytes."""
+    codec: ChunkCodec, symbols: NDArray[np.int32], level: int
+) -> tuple[NDArray[np.int32], list[bytes]]:
+    """Encode in chunks and decode again. Returns the decoded symbols and the payloads."""
+    payloads = [codec.encode(chunk) for chunk in chunks_of(symbols, level)]
+    decoded = [face.symbols for payload in payloads for face in codec.decode(payload)]
+    return np.stack(decoded), payloads
+
+
+def enhanced(
+    bundle: Bundle,
+    pixels: NDArray[np.uint8],
+    symbols: NDArray[np.int32],
+    level: NDArray[np.int32],
+    payloads: list[bytes],
+) -> tuple[NDArray[np.int32], list[int]]:
+    """Enhancements over the wire: decoded, int32 (N, E, H, W), and the bytes of each layer."""
+    e = Network(bundle.path("enhancement.onnx"))(pixels, symbols, level)
+    codec = bundle.layers()
     decoded: list[NDArray[np.int32]] = []
-    total = 0
-    for chunk in chunks_of(symbols):
-        payload = codec.encode(chunk)
-        total += len(payload)
-        decoded += [face.symbols for face in codec.decode(payload)]
-    return np.stack(decoded), total
+    sizes: list[int] = []
+    for start, payload in zip(range(0, len(e), CHUNK_FACES), payloads, strict=True):
+        latents = list(np.rint(e[start : start + CHUNK_FACES]).astype(np.int32))
+        layers = codec.encode(payload, latents)
+        read = codec.decode(payload, len(latents), layers)
+        decoded += [latent for latent in read if latent is not None]
+        sizes = [a + len(b) for a, b in zip(sizes or [0] * len(layers), layers, strict=True)]
+    return np.stack(decoded), sizes
 
 
-def chunks_of(symbols: NDArray[np.int32]) -> Iterator[list[EncodedFace]]:
-    """Symbols int32 (N, C, H, W) as the chunks of a device that sees one face."""
+def chunks_of(symbols: NDArray[np.int32], level: int) -> Iterator[list[EncodedFace]]:
+    """Symbols int32 (N, C, H, W) of one level as the chunks of a device that sees one face."""
     # The box walks as a face in view does; a constant one would cost nothing after the first.
     steps = np.random.default_rng(0).integers(-1, 2, (len(symbols), 4))
     boxes = (np.array([200, 120, 160, 160]) + steps.cumsum(axis=0) % 32).tolist()
     faces = [
-        EncodedFace(index * FACE_INTERVAL_MS, 1, Box(*box), latent)
+        EncodedFace(index * FACE_INTERVAL_MS, 1, Box(*box), latent, level)
         for index, (box, latent) in enumerate(zip(boxes, symbols, strict=True))
     ]
     for start in range(0, len(faces), CHUNK_FACES):
         yield faces[start : start + CHUNK_FACES]
 
 
-def _ideal_bytes(bundle: Bundle, symbols: NDArray[np.int32]) -> float:
-    return float(np.mean([bundle.tables.ideal_bits(face) for face in symbols])) / 8
+def _ideal_bytes(bundle: Bundle, symbols: NDArray[np.int32], level: int) -> float:
+    """By the prior that suits each face, without what tells which."""
+    tables = bundle.tables
+    bits = [
+        tables.ideal_bits(face, tables.first_rows(level, tables.best_prior(face, level)))
+        for face in symbols
+    ]
+    return float(np.mean(bits)) / 8
 
 
 def report(figures: dict[str, Any]) -> str:
@@ -119,7 +197,16 @@ def report(figures: dict[str, Any]) -> str:
         f"macro_f1               {figures['macro_f1']:.4f}",
         f"calibration_error      {figures['calibration_error']:.4f}",
         f"payload_bytes_per_face {figures['payload_bytes_per_face']:.2f}",
-        f"psnr_db                {figures['psnr_db']:.2f}",
+        f"psnr_db                {figures['psnr_db']:.2f} with all layers, "
+        f"{figures['bytes_per_face_with_layers']:.1f} bytes a face",
+        "",
+        f"{'level':<8}{'accuracy':>9}{'macro-F1':>10}{'bytes':>8}",
+        *(
+            f"{level:<8}{row['accuracy']:>9.4f}{row['macro_f1']:>10.3f}"
+            f"{row['payload_bytes_per_face']:>8.2f}"
+            + (" (default)" if level == figures["default_level"] else "")
+            for level, row in enumerate(figures["levels"])
+        ),
         "",
         f"{'expression':<12}{'faces':>7}{'precision':>11}{'recall':>8}{'f1':>7}",
     ]

@@ -8,73 +8,97 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
-from mien.bundle import load_bundle, write_manifest
+from mien.bundle import LAYER_FILES, load_bundle, write_manifest
 from mien.calibration import Calibration
+from mien.holding import quantised
 from mien.manifest import ImageSpec, LatentSpec
-from mien.probe import Probe, golden_payloads
-from mien.tables import CdfTables, integer_cdf
-from trainer.augment import Augmentation, augment
+from mien.probe import Probe, golden_payloads, probe_levels
+from mien.tables import CdfTables
 from trainer.calibration import calibrate, fit_temperature
 from trainer.card import model_card
 from trainer.data.faces import EXPRESSIONS, FACE_SIZE, FaceSet
 from trainer.data.layout import read_train_and_valid
-from trainer.evaluate import BUNDLE_FILES, PIXEL_FILE, evaluate_faces, recognised
+from trainer.evaluate import BUNDLE_FILES, PIXEL_FILE, default_level, evaluate_faces, recognised
 from trainer.examples import as_float
 from trainer.fit import Trained
+from trainer.layer_tables import layer_tables
+from trainer.level_tables import latents_of, level_tables
 from trainer.onnx_export import (
     AnalysisGraph,
     ClassifierGraph,
+    EnhancementGraph,
     PixelGraph,
     SynthesisGraph,
     write_onnx,
 )
-from trainer.runtime import Network, symbols_of
+from trainer.runtime import Network
 from trainer.schematic import schematic_faces
 from trainer.track_tables import with_tracks
 
 # Where the five landmarks of an average FER2013 face lie, px of the 48×48 crop, pixel centres at
 # integers: medians of two detectors over the validation faces, made symmetric.
 FER_LANDMARKS = ((14.59, 18.06), (32.4, 18.06), (23.5, 28.46), (16.23, 36.67), (30.78, 36.67))
-PROBE_FACES = 16
-# How many observations the parametric prior counts for, beside the latents that were seen.
-PRIOR_WEIGHT = 200.0
-# Symbols less likely than this share one escape bin.
-RAREST_BIN = 2.0**-13
-SYMBOL_RANGE = 40
+PROBE_FACES = 64
+Seal = Callable[[dict[str, Any], Calibration | None], str]
 
 
 def export(trained: Trained, data: Path, folder: Path, name: str) -> str:
     """Write a bundle and return its id.
 
-    The tables are fitted on training latents; temperature, calibration and the figures of the
-    manifest are taken on the validation split. The calibration is of what the bundle answers to
-    decoded symbols, so its temperature comes on top of the one that is in the network already.
+    The tables are fitted on training latents; temperatures, calibration, default level and the
+    figures of the manifest are taken on the validation split. The calibration is of what the bundle
+    answers to decoded symbols at its default level, so its temperature comes on top of the one that
+    is in the network already.
     """
     folder.mkdir(parents=True, exist_ok=True)
     train, valid = read_train_and_valid(data)
     _write_networks(trained, valid, folder)
-    tables = fit_tables(trained, folder, train)
+    gains = torch.exp(trained.base.log_gains).detach().numpy()
+    write_tables(folder, gains, train, trained.config.enhancement.layer_channels)
+    card = (trained.config.out, len(train))
+    return finish(folder, valid, name, lambda figures: model_card(name, *card, figures))
+
+
+def write_tables(
+    folder: Path, gains: NDArray[np.float32], train: FaceSet, layer_channels: tuple[int, ...]
+) -> None:
+    """Tables of all layers, fitted on training faces, for the networks that lie in a folder."""
+    analysis, classifier = Network(folder / "analysis.onnx"), Network(folder / "classifier.onnx")
+    first = level_tables(latents_of(analysis, train), np.asarray(gains, np.float32))
+    tables = with_tracks(first, analysis, classifier, train)
     tables.save(folder / "tables.npz")
+    enhancement = Network(folder / "enhancement.onnx")
+    layers = layer_tables(analysis, enhancement, tables, train, layer_channels)
+    for file, of_layer in zip(LAYER_FILES, layers, strict=True):
+        of_layer.save(folder / file)
     _write_probe(folder, tables)
-    seal = _sealer(folder, name, tables)
-    # The manifest holds the figures, and what is measured needs a manifest to be loaded.
+
+
+def finish(folder: Path, valid: FaceSet, name: str, card: Callable[[dict[str, Any]], str]) -> str:
+    """Measure a bundle that has all but figures, and seal it. Returns its id.
+
+    card: the model card for the figures.
+    """
     (folder / "MODEL_CARD.md").write_text("")
+    # The manifest holds the figures, and what is measured needs a manifest to be loaded.
+    seal = _sealer(folder, name, 0)
     seal({}, None)
-    *_, probabilities = recognised(load_bundle(folder, BUNDLE_FILES), valid.pixels[:])
+    level = default_level(load_bundle(folder, BUNDLE_FILES), valid)
+    seal = _sealer(folder, name, level)
+    seal({}, None)
+    *_, probabilities = recognised(load_bundle(folder, BUNDLE_FILES), valid.pixels[:], level)
     calibration = calibrate(probabilities, valid.majority)
     seal({}, calibration)
     figures = evaluate_faces(load_bundle(folder, BUNDLE_FILES), valid)
-    card = model_card(name, trained.config.out, len(train), figures)
-    (folder / "MODEL_CARD.md").write_text(card)
-    numbers = {key: v for key, v in figures.items() if isinstance(v, int | float)}
-    return seal(numbers, calibration)
+    (folder / "MODEL_CARD.md").write_text(card(figures))
+    wanted = {key: v for key, v in figures.items() if isinstance(v, int | float) or key == "levels"}
+    return seal(wanted, calibration)
 
 
-def _sealer(
-    folder: Path, name: str, tables: CdfTables
-) -> Callable[[dict[str, Any], Calibration | None], str]:
+def _sealer(folder: Path, name: str, level: int) -> Seal:
+    tables = CdfTables.load((folder / "tables.npz").read_bytes())
+
     def seal(figures: dict[str, Any], calibration: Calibration | None) -> str:
         return write_manifest(
             folder,
@@ -82,7 +106,7 @@ def _sealer(
             created=datetime.datetime.now(datetime.UTC).date().isoformat(),
             expressions=EXPRESSIONS,
             image=ImageSpec(1, FACE_SIZE, FACE_SIZE, FER_LANDMARKS),
-            latent=LatentSpec(*tables.shape),
+            latent=LatentSpec(*tables.shape, level),
             figures=figures,
             files=BUNDLE_FILES,
             calibration=calibration,
@@ -92,76 +116,40 @@ def _sealer(
 
 
 def _write_networks(trained: Trained, valid: FaceSet, folder: Path) -> None:
-    joint = trained.joint
+    base, enhancement = trained.base, trained.enhancement
     face = torch.zeros(2, 1, FACE_SIZE, FACE_SIZE, dtype=torch.uint8)
-    symbols = torch.zeros(2, *joint.prior.shape, dtype=torch.int32)
-    with torch.no_grad():
-        logits = torch.cat(
-            [
-                joint.classifier(torch.round(joint.analysis(part)))
-                for part in as_float(valid.pixels[:]).split(256)  # type: ignore[no-untyped-call]  # torch's own gap
-            ]
-        )
-    temperature = fit_temperature(logits.numpy(), valid.majority)
-    graphs: dict[str, tuple[nn.Module, torch.Tensor, str, str]] = {
-        "analysis.onnx": (AnalysisGraph(joint.analysis), face, "face", "y"),
-        "classifier.onnx": (
-            ClassifierGraph(joint.classifier, temperature),
-            symbols,
-            "symbols",
-            "probabilities",
-        ),
-        "synthesis.onnx": (SynthesisGraph(joint.synthesis), symbols, "symbols", "face"),
-        PIXEL_FILE: (PixelGraph(trained.pixel), face, "face", "probabilities"),
+    latent = {
+        "symbols": torch.zeros(2, *base.prior.shape, dtype=torch.int32),
+        "level": torch.zeros(2, dtype=torch.int32),
     }
-    for file, (graph, example, source, target) in graphs.items():
-        write_onnx(graph, example, source, target, folder / file)
+    layers = {"enhancement": torch.zeros(2, *enhancement.prior.shape, dtype=torch.int32)}
+    write_onnx(AnalysisGraph(base), {"face": face}, "y", folder / "analysis.onnx")
+    classifier = ClassifierGraph(base, _temperatures(trained, valid))
+    write_onnx(classifier, latent, "probabilities", folder / "classifier.onnx")
+    analysis = EnhancementGraph(base, enhancement)
+    write_onnx(analysis, {"face": face} | latent, "e", folder / "enhancement.onnx")
+    synthesis = SynthesisGraph(base, enhancement)
+    write_onnx(synthesis, latent | layers, "face", folder / "synthesis.onnx")
+    write_onnx(PixelGraph(trained.pixel), {"face": face}, "probabilities", folder / PIXEL_FILE)
 
 
-def fit_tables(trained: Trained, folder: Path, train: FaceSet) -> CdfTables:
-    """Integer CDFs from the latents of training faces, as they are and augmented, and moving.
-
-    The trained prior counts for a few hundred faces: it fills in what was not seen.
-    """
-    analysis = Network(folder / "analysis.onnx")
-    generator = torch.Generator().manual_seed(0)
-    counts = np.zeros((2 * SYMBOL_RANGE + 1, *trained.joint.prior.shape))
-    for start in range(0, len(train), 1024):
-        faces = as_float(train.pixels[start : start + 1024])
-        changed = (augment(faces, Augmentation(), generator) * 255).round().byte().numpy()
-        for pixels in (train.pixels[start : start + 1024], changed):
-            counts += _histogram(symbols_of(analysis(pixels)))
-    prior = trained.joint.prior.pmf(-SYMBOL_RANGE, SYMBOL_RANGE).numpy().astype(np.float64)
-    pmf = counts + PRIOR_WEIGHT * prior
-    first = tables_from_pmf(pmf / pmf.sum(axis=0), -SYMBOL_RANGE)
-    return with_tracks(first, analysis, Network(folder / "classifier.onnx"), train)
-
-
-def _histogram(symbols: NDArray[np.int32]) -> NDArray[np.float64]:
-    span = np.arange(-SYMBOL_RANGE, SYMBOL_RANGE + 1)[:, None, None, None]
-    counts = [(symbols == value).sum(axis=0) for value in span[:, 0, 0, 0]]
-    return np.asarray(np.stack(counts), np.float64)
-
-
-def tables_from_pmf(pmf: NDArray[np.float64], lowest: int) -> CdfTables:
-    """CdfTables from probabilities (S, C, H, W) of the symbols lowest, lowest + 1, ….
-
-    Each position keeps the run of symbols from its first to its last that is likelier than
-    RAREST_BIN; what lies outside goes to the escape bin.
-    """
-    rows, offsets = [], []
-    for row in pmf.reshape(len(pmf), -1).T:
-        likely = np.flatnonzero(row >= RAREST_BIN)
-        first, last = int(likely[0]), int(likely[-1])
-        inside = row[first : last + 1]
-        rows.append(integer_cdf(np.append(inside, max(1 - float(inside.sum()), 2.0**-16))))
-        offsets.append(lowest + first)
-    return CdfTables.from_rows(rows, offsets, (pmf.shape[1], pmf.shape[2], pmf.shape[3]))
+@torch.no_grad()
+def _temperatures(trained: Trained, valid: FaceSet) -> torch.Tensor:
+    """Of each level, the temperature at which its answers are as sure as they are right."""
+    base, found = trained.base, []
+    y = torch.cat([base.analysis(part) for part in as_float(valid.pixels[:]).split(256)])  # type: ignore[no-untyped-call]  # torch's own gap
+    for index in range(len(base.log_gains)):
+        level = torch.full((len(y),), index)
+        logits = base.classifier(base.coded(y, level)[0], level)
+        found.append(fit_temperature(logits.numpy(), valid.majority))
+    return torch.tensor(found)
 
 
 def _write_probe(folder: Path, tables: CdfTables) -> None:
     faces = schematic_faces(PROBE_FACES)
-    symbols = symbols_of(Network(folder / "analysis.onnx")(faces))
-    probabilities = Network(folder / "classifier.onnx")(symbols).astype(np.float32)
+    level = probe_levels(len(faces), tables)
+    y = Network(folder / "analysis.onnx")(faces)
+    symbols = quantised(y, tables.gains[level])
+    probabilities = Network(folder / "classifier.onnx")(symbols, level).astype(np.float32)
     payloads = golden_payloads(tables, symbols)
     Probe(faces, symbols, probabilities, payloads).save(folder / "probe.npz")

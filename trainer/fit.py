@@ -1,4 +1,4 @@
-"""One run from data to trained networks: the pixel classifier, then codec and classifier."""
+"""One run from data to trained networks: the pixel classifier, the base layer, the enhancement."""
 
 import dataclasses
 import json
@@ -7,15 +7,24 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
+from trainer.base_stage import BaseStage
 from trainer.config import FitConfig
-from trainer.data.faces import EXPRESSIONS, FaceSet
+from trainer.data.faces import EXPRESSIONS, FACE_SIZE, FaceSet
 from trainer.data.layout import read_train_and_valid
+from trainer.enhancement_stage import EnhancementStage
 from trainer.loop import Loop
-from trainer.models.networks import PixelClassifier
+from trainer.models.base import BaseModel
+from trainer.models.enhancement import EnhancementModel
+from trainer.models.resnet import ResNet18
 from trainer.networks import averaged_states
 from trainer.processes import current
-from trainer.stages import ClassifierStage, Figures, JointModel, JointStage
+from trainer.stages import ClassifierStage, Figures
+from trainer.teaching import taught
+
+TEACHER = "classifier.npz"
+TAUGHT = "taught.npz"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,12 +32,13 @@ class Trained:
     """What a run leaves: averaged networks in eval mode."""
 
     config: FitConfig
-    pixel: PixelClassifier
-    joint: JointModel
+    pixel: ResNet18
+    base: BaseModel
+    enhancement: EnhancementModel
 
 
 def fit(config: FitConfig) -> dict[str, Figures]:
-    """Train both stages, going on from the checkpoints in config.out.
+    """Train all stages, going on from the checkpoints in config.out.
 
     Returns each stage's figures on the validation split.
     """
@@ -43,14 +53,23 @@ def fit(config: FitConfig) -> dict[str, Figures]:
     print(f"{len(train)} faces to train on, left out: {dict(train.left_out)}")
     torch.manual_seed(config.seed)
     figures: dict[str, Figures] = {}
-    if config.start is None:
-        classifier = ClassifierStage(config.classifier, _new_classifier(config), "classifier")
+    if config.teacher is None and config.start is None:
+        classifier = ClassifierStage(config.classifier, _new_teacher(config), "classifier")
         figures["classifier"] = Loop(classifier, config, train, valid).fit()
+    teacher = load_pixel_classifier(config)
+    if processes.leads:
+        taught(train, teacher, config.out / TAUGHT)
+    processes.wait()
+    lesson = taught(train, teacher, config.out / TAUGHT)
     torch.manual_seed(config.seed + 1)
-    stage = JointStage(config.joint, config.model, load_pixel_classifier(config))
-    if config.start is not None:
-        stage.joint.load_state_dict(_joint_states(config.start))
-    figures["joint"] = Loop(stage, config, train, valid).fit()
+    base = BaseStage(config.base, _new_base(config))
+    _start(base.base, "base", config)
+    figures["base"] = Loop(base, config, lesson, valid).fit()
+    torch.manual_seed(config.seed + 2)
+    model = EnhancementModel(config.model)
+    _start(model, "enhancement", config)
+    stage = EnhancementStage(config.enhancement, model, _load_base(config), teacher)
+    figures["enhancement"] = Loop(stage, config, train, valid).fit()
     if processes.leads:
         (config.out / "figures.json").write_text(json.dumps(figures, indent=2) + "\n")
     return figures
@@ -60,34 +79,56 @@ def _settle(config: FitConfig) -> None:
     """Put what is known from the start into the run's folder."""
     config.out.mkdir(parents=True, exist_ok=True)
     (config.out / "config.json").write_text(json.dumps(_plain(config), indent=2) + "\n")
+    if config.teacher is not None:
+        shutil.copyfile(config.teacher, config.out / TEACHER)
     if config.start is not None:
-        shutil.copyfile(config.start / "classifier.pt", config.out / "classifier.pt")
+        for file in ("classifier.pt", TEACHER, TAUGHT):
+            if (config.start / file).is_file():
+                shutil.copyfile(config.start / file, config.out / file)
         shutil.copyfile(config.start / "config.json", config.out / "start.json")
+
+
+def _start(model: nn.Module, stage: str, config: FitConfig) -> None:
+    if config.start is not None:
+        model.load_state_dict(_states(config.start, stage))
 
 
 def load_trained(config: FitConfig) -> Trained:
     """The averaged networks of a finished run in config.out."""
+    enhancement = EnhancementModel(config.model)
+    enhancement.load_state_dict(_states(config.out, "enhancement"))
     pixel = load_pixel_classifier(config)
-    joint = JointModel(config.model)
-    joint.load_state_dict(_joint_states(config.out))
-    return Trained(config, pixel, joint.eval())
+    return Trained(config, pixel, _load_base(config), enhancement.eval())
 
 
-def load_pixel_classifier(config: FitConfig) -> PixelClassifier:
+def load_pixel_classifier(config: FitConfig) -> ResNet18:
     """The averaged pixel classifier of config.out, in eval mode."""
-    pixel = _new_classifier(config)
+    pixel = _new_teacher(config)
     pixel.load_state_dict(averaged_states(config.out / "classifier.pt"))
     return pixel.eval()
 
 
-def _new_classifier(config: FitConfig) -> PixelClassifier:
+def _load_base(config: FitConfig) -> BaseModel:
+    base = _new_base(config)
+    base.load_state_dict(_states(config.out, "base"))
+    return base.eval()
+
+
+def _new_teacher(config: FitConfig) -> ResNet18:
     model = config.model
-    return PixelClassifier(model.analysis_widths, len(EXPRESSIONS), model.dropout)
+    return ResNet18(1, FACE_SIZE, model.teacher_width, len(EXPRESSIONS), model.dropout)
 
 
-def _joint_states(run: Path) -> dict[str, torch.Tensor]:
-    states = averaged_states(run / "joint.pt")
-    return {n.removeprefix("joint."): s for n, s in states.items() if n.startswith("joint.")}
+def _new_base(config: FitConfig) -> BaseModel:
+    features = 8 * config.model.teacher_width
+    return BaseModel(config.model, len(config.base.level_bytes), features)
+
+
+def _states(run: Path, stage: str) -> dict[str, torch.Tensor]:
+    """Of a stage's checkpoint the states of its networks, without the weights of its loss."""
+    prefix = {"base": "base.", "enhancement": "net."}[stage]
+    states = averaged_states(run / f"{stage}.pt")
+    return {n.removeprefix(prefix): s for n, s in states.items() if n.startswith(prefix)}
 
 
 def limited(faces: FaceSet, most: int | None) -> FaceSet:
@@ -100,4 +141,5 @@ def limited(faces: FaceSet, most: int | None) -> FaceSet:
 def _plain(config: FitConfig) -> dict[str, Any]:
     """The config as JSON can hold it, without the folders: they are the machine's."""
     plain = dataclasses.asdict(config)
-    return {name: value for name, value in plain.items() if name not in ("data", "out", "start")}
+    machine = ("data", "out", "start", "teacher")
+    return {name: value for name, value in plain.items() if name not in machine}

@@ -10,8 +10,8 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
-from trainer.models.networks import Analysis, LatentClassifier, PixelClassifier, Synthesis
-from trainer.small_maps import with_products
+from trainer.models.base import BaseModel
+from trainer.models.enhancement import EnhancementModel
 
 # Initializers larger than this are stored as float16 and cast back when a session loads them:
 # half the file, and on this data no figure changes in its fourth digit.
@@ -21,9 +21,9 @@ HALVED_ELEMENTS = 256
 class AnalysisGraph(nn.Module):
     """face uint8 (N, 1, 48, 48) → y float32 (N, C, 3, 3)."""
 
-    def __init__(self, analysis: Analysis) -> None:
+    def __init__(self, base: BaseModel) -> None:
         super().__init__()
-        self.analysis = analysis
+        self.analysis = base.analysis
 
     def forward(self, face: Tensor) -> Tensor:
         """Scale to 0..1 and analyse."""
@@ -31,22 +31,63 @@ class AnalysisGraph(nn.Module):
         return y
 
 
-class ClassifierGraph(nn.Module):
-    """symbols int32 (N, C, 3, 3) → probabilities float32 (N, K)."""
+class Dequantise(nn.Module):
+    """symbols int32 (N, C, 3, 3), level int32 (N,) → y_hat float32 (N, C, 3, 3)."""
 
-    def __init__(self, classifier: LatentClassifier, temperature: float) -> None:
+    def __init__(self, base: BaseModel) -> None:
         super().__init__()
-        self.classifier, self.temperature = classifier, temperature
+        self.register_buffer("steps", torch.exp(-base.log_gains.detach()))
 
-    def forward(self, symbols: Tensor) -> Tensor:
-        """Classify; the temperature makes probabilities match frequencies."""
-        return torch.softmax(self.classifier(symbols.float()) / self.temperature, dim=1)
+    def forward(self, symbols: Tensor, level: Tensor) -> Tensor:
+        """Divide by the level's gains."""
+        y_hat: Tensor = symbols.float() * self.steps[level.long()][:, :, None, None]
+        return y_hat
+
+
+class ClassifierGraph(nn.Module):
+    """symbols int32 (N, C, 3, 3), level int32 (N,) → probabilities float32 (N, K)."""
+
+    def __init__(self, base: BaseModel, temperatures: Tensor) -> None:
+        super().__init__()
+        self.dequantise, self.classifier = Dequantise(base), base.classifier
+        self.register_buffer("temperatures", temperatures)
+
+    def forward(self, symbols: Tensor, level: Tensor) -> Tensor:
+        """Classify; each level's temperature makes probabilities match frequencies."""
+        logits = self.classifier(self.dequantise(symbols, level), level.long())
+        return torch.softmax(logits / self.temperatures[level.long()][:, None], dim=1)
+
+
+class EnhancementGraph(nn.Module):
+    """face uint8 (N, 1, 48, 48), symbols, level → e float32 (N, E, 6, 6)."""
+
+    def __init__(self, base: BaseModel, enhancement: EnhancementModel) -> None:
+        super().__init__()
+        self.dequantise, self.analysis = Dequantise(base), enhancement.analysis
+
+    def forward(self, face: Tensor, symbols: Tensor, level: Tensor) -> Tensor:
+        """What the base does not say of the face."""
+        e: Tensor = self.analysis(face.float() / 255, self.dequantise(symbols, level))
+        return e
+
+
+class SynthesisGraph(nn.Module):
+    """symbols, level, enhancement int32 (N, E, 6, 6) → face uint8 (N, 1, 48, 48)."""
+
+    def __init__(self, base: BaseModel, enhancement: EnhancementModel) -> None:
+        super().__init__()
+        self.dequantise, self.synthesis = Dequantise(base), enhancement.synthesis
+
+    def forward(self, symbols: Tensor, level: Tensor, enhancement: Tensor) -> Tensor:
+        """Reconstruct, clamp and round; layers that are not there are zeros."""
+        faces = self.synthesis(self.dequantise(symbols, level), enhancement.float())
+        return torch.round(faces.clamp(0, 1) * 255).to(torch.uint8)
 
 
 class PixelGraph(nn.Module):
     """face uint8 (N, 1, 48, 48) → probabilities float32 (N, K)."""
 
-    def __init__(self, classifier: PixelClassifier) -> None:
+    def __init__(self, classifier: nn.Module) -> None:
         super().__init__()
         self.classifier = classifier
 
@@ -55,40 +96,27 @@ class PixelGraph(nn.Module):
         return torch.softmax(self.classifier(face.float() / 255), dim=1)
 
 
-class SynthesisGraph(nn.Module):
-    """symbols int32 (N, C, 3, 3) → face uint8 (N, 1, 48, 48)."""
-
-    def __init__(self, synthesis: Synthesis) -> None:
-        super().__init__()
-        self.synthesis = synthesis
-
-    def forward(self, symbols: Tensor) -> Tensor:
-        """Reconstruct, clamp and round."""
-        faces = self.synthesis(symbols.float()).clamp(0, 1) * 255
-        return torch.round(faces).to(torch.uint8)
-
-
-def write_onnx(graph: nn.Module, example: Tensor, source: str, target: str, path: Path) -> None:
-    """Export with a dynamic batch; input and output are named source and target."""
-    model = _program(graph.eval(), example, source, target).model_proto
+def write_onnx(graph: nn.Module, examples: dict[str, Tensor], target: str, path: Path) -> None:
+    """Export with a dynamic batch. examples: an input by each name, in the order of forward."""
+    model = _program(graph.eval(), examples, target).model_proto
     _strip(model)
     _halve(model)
-    model = with_products(model)
     onnx.checker.check_model(model)
     path.write_bytes(model.SerializeToString(deterministic=True))
 
 
-def _program(graph: nn.Module, example: Tensor, source: str, target: str) -> torch.onnx.ONNXProgram:
+def _program(graph: nn.Module, examples: dict[str, Tensor], target: str) -> torch.onnx.ONNXProgram:
     # It warns of torchvision, which is not needed, and of its own deprecations.
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    batch = torch.export.Dim("n", min=1, max=65536)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         program = torch.onnx.export(
             graph,
-            (example,),
-            input_names=[source],
+            tuple(examples.values()),
+            input_names=list(examples),
             output_names=[target],
-            dynamic_shapes=({0: torch.export.Dim("n", min=1, max=65536)},),
+            dynamic_shapes=tuple({0: batch} for _ in examples),
             dynamo=True,
             external_data=False,
             verbose=False,

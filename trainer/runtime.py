@@ -11,23 +11,25 @@ BATCH_FACES = 256
 
 
 class Network:
-    """One ONNX file with one input and one output."""
+    """One ONNX file with one output."""
 
     def __init__(self, path: Path) -> None:
         options = ort.SessionOptions()
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self._session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        self._input = self._session.get_inputs()[0].name
+        self._inputs = [node.name for node in self._session.get_inputs()]
 
-    def __call__(self, batch: NDArray[Any]) -> NDArray[Any]:
-        """The output for all of batch (N, …), computed BATCH_FACES at a time."""
+    def __call__(self, *batch: NDArray[Any], **named: NDArray[Any]) -> NDArray[Any]:
+        """The output for all of the inputs (N, …), in the file's order or by name.
+
+        Computed BATCH_FACES at a time.
+        """
+        inputs = dict(zip(self._inputs, batch, strict=False)) | named
+        faces = len(next(iter(inputs.values())))
         parts = [
-            self._session.run(None, {self._input: batch[start : start + BATCH_FACES]})[0]
-            for start in range(0, max(1, len(batch)), BATCH_FACES)
+            self._session.run(None, {n: a[start : start + BATCH_FACES] for n, a in inputs.items()})[
+                0
+            ]
+            for start in range(0, max(1, faces), BATCH_FACES)
         ]
         return np.concatenate(parts)
-
-
-def symbols_of(y: NDArray[np.float32]) -> NDArray[np.int32]:
-    """Quantise as the edge does: the nearest integer, halves to even."""
-    return np.rint(y).astype(np.int32)

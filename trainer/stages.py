@@ -1,11 +1,10 @@
-"""The two stages of a run: what they optimise and how they are judged.
+"""What a stage of training is: what it optimises and how it is judged.
 
 A stage owns its networks. It prepares a batch (all that is random about it), gives the loss of
 it or of a part of it, takes note of a step's figures, and says how good its networks are on
 held-out faces. How steps are taken is the loop's (trainer.loop).
 """
 
-import math
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Protocol
@@ -15,23 +14,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trainer.augment import augment, erase, mixup
-from trainer.config import JointConfig, ModelConfig, StageConfig
-from trainer.data.faces import EXPRESSIONS
+from trainer.config import StageConfig
 from trainer.examples import Examples, device_of, in_parts
-from trainer.models.networks import Analysis, LatentClassifier, PixelClassifier, Synthesis
-from trainer.models.prior import PositionalPrior
-from trainer.quantise import straight_through
-from trainer.targets import Multiplier
 
 Figures = dict[str, float]
 Batch = tuple[Tensor, ...]
 
 # Every part of a model learns at the stage's own rate.
 EVERYTHING_ALIKE: Mapping[str, float] = MappingProxyType({})
-# How fast the joint stage's weights follow their targets, and when they start to.
-RATE_GAIN = 0.003
-PSNR_GAIN_PER_DB = 0.003
-SETTLING_SHARE = 0.15
 # What is left of the augmentation in the calm steps at the end.
 CALM_SCALE = 0.4
 
@@ -139,101 +129,3 @@ class ClassifierStage:
         for x, m in in_parts(valid, device_of(model)):
             right += int((model(x).argmax(dim=1) == m).sum())
         return {"accuracy": right / len(valid)}
-
-
-class JointModel(nn.Module):
-    """g_a, prior, g_s and the latent classifier."""
-
-    def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
-        channels = config.latent_channels
-        self.analysis = Analysis(config.analysis_widths, channels)
-        self.prior = PositionalPrior((channels, 3, 3), config.prior_components)
-        self.synthesis = Synthesis(channels, config.synthesis_widths)
-        self.classifier = LatentClassifier(
-            channels, config.latent_classifier_width, len(EXPRESSIONS), config.dropout
-        )
-
-
-class JointStage:
-    """Codec and latent classifier together, taught by the pixel classifier."""
-
-    name = "joint"
-
-    def __init__(self, config: JointConfig, model: ModelConfig, teacher: PixelClassifier) -> None:
-        self.config = config
-        self.teacher = teacher.eval().requires_grad_(False)
-        self.frozen: tuple[nn.Module, ...] = (self.teacher,)
-        self.learning_rate_shares: Mapping[str, float] = EVERYTHING_ALIKE
-        joint = JointModel(model)
-        joint.analysis.trunk.load_state_dict(teacher.trunk.state_dict())
-        self.joint = joint
-        self.lmbda = Multiplier([config.lmbda], RATE_GAIN, SETTLING_SHARE)
-        self.beta = Multiplier([config.beta], PSNR_GAIN_PER_DB, SETTLING_SHARE)
-        # One module, so that a checkpoint holds the multipliers too.
-        self.model: nn.Module = nn.ModuleDict(
-            {"joint": joint, "lmbda": self.lmbda, "beta": self.beta}
-        )
-
-    def prepare(
-        self, faces: Tensor, votes: Tensor, progress: float, generator: torch.Generator
-    ) -> Batch:
-        """Augmented faces, their votes, and the noise that stands in for rounding."""
-        faces, votes = augmented(faces, votes, self.config, progress, generator)
-        latents = (len(faces), *self.joint.prior.shape)
-        return faces, votes, torch.rand(latents, generator=generator) - 0.5
-
-    def loss(self, batch: Batch, progress: float) -> tuple[Tensor, dict[str, Tensor]]:
-        """lmbda · bits + beta · 100 · MSE + gamma · cross-entropy."""
-        faces, votes, noise = batch
-        target = self._taught(faces, votes)
-        y = self.joint.analysis(faces).float()
-        y_hat = y + noise if progress < self.config.noise_share else straight_through(y)
-        bits = self.joint.prior.bits(y_hat).sum(dim=(1, 2, 3)).mean()
-        mse = F.mse_loss(self.joint.synthesis(y_hat), faces)
-        cross_entropy = soft_cross_entropy(self.joint.classifier(y_hat), target)
-        loss = (
-            float(self.lmbda.weight) * bits
-            + float(self.beta.weight) * 100 * mse
-            + self.config.gamma * cross_entropy
-        )
-        return loss, {
-            "bytes": bits.detach() / 8,
-            "mse": mse.detach(),
-            "cross_entropy": cross_entropy.detach(),
-        }
-
-    def stepped(self, figures: Figures, progress: float) -> Figures:
-        """Move lmbda and beta towards their targets."""
-        face_bytes = self.lmbda.average(torch.tensor([figures["bytes"]]))
-        mse = self.beta.average(torch.tensor([figures["mse"]]))
-        if self.config.target_bytes is not None:
-            self.lmbda.move(torch.log(face_bytes / self.config.target_bytes), progress)
-        if self.config.target_psnr_db is not None:
-            self.beta.move(self.config.target_psnr_db + 10 * torch.log10(mse), progress)
-        return {
-            "psnr_db": -10 * math.log10(figures["mse"]),
-            "lmbda": float(self.lmbda.weight),
-            "beta": float(self.beta.weight),
-        }
-
-    @torch.no_grad()
-    def _taught(self, faces: Tensor, votes: Tensor) -> Tensor:
-        share = self.config.teacher_share
-        if not share:
-            return votes
-        # A face and its mirror image show the same expression; their mean teaches better.
-        logits = (self.teacher(faces) + self.teacher(faces.flip(3))) / 2
-        return share * torch.softmax(logits, dim=1) + (1 - share) * votes
-
-    def evaluate(self, model: nn.Module, valid: Examples) -> Figures:
-        """Accuracy, ideal bytes and PSNR with rounded latents."""
-        joint = model["joint"]  # type: ignore[index]  # a ModuleDict, as built above
-        right, bits, psnr = 0, 0.0, 0.0
-        for x, m in in_parts(valid, device_of(model)):
-            y_hat = torch.round(joint.analysis(x))
-            right += int((joint.classifier(y_hat).argmax(dim=1) == m).sum())
-            bits += float(joint.prior.bits(y_hat).sum())
-            psnr += psnr_sum(joint.synthesis(y_hat), x)
-        n = len(valid)
-        return {"accuracy": right / n, "bytes": bits / 8 / n, "psnr_db": psnr / n}

@@ -6,19 +6,21 @@ at all positions: how often a symbol stays, how it changes else, and the positio
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mien.holding import held
+from mien.holding import held, quantised
 from mien.range_coder import TOTAL
 from mien.stir import GIVEN, stir_of
-from mien.tables import HALF, HOLD_UNIT, LARGEST_HOLD, CdfTables, integer_cdf
+from mien.tables import HALF, HOLD_UNIT, LARGEST_HOLD, CdfTables
 from trainer.data.faces import FaceSet
 from trainer.examples import as_float
+from trainer.level_tables import row_of
 from trainer.motion import moving
-from trainer.runtime import Network, symbols_of
+from trainer.runtime import Network
 
 FRAMES = 8
 BATCH_FACES = 512
@@ -35,7 +37,6 @@ FURTHEST_BEFORE = 5
 RAREST_BEFORE = 0.003
 # How many observations what is known of all positions counts for.
 SHRINKAGE = 40.0
-RAREST_BIN = 2.0**-13
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,21 +67,26 @@ def with_tracks(
     first: CdfTables, analysis: Network, classifier: Network, train: FaceSet
 ) -> CdfTables:
     """Add rows for later faces, and holds, to tables with the rows of faces told afresh."""
-    faces = train.pixels[: min(len(train), SENSITIVITY_FACES)]
-    holds = holds_of(sensitivity(classifier, symbols_of(analysis(faces))))
-    return add_rows(first, count_transitions(analysis, train, holds), holds)
+    y = analysis(train.pixels[: min(len(train), SENSITIVITY_FACES)])
+    holds = [
+        holds_of(sensitivity(classifier, quantised(y, gains), level))
+        for level, gains in enumerate(first.gains)
+    ]
+    return add_rows(first, count_transitions(analysis, train, first.gains, holds), holds)
 
 
-def sensitivity(classifier: Network, symbols: NDArray[np.int32]) -> NDArray[np.float64]:
+def sensitivity(classifier: Network, symbols: NDArray[np.int32], level: int) -> NDArray[np.float64]:
     """What a symbol that is one off changes in the answer, mean KL divergence in nats, (L,)."""
-    right = np.log(classifier(symbols).astype(np.float64) + TINY)
+    levels = np.full(len(symbols), level, np.int32)
+    right = np.log(classifier(symbols=symbols, level=levels).astype(np.float64) + TINY)
     flat = symbols.reshape(len(symbols), -1)
     divergence = np.zeros(flat.shape[1])
     for position in range(flat.shape[1]):
         for off in (-1, 1):
             wrong = flat.copy()
             wrong[:, position] += off
-            answer = np.log(classifier(wrong.reshape(symbols.shape)).astype(np.float64) + TINY)
+            found = classifier(symbols=wrong.reshape(symbols.shape), level=levels)
+            answer = np.log(found.astype(np.float64) + TINY)
             divergence[position] += np.mean(np.sum(np.exp(right) * (right - answer), axis=1)) / 2
     return np.asarray(divergence, np.float64)
 
@@ -96,42 +102,67 @@ def holds_of(divergence: NDArray[np.float64]) -> NDArray[np.int32]:
     return np.asarray(np.minimum(holds, LARGEST_HOLD), np.int32)
 
 
-def count_transitions(analysis: Network, train: FaceSet, holds: NDArray[np.int32]) -> Transitions:
-    """What an edge's symbols do from face to face, on simulated tracks."""
-    seen = Transitions.none(len(holds))
+def count_transitions(
+    analysis: Network,
+    train: FaceSet,
+    gains: NDArray[np.float32],
+    holds: Sequence[NDArray[np.int32]],
+) -> list[Transitions]:
+    """What an edge's symbols do from face to face at each level, on simulated tracks."""
+    seen = [Transitions.none(len(of_level)) for of_level in holds]
     generator = torch.Generator().manual_seed(1)
     for start in range(0, min(len(train), MAX_FACES), BATCH_FACES):
         faces = as_float(train.pixels[start : start + BATCH_FACES])
-        before: NDArray[np.int32] | None = None
+        before: dict[int, NDArray[np.int32]] = {}
         for view in moving(faces, FRAMES, generator):
             y = analysis((view * 255).round().byte().numpy())
-            after = symbols_of(y) if before is None else held(y, before, holds)
-            if before is not None:
-                seen.add(before.reshape(len(y), -1), after.reshape(len(y), -1))
-            before = after
+            for level, of_channels in enumerate(gains):
+                scaled = y * of_channels[:, None, None]
+                after = quantised(y, of_channels)
+                if level in before:
+                    after = held(scaled, before[level], holds[level])
+                    pair = (before[level].reshape(len(y), -1), after.reshape(len(y), -1))
+                    seen[level].add(*pair)
+                before[level] = after
     return seen
 
 
-def add_rows(first: CdfTables, seen: Transitions, holds: NDArray[np.int32]) -> CdfTables:
-    """The tables with a row for each stir, position and symbol before that is not too rare."""
-    priors = [_prior(row, offset) for row, offset in first.rows()]
+def add_rows(
+    first: CdfTables, seen: Sequence[Transitions], holds: Sequence[NDArray[np.int32]]
+) -> CdfTables:
+    """The tables with a row for each level, stir, position and symbol before that is not rare."""
     rows = [row for row, _ in first.rows()]
     offsets = [offset for _, offset in first.rows()]
-    contexts = np.zeros((len(GIVEN), len(priors), 3), np.int32)
-    for level in range(len(GIVEN)):
-        counts = seen.counts[level]
-        steps = _steps(counts)
-        for position, prior in enumerate(priors):
-            lowest, highest = _befores(prior)
-            contexts[level, position] = len(rows), highest - lowest + 1, lowest
-            stays = _stays(counts[position], counts)
-            for before in range(lowest, highest + 1):
-                parent = _parent(before, stays, steps, prior)
-                pmf = counts[position, before + FURTHEST_BEFORE] + SHRINKAGE * parent
-                row, offset = _row(pmf / pmf.sum())
-                rows.append(row)
-                offsets.append(offset)
-    return CdfTables.from_rows(rows, offsets, first.shape, contexts, holds)
+    positions = len(holds[0])
+    contexts = np.zeros((first.levels, len(GIVEN), positions, 3), np.int32)
+    for level, transitions in enumerate(seen):
+        usual = _usual(first, level)
+        for stir in range(len(GIVEN)):
+            counts = transitions.counts[stir]
+            steps = _steps(counts)
+            for position, prior in enumerate(usual):
+                lowest, highest = _befores(prior)
+                contexts[level, stir, position] = len(rows), highest - lowest + 1, lowest
+                stays = _stays(counts[position], counts)
+                for before in range(lowest, highest + 1):
+                    parent = _parent(before, stays, steps, prior)
+                    pmf = counts[position, before + FURTHEST_BEFORE] + SHRINKAGE * parent
+                    row, offset = row_of(pmf / pmf.sum(), -SPAN)
+                    rows.append(row.tolist())
+                    offsets.append(offset)
+    return CdfTables.from_rows(
+        rows, offsets, first.shape, contexts, np.stack(holds), first.gains, first.priors
+    )
+
+
+def _usual(first: CdfTables, level: int) -> list[NDArray[np.float64]]:
+    """What a face told afresh has at each position, the mean of a level's priors."""
+    positions = prod(first.shape)
+    each = [
+        [_prior(*first.row(first.first_row(level, prior) + at)) for prior in range(first.priors)]
+        for at in range(positions)
+    ]
+    return [np.mean(of_position, axis=0) for of_position in each]
 
 
 def _prior(row: Sequence[int], offset: int) -> NDArray[np.float64]:
@@ -179,11 +210,3 @@ def _parent(
     leaves = (1 - stays) * leaves / leaves.sum()
     leaves[before + SPAN] += stays
     return np.asarray(leaves)
-
-
-def _row(pmf: NDArray[np.float64]) -> tuple[list[int], int]:
-    likely = np.flatnonzero(pmf >= RAREST_BIN)
-    first, last = int(likely[0]), int(likely[-1])
-    inside = pmf[first : last + 1]
-    cdf = integer_cdf(np.append(inside, max(1 - float(inside.sum()), 2.0**-16)))
-    return cdf.tolist(), first - SPAN

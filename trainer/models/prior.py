@@ -11,6 +11,23 @@ from torch import Tensor, nn
 MIN_LIKELIHOOD = 2.0**-20
 
 
+def mixture_bits(
+    y: Tensor, half: Tensor, weights: Tensor, means: Tensor, log_scales: Tensor
+) -> Tensor:
+    """-log2 of the mass that a mixture of logistics has within ± half of y.
+
+    y: (N, C, H, W). half: the same or smaller. weights (logits), means, log_scales: (K, C, H, W).
+    """
+    # Measured from the tail that y lies in: 1 - sigmoid loses all digits far out.
+    scale = torch.exp(-log_scales)
+    centred = y.unsqueeze(1) - means
+    sign = -torch.sign(centred).detach()
+    upper = torch.sigmoid(sign * (centred + half.unsqueeze(1)) * scale)
+    lower = torch.sigmoid(sign * (centred - half.unsqueeze(1)) * scale)
+    mass = ((upper - lower).abs() * torch.softmax(weights, dim=0)).sum(dim=1)
+    return -torch.log2(mass.clamp_min(MIN_LIKELIHOOD))
+
+
 class PositionalPrior(nn.Module):
     """A mixture of logistics for every position of the latent (C, H, W)."""
 
@@ -26,18 +43,5 @@ class PositionalPrior(nn.Module):
 
     def bits(self, y: Tensor) -> Tensor:
         """-log2 of the mass within ±½ of y, for y noisy or rounded; same shape as y."""
-        # Measured from the tail that y lies in: 1 - sigmoid loses all digits far out.
-        scale = torch.exp(-self.log_scales.clamp(-5, 6))
-        centred = y.unsqueeze(1) - self.means
-        sign = -torch.sign(centred).detach()
-        upper = torch.sigmoid(sign * (centred + 0.5) * scale)
-        lower = torch.sigmoid(sign * (centred - 0.5) * scale)
-        mass = ((upper - lower).abs() * torch.softmax(self.weights, dim=0)).sum(dim=1)
-        return -torch.log2(mass.clamp_min(MIN_LIKELIHOOD))
-
-    @torch.no_grad()
-    def pmf(self, lowest: int, highest: int) -> Tensor:
-        """Probabilities of the integers lowest..highest: (highest - lowest + 1, C, H, W)."""
-        symbols = torch.arange(lowest, highest + 1, dtype=torch.float32)
-        grid = symbols.view(-1, 1, 1, 1).expand(-1, *self.shape)
-        return torch.exp2(-self.bits(grid))
+        half = torch.full((1, 1, 1, 1), 0.5)
+        return mixture_bits(y, half, self.weights, self.means, self.log_scales.clamp(-5, 6))

@@ -257,7 +257,10 @@ HEADER = "{'descr': '<u4', 'fortran_order': False, 'shape': (1000000, 1000000), 
 def test_hostile_arrays_are_refused_before_anything_is_allocated(array):
     small = npy("{'descr': '<i4', 'fortran_order': False, 'shape': (1,), }", bytes(4))
     data = npz_of(
-        {"cdf": array} | dict.fromkeys(("sizes", "offsets", "shape", "contexts", "holds", "gains", "priors"), small)
+        {"cdf": array}
+        | dict.fromkeys(
+            ("sizes", "offsets", "shape", "contexts", "holds", "gains", "priors"), small
+        )
     )
     with pytest.raises(TablesError):
         CdfTables.load(data)

@@ -1,0 +1,164 @@
+"""Enhancement layers of a chunk: what makes its faces viewable, coded given the base.
+
+    byte 0 ───── 3    4 ────────────────────────────────────────────
+    ┌────────────┐  ┌───────────────────────────────────────────────┐
+    │   CRC-32   │  │ one range-coded string; for each face of the  │
+    │            │  │ chunk: whether it is there, prior, symbols    │
+    └────────────┘  └───────────────────────────────────────────────┘
+
+Each layer is a string of its own beside the chunk's payload: a reader that wants only expressions
+never looks at it, and one that wants fewer bytes leaves the last ones out. The CRC starts from the
+payload's and the layer's number, so a layer of another chunk, or out of order, does not pass.
+The symbols are those of an enhancement that was analysed given the base: they say only what the
+base does not.
+"""
+
+import zlib
+from collections.abc import Sequence
+from math import prod
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mien.bitstream import Limits
+from mien.errors import (
+    BitstreamError,
+    ChecksumError,
+    EncodeError,
+    LimitError,
+    SymbolRangeError,
+    TruncatedError,
+)
+from mien.plain_reader import PlainReader
+from mien.range_coder import MAX_SYMBOL, RangeEncoder, Row
+from mien.reading import FlatTables, ReaderKind
+from mien.side_information import choice_bits
+from mien.tables import CdfTables
+
+LAYER_HEADER_BYTES = 4
+
+Latent = NDArray[np.int32]
+
+
+class LayerCodec:
+    """Codes one layer of a chunk's faces; threads may share it.
+
+    tables: the layer's, of one level. index: its number, from 0. limits: a layer is no longer than
+    a chunk may be.
+    """
+
+    def __init__(
+        self,
+        tables: CdfTables,
+        index: int,
+        limits: Limits | None = None,
+        reader: ReaderKind = PlainReader,
+    ) -> None:
+        self.tables, self._index = tables, index
+        self._limits = limits or Limits()
+        self._rows: dict[int, Row] = {}
+        self._reader = reader(FlatTables.of(tables), self._limits)
+
+    def encode(self, payload: bytes, latents: Sequence[Latent | None]) -> bytes:
+        """Return the layer of a chunk with this payload.
+
+        latents: for each of its faces int32 (channels, H, W), None where the face has no layer.
+        Raises EncodeError, SymbolRangeError, LimitError.
+        """
+        coder = RangeEncoder()
+        for latent in latents:
+            coder.encode_bits(int(latent is not None), 1)
+            if latent is not None:
+                self._encode(coder, latent)
+        body = coder.finish()
+        if LAYER_HEADER_BYTES + len(body) > self._limits.max_chunk_bytes:
+            raise LimitError(
+                f"the layer has {LAYER_HEADER_BYTES + len(body)} bytes, at most "
+                f"{self._limits.max_chunk_bytes} are allowed; put fewer faces into one chunk"
+            )
+        return self._checksum(payload, body) + body
+
+    def decode(self, payload: bytes, faces: int, layer: bytes) -> list[Latent | None]:
+        """Return what `encode` was given, for a payload that holds so many faces.
+
+        Raises BitstreamError for any layer but encode's.
+        """
+        if len(layer) > self._limits.max_chunk_bytes:
+            raise LimitError(f"a layer has at most {self._limits.max_chunk_bytes} bytes")
+        if len(layer) < LAYER_HEADER_BYTES:
+            raise TruncatedError(f"a layer has at least {LAYER_HEADER_BYTES} bytes")
+        checksum, body = layer[:LAYER_HEADER_BYTES], layer[LAYER_HEADER_BYTES:]
+        if checksum != self._checksum(payload, body):
+            raise ChecksumError(
+                "the layer's checksum does not hold: it was damaged, or is another chunk's"
+            )
+        read = self._reader.read_layer(body, faces)
+        if isinstance(read, BitstreamError):
+            raise read
+        return read
+
+    def _encode(self, coder: RangeEncoder, latent: Latent) -> None:
+        if latent.shape != self.tables.shape or latent.dtype != np.int32:
+            raise EncodeError(
+                f"a layer's symbols must be int32 of shape {self.tables.shape}, "
+                f"not {latent.dtype} of {latent.shape}"
+            )
+        if np.abs(latent).max() > MAX_SYMBOL:
+            raise SymbolRangeError(f"symbols must be within ±{MAX_SYMBOL}")
+        prior = self.tables.best_prior(latent, 0)
+        coder.encode_bits(prior, choice_bits(self.tables.priors))
+        first = self.tables.first_row(0, prior)
+        rows = [self._row(row) for row in range(first, first + prod(self.tables.shape))]
+        coder.encode_symbols(latent.ravel().tolist(), rows)
+
+    def _row(self, index: int) -> Row:
+        if index not in self._rows:
+            self._rows[index] = self.tables.row(index)
+        return self._rows[index]
+
+    def _checksum(self, payload: bytes, body: bytes) -> bytes:
+        seed = zlib.crc32(bytes([self._index]), zlib.crc32(payload))
+        return zlib.crc32(body, seed).to_bytes(LAYER_HEADER_BYTES, "big")
+
+
+class LayersCodec:
+    """Codes all layers of a chunk: a latent's channels, the first layer's first."""
+
+    def __init__(
+        self,
+        tables: Sequence[CdfTables],
+        limits: Limits | None = None,
+        reader: ReaderKind = PlainReader,
+    ) -> None:
+        self._layers = [LayerCodec(t, index, limits, reader) for index, t in enumerate(tables)]
+        self._starts = np.cumsum([0, *(t.shape[0] for t in tables)]).tolist()
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(E, H, W) of an enhancement, all layers together."""
+        _, height, width = self._layers[0].tables.shape
+        return self._starts[-1], height, width
+
+    def encode(self, payload: bytes, latents: Sequence[Latent | None]) -> list[bytes]:
+        """Return the layers of a chunk; latents int32 (E, H, W). Raises as LayerCodec does."""
+        return [
+            layer.encode(payload, [None if e is None else e[start:end] for e in latents])
+            for layer, start, end in zip(self._layers, self._starts, self._starts[1:], strict=False)
+        ]
+
+    def decode(self, payload: bytes, faces: int, layers: Sequence[bytes]) -> list[Latent | None]:
+        """Return each face's enhancement, int32 (E, H, W), zeros for layers that are not given.
+
+        None for a face that the first layer does not have. Raises BitstreamError.
+        """
+        if len(layers) > len(self._layers):
+            raise LimitError(f"a chunk has at most {len(self._layers)} layers")
+        latents: list[Latent | None] = [None] * faces
+        for codec, start, layer in zip(self._layers, self._starts, layers, strict=False):
+            for face, part in enumerate(codec.decode(payload, faces, layer)):
+                if part is not None:
+                    whole = latents[face]
+                    if whole is None:
+                        whole = latents[face] = np.zeros(self.shape, np.int32)
+                    whole[start : start + len(part)] = part
+        return latents

@@ -1,0 +1,124 @@
+"""The enhancement layers' stage: g_e and g_s, given a base layer that is trained already."""
+
+from collections.abc import Mapping
+from itertools import accumulate
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from trainer.config import EnhancementConfig
+from trainer.examples import Examples, device_of, in_parts
+from trainer.models.base import BaseModel
+from trainer.models.enhancement import EnhancementModel
+from trainer.models.resnet import ResNet18
+from trainer.quantise import straight_through
+from trainer.stages import EVERYTHING_ALIKE, Batch, Figures, augmented, psnr_sum
+from trainer.targets import Multiplier
+
+RATE_GAIN, SETTLING_SHARE, PROPORTION = 0.004, 0.05, 0.5
+NOISE_SHARE, RAMP_SHARE = 0.3, 0.1
+# Of the faces of a batch, so many are shown with all layers, so many with none.
+WHOLE_SHARE, BARE_SHARE = 0.65, 0.08
+# Below this MSE a decibel is not worth any bits.
+LEAST_MSE = 2e-4
+# What the teacher sees is asked of this share of the faces: it costs more than all else.
+SEEN_SHARE = 0.5
+
+
+class EnhancementStage:
+    """What makes a face viewable, coded given the base; the first layers do without the later."""
+
+    name = "enhancement"
+    learning_rate_shares: Mapping[str, float] = EVERYTHING_ALIKE
+
+    def __init__(
+        self, config: EnhancementConfig, model: EnhancementModel, base: BaseModel, teacher: ResNet18
+    ) -> None:
+        self.config, self.net = config, model
+        self.base, self.teacher = (n.eval().requires_grad_(False) for n in (base, teacher))
+        self.frozen: tuple[nn.Module, ...] = (self.base, self.teacher)
+        layers = len(config.layer_bytes)
+        self.targets = torch.tensor(config.layer_bytes)
+        self.lmbda = Multiplier([config.lmbda] * layers, RATE_GAIN, SETTLING_SHARE, PROPORTION)
+        self.model: nn.Module = nn.ModuleDict({"net": model, "lmbda": self.lmbda})
+        ends = list(accumulate(config.layer_channels))
+        self.layer = torch.zeros(layers, ends[-1])
+        for index, (end, size) in enumerate(zip(ends, config.layer_channels, strict=True)):
+            self.layer[index, end - size : end] = 1
+
+    def prepare(
+        self, faces: Tensor, votes: Tensor, progress: float, generator: torch.Generator
+    ) -> Batch:
+        """Augmented faces, how many layers of each are shown, noise, and the base's level."""
+        faces, _ = augmented(faces, votes, self.config, progress, generator)
+        n, layers = len(faces), len(self.targets)
+        drawn = torch.rand(n, generator=generator)
+        some = 1 + torch.randint(max(layers - 1, 1), (n,), generator=generator)
+        shown = torch.where(drawn < WHOLE_SHARE, layers, some)
+        shown = torch.where(drawn > 1 - BARE_SHARE, 0, shown)
+        noise = torch.rand((n, *self.net.prior.shape), generator=generator) - 0.5
+        level = torch.randint(len(self.base.log_gains), (n,), generator=generator)
+        return faces, shown, noise, level
+
+    def loss(self, batch: Batch, progress: float) -> tuple[Tensor, dict[str, Tensor]]:
+        """Decibels of MSE + lmbda · bits + expression · what the teacher sees."""
+        faces, shown, noise, level = batch
+        with torch.no_grad():
+            y_hat = self.base.coded(self.base.analysis(faces), level)[0]
+        e = self.net.analysis(faces, y_hat).float()
+        e_hat = e + noise if progress < NOISE_SHARE else straight_through(e)
+        there = (torch.arange(len(self.targets)) < shown[:, None]).float()
+        bits = self.net.prior.bits(e_hat).sum(dim=(2, 3)) @ self.layer.T
+        x_hat = self.net.synthesis(y_hat, e_hat * (there @ self.layer)[:, :, None, None])
+        mse = (x_hat - faces).square().mean(dim=(1, 2, 3))
+        weight = self.lmbda.weight * min(1.0, progress / RAMP_SHARE + 0.05)
+        loss = (10 * torch.log10(mse + LEAST_MSE) + (bits * there) @ weight).mean()
+        if self.config.expression:
+            loss = loss + self.config.expression * self._seen(faces, x_hat)
+        whole = (shown == len(self.targets)).float()
+        psnr = -10 * torch.log10(mse.detach().clamp_min(1e-9))
+        means = bits.detach().mean(dim=0) / 8
+        return loss, {
+            "psnr_db": (psnr * whole).sum() / whole.sum().clamp_min(1),
+            **{f"bytes_{index}": mean for index, mean in enumerate(means)},
+        }
+
+    def _seen(self, faces: Tensor, x_hat: Tensor) -> Tensor:
+        """How differently the teacher sees faces and their reconstructions, features and answer."""
+        part = slice(0, max(1, round(len(faces) * SEEN_SHARE)))
+        wanted = self.teacher.features(faces[part])
+        found = self.teacher.features(x_hat[part].contiguous(memory_format=torch.channels_last))
+        distance = sum(
+            F.mse_loss(f, w) / w.square().mean() for f, w in zip(found[1:], wanted[1:], strict=True)
+        )
+        said = F.log_softmax(self.teacher.classify(found), dim=1)
+        right = F.softmax(self.teacher.classify(wanted), dim=1)
+        return distance + F.kl_div(said, right, reduction="batchmean")
+
+    def stepped(self, figures: Figures, progress: float) -> Figures:
+        """Move lmbda towards the bytes of each layer."""
+        seen = torch.tensor([figures[f"bytes_{index}"] for index in range(len(self.targets))])
+        mean = self.lmbda.average(seen)
+        if progress > RAMP_SHARE:
+            self.lmbda.move(torch.log(mean / self.targets), progress)
+        return {"lmbda_last": float(self.lmbda.weight[-1])}
+
+    @torch.no_grad()
+    def evaluate(self, model: nn.Module, valid: Examples) -> Figures:
+        """Ideal bytes and PSNR after each layer, the base being of a middle level."""
+        net: EnhancementModel = model["net"]  # type: ignore[index]  # a ModuleDict, as built above
+        layers = len(self.targets)
+        psnr, total = torch.zeros(layers + 1), torch.zeros(layers)
+        for x, _ in in_parts(valid, device_of(model)):
+            level = torch.full((len(x),), len(self.base.log_gains) // 2)
+            y_hat = self.base.coded(self.base.analysis(x), level)[0]
+            e_hat = torch.round(net.analysis(x, y_hat))
+            total += (net.prior.bits(e_hat).sum(dim=(2, 3)) @ self.layer.T).sum(dim=0) / 8
+            for shown in range(layers + 1):
+                mask = self.layer[:shown].sum(dim=0)[:, None, None]
+                psnr[shown] += psnr_sum(net.synthesis(y_hat, e_hat * mask), x)
+        return {
+            **{f"bytes_{index}": float(total[index] / len(valid)) for index in range(layers)},
+            **{f"psnr_db_{shown}": float(psnr[shown] / len(valid)) for shown in range(layers + 1)},
+        }

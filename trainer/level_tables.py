@@ -1,0 +1,115 @@
+"""The rows by which faces are told afresh: of each quality level, a few priors that compete.
+
+The priors of a level are clusters of training latents, each face in the cluster whose rows code it
+in the fewest bits: k-means in which the distance is the length of the code. Light, pose and
+expression make some faces' latents small and others' large; a face says which sort it is in two
+bits, and the rows of its sort are narrower than those of all.
+"""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mien.holding import quantised
+from mien.tables import CdfTables, integer_cdf
+from trainer.augment import Augmentation, augment
+from trainer.data.faces import FaceSet
+from trainer.examples import as_float
+from trainer.runtime import Network
+
+PRIORS = 4
+ROUNDS = 6
+CLUSTERED_FACES = 12_000
+BATCH_FACES = 1024
+SYMBOL_RANGE = 40
+# Symbols less likely than this share one escape bin.
+RAREST_BIN = 2.0**-13
+# How many faces what is known of all sorts counts for within one, and a guess within all.
+SHRINKAGE, GUESS = 100.0, 20.0
+
+Counts = NDArray[np.float64]
+
+
+def latents_of(analysis: Network, train: FaceSet) -> NDArray[np.float32]:
+    """y of training faces as they are, and then augmented: float32 (2·N, C, H, W)."""
+    generator = torch.Generator().manual_seed(0)
+    plain, changed = [], []
+    for start in range(0, len(train), BATCH_FACES):
+        pixels = train.pixels[start : start + BATCH_FACES]
+        moved = augment(as_float(pixels), Augmentation(), generator)
+        plain.append(analysis(pixels))
+        changed.append(analysis((moved * 255).round().byte().numpy()))
+    return np.concatenate([*plain, *changed]).astype(np.float32)
+
+
+def level_tables(y: NDArray[np.float32], gains: NDArray[np.float32]) -> CdfTables:
+    """Tables with the rows of faces told afresh, of all levels and priors.
+
+    y: float32 (N, C, H, W), latents of faces. gains: float32 (levels, C).
+    """
+    rows, offsets = [], []
+    for level, of_channels in enumerate(gains):
+        symbols = quantised(y, of_channels)
+        flat = np.clip(symbols, -SYMBOL_RANGE, SYMBOL_RANGE).reshape(len(y), -1)
+        for pmf in competing(flat, np.random.default_rng(level)):
+            for position in pmf:
+                row, offset = row_of(position, -SYMBOL_RANGE)
+                rows.append(row)
+                offsets.append(offset)
+    shape = (y.shape[1], y.shape[2], y.shape[3])
+    return CdfTables.from_rows(rows, offsets, shape, gains=gains, priors=PRIORS)
+
+
+def competing(symbols: NDArray[np.int32], random: np.random.Generator) -> Counts:
+    """The priors of one level, float64 (PRIORS, L, 2·SYMBOL_RANGE + 1), from symbols (N, L)."""
+    chosen = symbols[random.permutation(len(symbols))[:CLUSTERED_FACES]]
+    # By size at first: the sorts differ most in how far from zero their symbols are.
+    order = np.abs(chosen).sum(axis=1).argsort(kind="stable").argsort(kind="stable")
+    sort = order * PRIORS // len(chosen)
+    for _ in range(ROUNDS):
+        sort = _cheapest(chosen, _masses(chosen, sort))
+    pmf = _masses(chosen, sort)
+    return _masses(symbols, _cheapest(symbols, pmf))
+
+
+def _masses(symbols: NDArray[np.int32], sort: NDArray[np.int64]) -> Counts:
+    counts = np.stack([_histogram(symbols[sort == prior]) for prior in range(PRIORS)])
+    span = np.abs(np.arange(-SYMBOL_RANGE, SYMBOL_RANGE + 1))
+    # Further out is less likely, also where nothing was seen.
+    guess = 0.5 ** (2 * span) / np.sum(0.5 ** (2 * span))
+    every = counts.sum(axis=0) + GUESS * guess
+    shared = every / every.sum(axis=1, keepdims=True)
+    mass = counts + SHRINKAGE * shared
+    return np.asarray(mass / mass.sum(axis=2, keepdims=True))
+
+
+def _histogram(symbols: NDArray[np.int32]) -> Counts:
+    """How often each symbol was seen at each position, float64 (L, 2·SYMBOL_RANGE + 1)."""
+    positions, bins = symbols.shape[1], 2 * SYMBOL_RANGE + 1
+    places = np.arange(positions) * bins + symbols + SYMBOL_RANGE
+    return np.bincount(places.ravel(), minlength=positions * bins).reshape(positions, bins) * 1.0
+
+
+def _cheapest(symbols: NDArray[np.int32], pmf: Counts) -> NDArray[np.int64]:
+    """By which prior each face costs the fewest bits, int64 (N,)."""
+    cost = -np.log2(pmf).astype(np.float32)
+    place = np.arange(symbols.shape[1])
+    bits = np.zeros((PRIORS, len(symbols)), np.float32)
+    for start in range(0, len(symbols), BATCH_FACES):
+        part = symbols[start : start + BATCH_FACES] + SYMBOL_RANGE
+        for prior in range(PRIORS):
+            bits[prior, start : start + BATCH_FACES] = cost[prior][place, part].sum(axis=1)
+    return np.asarray(bits.argmin(axis=0), np.int64)
+
+
+def row_of(pmf: NDArray[np.float64], lowest: int) -> tuple[NDArray[np.uint32], int]:
+    """One row, and the symbol of its first bin, from probabilities of lowest, lowest + 1, ….
+
+    It keeps the run of symbols from its first to its last that is likelier than RAREST_BIN; what
+    lies outside goes to the escape bin.
+    """
+    likely = np.flatnonzero(pmf >= RAREST_BIN)
+    first, last = int(likely[0]), int(likely[-1])
+    inside = pmf[first : last + 1]
+    outside = max(1 - float(inside.sum()), 2.0**-16)
+    return integer_cdf(np.append(inside, outside)), lowest + first
