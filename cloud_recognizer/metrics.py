@@ -85,6 +85,7 @@ class Metrics:
             "credit_window", "Credits that a stream may have at most by the time chunks take"
         )
         self.payload_bytes = self._counter("payload_bytes", "Bytes of coded chunks received")
+        self.layer_bytes = self._counter("layer_bytes", "Bytes of enhancement layers received")
         self.chunks = self._counter("chunks", "Chunks settled, by what became of them", "status")
         self.faces = self._counter("faces", "Faces recognised, by the RPC they came in", "rpc")
         # Shown at zero: a rate cannot see the step from no series to its first value.

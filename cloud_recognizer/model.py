@@ -1,6 +1,7 @@
 """The networks of a bundle that is served, in ONNX Runtime: loaded, proven, warm."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
@@ -105,6 +106,7 @@ class ExpressionModel:
         self._synthesis = (
             Network(bundle, "synthesis.onnx", options) if options.reconstruction else None
         )
+        self._layers = bundle.layers(limits, fastest_reader) if options.reconstruction else None
         self.provider = self._classifier.provider
         self._log_provider(options)
         self._probe: Probe = load_probe(bundle)
@@ -123,15 +125,31 @@ class ExpressionModel:
         """
         return self._classifier(symbols=symbols, level=level).astype(np.float32, copy=False)
 
-    def synthesise(self, symbols: NDArray[np.int32], level: NDArray[np.int32]) -> NDArray[np.uint8]:
+    def synthesise(
+        self,
+        symbols: NDArray[np.int32],
+        level: NDArray[np.int32],
+        enhancements: Sequence[NDArray[np.int32] | None],
+    ) -> NDArray[np.uint8]:
         """Grey faces, uint8 (N, height, width), of symbols as `classify` takes them.
 
+        enhancements: of each face int32 (E, H, W), None where it has none.
         Raises RuntimeError where reconstruction is not allowed: no session was opened.
         """
-        if self._synthesis is None:
+        if self._synthesis is None or self._layers is None:
             raise RuntimeError("reconstruction was not allowed when the model was loaded")
-        faces = self._synthesis(symbols=symbols, level=level)
+        nothing = np.zeros(self._layers.shape, np.int32)
+        enhancement = np.stack([nothing if e is None else e for e in enhancements])
+        faces = self._synthesis(symbols=symbols, level=level, enhancement=enhancement)
         return faces.astype(np.uint8, copy=False)[:, 0]
+
+    def layers(
+        self, payload: bytes, faces: int, layers: Sequence[bytes]
+    ) -> list[NDArray[np.int32] | None]:
+        """The enhancements of a chunk's faces for `synthesise`. Raises BitstreamError."""
+        if self._layers is None:
+            raise RuntimeError("reconstruction was not allowed when the model was loaded")
+        return self._layers.decode(payload, faces, layers)
 
     def prove(self) -> float:
         """Run the golden probe, which warms the sessions too.
@@ -147,7 +165,7 @@ class ExpressionModel:
             largest = (MAX_BATCH_FACES, *probe.symbols.shape[1:])
             self.classify(np.resize(probe.symbols, largest), np.resize(level, largest[:1]))
             if self._synthesis is not None:
-                self.synthesise(probe.symbols, level)
+                self.synthesise(probe.symbols, level, [None] * len(level))
         except Exception as error:  # as above
             raise ProbeError(f"{self.bundle.folder} does not run: {error}") from error
         try:

@@ -85,16 +85,20 @@ class Recognizer:
                 )
         return outcomes
 
-    def reconstruct(self, payload: bytes) -> tuple[Faces, NDArray[np.uint8]]:
-        """The faces of one chunk and a picture of each, uint8 (N, height, width).
+    def reconstruct(
+        self, payload: bytes, layers: Sequence[bytes]
+    ) -> tuple[Faces, list[int], NDArray[np.uint8]]:
+        """The faces of one chunk, how many layers each was made with, and pictures.
 
-        Raises BitstreamError.
+        Pictures are uint8 (N, height, width). Raises BitstreamError.
         """
         (answer,) = self._decode([Job(payload)])
         if isinstance(answer, BitstreamError):
             raise answer
         model, faces = answer
-        return faces, model.synthesise(*_latents(faces))
+        enhancements = model.layers(payload, len(faces), layers)
+        shown = [0 if latent is None else len(layers) for latent in enhancements]
+        return faces, shown, model.synthesise(*_latents(faces), enhancements)
 
     def _decode(self, jobs: Sequence[Job]) -> list[tuple[ExpressionModel, Faces] | BitstreamError]:
         """Decode a batch; what is damaged is an error of its own."""

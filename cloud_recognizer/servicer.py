@@ -21,6 +21,7 @@ from cloud_recognizer.config import CloudConfig
 from cloud_recognizer.credits import CreditLedger
 from cloud_recognizer.hub.contract import Hub
 from cloud_recognizer.intake import Intake
+from cloud_recognizer.layer_requests import LayerRequests
 from cloud_recognizer.metrics import QUEUE_FULL, RECOGNIZE, Metrics
 from cloud_recognizer.model import ExpressionModel
 from cloud_recognizer.png import encode_grey
@@ -58,6 +59,8 @@ MAX_PAYLOADS = 256
 MAX_FILTERS = 1024
 MAX_LABELS = 256
 MAX_RECONSTRUCTIONS = 4
+# How long a device has to send a chunk with layers: its longest chunk, and the way.
+LAYERS_TIMEOUT_S = 10.0
 
 StreamContext = grpc.aio.ServicerContext[pb.StreamFacesRequest, pb.StreamFacesResponse]
 
@@ -92,6 +95,7 @@ class RecognitionServicer(RecognitionServiceServicer):
             metrics, max_streams=config.max_streams, capacity=config.max_sessions
         )
         self._streams: set[DeviceStream] = set()
+        self._layers = LayerRequests(self._ask_for_layers)
         self._reconstructing = 0
         self._draining = False
         self._idle = asyncio.Event()
@@ -181,6 +185,7 @@ class RecognitionServicer(RecognitionServiceServicer):
             self._hub,
             self._metrics,
             self._accuracy,
+            self._layers,
             most=self._config.credits,
             max_age_s=self._config.max_age_s,
         )
@@ -212,6 +217,8 @@ class RecognitionServicer(RecognitionServiceServicer):
                 await self._write(context, message)
             if change := bundle.change():
                 await self._write(context, change)
+            if request := stream.layer_request():
+                await self._write(context, request)
             if self._draining and not drain_said:
                 drain_said = True
                 grace_ms = round(self._config.drain_grace_s * 1000)
@@ -318,7 +325,7 @@ class RecognitionServicer(RecognitionServiceServicer):
             if self._reconstructing >= MAX_RECONSTRUCTIONS:
                 raise OverloadedError(f"{self._reconstructing} reconstructions run already")
             self._reconstructing += 1
-            work = asyncio.ensure_future(asyncio.to_thread(self._reconstruct, request.payload))
+            work = asyncio.ensure_future(self._reconstruct(request))
             work.add_done_callback(self._reconstructed)
             # A cancelled call leaves its thread running, which must go on being counted.
             response = await asyncio.shield(work)
@@ -330,8 +337,22 @@ class RecognitionServicer(RecognitionServiceServicer):
         if not work.cancelled():
             work.exception()  # looked at, whether or not the call is still there to raise it
 
-    def _reconstruct(self, payload: bytes) -> pb.ReconstructResponse:
-        faces, images = self._recognizer.reconstruct(payload)
+    def _ask_for_layers(self, device_id: str) -> bool:
+        streams = [stream for stream in self._streams if stream.device_id == device_id]
+        for stream in streams:
+            stream.ask_for_layers()
+        return bool(streams)
+
+    async def _reconstruct(self, request: pb.ReconstructRequest) -> pb.ReconstructResponse:
+        payload, layers = request.payload, list(request.layers)
+        if not payload:
+            check_device_id("device_id", request.device_id)
+            chunk = await self._layers.next_of(request.device_id, LAYERS_TIMEOUT_S)
+            payload, layers = chunk.payload, list(chunk.layers)
+        return await asyncio.to_thread(self._pictures, payload, layers)
+
+    def _pictures(self, payload: bytes, layers: list[bytes]) -> pb.ReconstructResponse:
+        faces, shown, images = self._recognizer.reconstruct(payload, layers)
         self._metrics.reconstructions.inc(len(faces))
         return pb.ReconstructResponse(
             faces=[
@@ -340,8 +361,11 @@ class RecognitionServicer(RecognitionServiceServicer):
                     time_ms=face.time_ms,
                     track_id=face.track_id,
                     png=encode_grey(image),
+                    layers=of_face,
                 )
-                for index, (face, image) in enumerate(zip(faces, images, strict=True))
+                for index, (face, of_face, image) in enumerate(
+                    zip(faces, shown, images, strict=True)
+                )
             ]
         )
 

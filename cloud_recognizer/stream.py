@@ -19,6 +19,7 @@ from cloud_recognizer.accuracy.estimate import Accuracy
 from cloud_recognizer.credits import CreditLedger
 from cloud_recognizer.hub.contract import Hub, Origin
 from cloud_recognizer.intake import Intake
+from cloud_recognizer.layer_requests import LayerRequests
 from cloud_recognizer.metrics import DUPLICATE, NO_CREDIT, STREAM_FACES, Metrics
 from cloud_recognizer.model import ExpressionModel
 from cloud_recognizer.recognizer import Job, Outcome
@@ -40,6 +41,7 @@ from mien.messages import (
     Hello,
     ItemError,
     ItemStatus,
+    RequestLayers,
     Settled,
     Welcome,
 )
@@ -74,6 +76,7 @@ class DeviceStream:
         hub: Hub,
         metrics: Metrics,
         accuracy: Accuracy,
+        layers: LayerRequests,
         *,
         most: int,
         max_age_s: float,
@@ -92,6 +95,8 @@ class DeviceStream:
         self._hub = hub
         self._metrics = metrics
         self._accuracy = accuracy
+        self._layers = layers
+        self._layers_asked = True
         self._flow = intake.flow("stream", hello.device_id, hello.epoch, max_chunks=most)
         self._max_age_s = max_age_s
         if hello.max_latency_ms:
@@ -149,6 +154,7 @@ class DeviceStream:
             self._metrics.dropped.labels(NO_CREDIT).inc()
             raise
         self._metrics.payload_bytes.inc(len(chunk.payload))
+        self._metrics.layer_bytes.inc(sum(map(len, chunk.layers)))
         if self._is_duplicate(chunk.seq):
             self._metrics.dropped.labels(DUPLICATE).inc()
             self._duplicates += 1
@@ -158,6 +164,7 @@ class DeviceStream:
         outcome = self._intake.submit(Job(chunk.payload), self._flow, self._max_age_s)
         self._unsettled.append(_Unsettled(chunk.seq, len(chunk.payload), received_s, outcome))
         self._highest_seq = chunk.seq
+        self._layers.offer(self._hello.device_id, chunk)
         outcome.add_done_callback(lambda done: self._answered(done, received_s))
 
     def _answered(self, outcome: "asyncio.Future[Outcome]", received_s: float) -> None:
@@ -174,6 +181,21 @@ class DeviceStream:
         raise ProtocolError(
             f"chunk.seq must increase within an epoch: {seq} came after {self._highest_seq}"
         )
+
+    @property
+    def device_id(self) -> str:
+        """The device's name."""
+        return self._hello.device_id
+
+    def ask_for_layers(self) -> None:
+        """Have `layer_request` asked once more."""
+        self._layers_asked = False
+        self.wake.set()
+
+    def layer_request(self) -> RequestLayers | None:
+        """What to send when somebody waits for the device's layers, once for each that asked."""
+        asked, self._layers_asked = self._layers_asked, True
+        return None if asked else RequestLayers()
 
     def settle(self) -> list[Downward]:
         """Settle what is recognised, in order; return what to send.

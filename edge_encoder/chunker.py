@@ -3,8 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from edge_encoder.layering import Layering
 from edge_encoder.steadying import steadied
 from mien.bitstream import EncodedFace
+from mien.bundle import Bundle
 from mien.codec import ChunkCodec
 from mien.errors import EncodeError, LimitError
 
@@ -19,10 +21,14 @@ class FrameTime:
 
 @dataclass(frozen=True)
 class Chunk:
-    """A payload and, in the payload's order, the frames its faces are from."""
+    """A payload and, in the payload's order, the frames its faces are from.
+
+    layers: enhancement layers of its faces, which are sent if they can be and never spooled.
+    """
 
     payload: bytes
     frames: tuple[FrameTime, ...]
+    layers: tuple[bytes, ...] = ()
 
 
 class Chunker:
@@ -31,13 +37,19 @@ class Chunker:
     chunk_faces: faces that fill a chunk. chunk_seconds: longest wait of a face, by the frames'
     times, so a clip gives the same chunks however fast it is read.
     level: the quality level of its chunks; None for the one that faces come with.
+    layering: makes the enhancement layers of chunks; without, there are none.
     dropped: code of mien.errors → faces that no chunk can carry, so far.
     """
 
     def __init__(
-        self, codec: ChunkCodec, chunk_faces: int, chunk_seconds: float, level: int | None = None
+        self,
+        codec: ChunkCodec,
+        chunk_faces: int,
+        chunk_seconds: float,
+        level: int | None = None,
+        layering: Layering | None = None,
     ) -> None:
-        self._codec, self._level = codec, level
+        self._codec, self._level, self._layering = codec, level, layering
         self._chunk_faces = chunk_faces
         self._chunk_seconds = chunk_seconds
         self._max_bytes: int | None = None
@@ -51,16 +63,23 @@ class Chunker:
         self._chunk_faces = min(chunk_faces, self._max_faces or chunk_faces)
         self._chunk_seconds = chunk_seconds
 
+    def request_layers(self) -> None:
+        """Somebody asks for the layers of the next chunk; from any thread."""
+        if self._layering is not None:
+            self._layering.request()
+
     def restrict(self, max_faces: int, max_bytes: int) -> None:
         """Keep to what a server takes in one chunk."""
         self._max_faces = max(max_faces, 1)
         self._chunk_faces = min(self._chunk_faces, self._max_faces)
         self._max_bytes = max_bytes
 
-    def change(self, codec: ChunkCodec) -> list[Chunk]:
+    def change(self, bundle: Bundle) -> list[Chunk]:
         """Code with another bundle from now on; returns what waited, coded with the one before."""
         done = self.flush()
-        self._codec = codec
+        self._codec = bundle.codec()
+        if self._layering is not None:
+            self._layering.change(bundle)
         return done
 
     def add(self, frame: FrameTime, faces: Sequence[EncodedFace]) -> list[Chunk]:
@@ -84,8 +103,9 @@ class Chunker:
             return []
         try:
             level = None if self._level is None else min(self._level, self._codec.tables.levels - 1)
-            faces = steadied([face for _, face in items], self._codec.tables, level)
-            payload = self._codec.encode(faces)
+            faces = [face for _, face in items]
+            coded = steadied(faces, self._codec.tables, level)
+            payload = self._codec.encode(coded)
             if self._max_bytes is not None and len(payload) > self._max_bytes:
                 raise LimitError(f"the server takes {self._max_bytes} bytes, not {len(payload)}")  # noqa: TRY301
         except (EncodeError, LimitError) as error:
@@ -95,4 +115,7 @@ class Chunker:
             # One face that cannot be coded must not cost the others.
             half = len(items) // 2
             return self._encode(items[:half]) + self._encode(items[half:])
-        return [Chunk(payload, tuple(frame for frame, _ in items))]
+        frames = tuple(frame for frame, _ in items)
+        if self._layering is None:
+            return [Chunk(payload, frames)]
+        return [Chunk(payload, frames, self._layering.layers(payload, coded, faces))]

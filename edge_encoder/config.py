@@ -86,8 +86,12 @@ class EdgeConfig:
     """Faces that share a chunk."""
     chunk_seconds: float = 0.5
     """Seconds that a face waits for others at most."""
+    quality_level: int | None = None
+    """Quality level of the bundle, 0 for the fewest bytes; null for the bundle's own."""
+    layers: Literal["never", "on_request", "always"] = "never"
+    """Whether enhancement layers, which make faces viewable, are sent to a server that asks."""
     rate_control: bool = True
-    """Whether a camera sends less while answers lag: longer chunks, then fewer faces."""
+    """Whether a camera sends less while answers lag: lower quality, longer chunks, fewer faces."""
     max_lag_s: float = 2.0
     """Seconds an answer may take before the camera sends less."""
     max_chunk_s: float = 2.0

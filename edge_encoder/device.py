@@ -30,6 +30,7 @@ from edge_encoder.detector import Detector, open_detector
 from edge_encoder.encoder_cache import fetch_encoder
 from edge_encoder.faces import FaceEncoder
 from edge_encoder.inference import return_freed_memory
+from edge_encoder.layering import Layering
 from edge_encoder.metrics import Metrics
 from edge_encoder.pacing import PaceSettings, Pacing
 from edge_encoder.pipeline import Pipeline
@@ -94,6 +95,7 @@ async def run(config: EdgeConfig) -> ExitCode:
             async with Uplink(
                 *(servers, _settings(config, source), hello, pipeline.on_result, metrics),
                 on_bundle=switch.want if hello.fetches_bundles else lambda _: None,
+                on_layers=pipeline.chunker.request_layers,
                 spool=spool,
                 on_late_result=pipeline.on_late_result,
             ) as uplink:
@@ -186,16 +188,21 @@ def _pipeline(
         detect_every=1 if source.stills else config.detect_every,
         max_faces=config.max_faces,
     )
-    chunker = Chunker(bundle.codec(), config.chunk_faces, config.chunk_seconds)
+    level = config.quality_level
+    layering = Layering(config.layers, bundle)
+    chunker = Chunker(bundle.codec(), config.chunk_faces, config.chunk_seconds, level, layering)
     pacing = None
     if source.live and config.rate_control:
-        pacing = Pacing(_paces(config), _face_bytes(bundle), chunker, encoder, metrics)
+        pacing = Pacing(_paces(config), _level_bytes(bundle, level), chunker, encoder, metrics)
     return Pipeline(source, encoder, chunker, results, bundle, metrics, pacing)
 
 
-def _face_bytes(bundle: Bundle) -> float:
-    """What a face costs by the bundle's own figures, where it has them."""
-    return float(bundle.manifest.figures.get("payload_bytes_per_face", USUAL_FACE_BYTES))
+def _level_bytes(bundle: Bundle, level: int | None) -> list[float]:
+    """What a face costs by the bundle's own figures, at each quality level up to the usual one."""
+    highest = bundle.manifest.latent.default_level if level is None else level
+    figures = bundle.manifest.figures.get("levels", [])
+    sizes = [float(of_level["payload_bytes_per_face"]) for of_level in figures]
+    return (sizes or [USUAL_FACE_BYTES] * bundle.tables.levels)[: highest + 1]
 
 
 def _paces(config: EdgeConfig) -> PaceSettings:

@@ -27,6 +27,7 @@ from mien.messages import (
     EncodedChunk,
     Hello,
     ItemStatus,
+    RequestLayers,
     Settled,
     UseBundle,
     Welcome,
@@ -124,6 +125,7 @@ class FaceStream:
         on_welcome: OnWelcome,
         on_answer: OnAnswer,
         on_bundle: OnBundle,
+        on_layers: Callable[[], None],
         *,
         welcome_timeout_s: float,
         answer_timeout_s: float,
@@ -133,6 +135,7 @@ class FaceStream:
         self._on_welcome = on_welcome
         self._on_answer = on_answer
         self._on_bundle = on_bundle
+        self._on_layers = on_layers
         self._welcome_timeout_s = welcome_timeout_s
         self._answer_timeout_s = answer_timeout_s
         self._clock = clock
@@ -242,7 +245,7 @@ class FaceStream:
             if self._credits > 0 and self._backlog.can_send:
                 seq, chunk = self._backlog.next_to_send()
                 self._credits -= 1
-                await call.write(upward_to_proto(EncodedChunk(seq, chunk.payload)))
+                await call.write(upward_to_proto(EncodedChunk(seq, chunk.payload, chunk.layers)))
                 continue
             self._wake.clear()
             with contextlib.suppress(TimeoutError):
@@ -285,6 +288,8 @@ class FaceStream:
                 self._drain = message
             case UseBundle(bundle_id=bundle_id):
                 self._on_bundle(bundle_id)
+            case RequestLayers():
+                self._on_layers()
             case Welcome():
                 raise ProtocolError("Welcome may come once, as the first message of a stream")
 

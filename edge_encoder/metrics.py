@@ -91,6 +91,9 @@ class Metrics:
         self.faces = self._counter("faces", "Faces encoded")
         self.recognised = self._counter("recognised_faces", "Faces whose result came back")
         self.payload_bytes = self._counter("payload_bytes", "Bytes of coded chunks")
+        self.layer_bytes = self._counter(
+            "layer_bytes", "Bytes of enhancement layers, where the owner allows them"
+        )
         self.connected = self._gauge(
             "connected", "Whether a recognizer has welcomed the device, and the stream is open"
         )

@@ -6,7 +6,7 @@ Only for cameras: a file waits for the uplink, so nothing of it is ever late.
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -40,12 +40,16 @@ class PaceSettings:
 
 
 class Pacing:
-    """Steers one chunker and one encoder. face_bytes: what a face costs on average."""
+    """Steers one chunker and one encoder.
+
+    level_bytes: what a face costs on average at each quality level, from the lowest to the one that
+    is used where the link allows it.
+    """
 
     def __init__(
         self,
         settings: PaceSettings,
-        face_bytes: float,
+        level_bytes: Sequence[float],
         chunker: Chunker,
         encoder: FaceEncoder,
         metrics: Metrics,
@@ -53,7 +57,8 @@ class Pacing:
     ) -> None:
         self._settings, self._clock, self._metrics = settings, clock, metrics
         self._chunker, self._encoder = chunker, encoder
-        sizes = (face_bytes,)
+        self._highest = len(level_bytes) - 1
+        sizes = tuple(reversed(level_bytes))
         points = ladder(
             sizes, settings.chunk_seconds, settings.max_chunk_s, settings.min_faces_per_s
         )
@@ -80,12 +85,12 @@ class Pacing:
             return
         longer = point.chunk_seconds / max(self._settings.chunk_seconds, 1e-3)
         faces_in_chunk = min(math.ceil(self._settings.chunk_faces * longer), MAX_CHUNK_FACES)
-        self._chunker.pace(faces_in_chunk, point.chunk_seconds)
+        self._chunker.pace(faces_in_chunk, point.chunk_seconds, self._highest - point.level)
         self._encoder.period_ms = round(1000 * point.face_period_s)
         self._metrics.rung.set(self._control.rung)
         _log.info(
-            *("answers lag %.1f s: chunks of %g s, a face a track every %g s from now on", lag_s),
-            *(point.chunk_seconds, point.face_period_s),
+            *("answers lag %.1f s: level %d, chunks of %g s, a face a track every %g s", lag_s),
+            *(self._highest - point.level, point.chunk_seconds, point.face_period_s),
         )
 
     def _count(self, now_s: float, faces: int) -> None:

@@ -198,7 +198,7 @@ class Pipeline:
         self.bundle, self.encoder.coder = ready
         self.metrics.bundle_changes.inc()
         _log.info("encoding with bundle %s from now on", self.bundle.bundle_id[:12])
-        return self.chunker.change(self.bundle.codec())
+        return self.chunker.change(self.bundle)
 
     def _last(self) -> list[Chunk]:
         start_s = time.thread_time()
@@ -212,6 +212,7 @@ class Pipeline:
             self.figures.faces_sent += len(chunk.frames)
             self.figures.payload_bytes += len(chunk.payload)
             self.metrics.payload_bytes.inc(len(chunk.payload))
+            self.metrics.layer_bytes.inc(sum(map(len, chunk.layers)))
             if self.source.live:
                 self._uplink.offer(chunk)
             else:

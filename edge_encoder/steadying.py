@@ -17,9 +17,14 @@ from mien.tables import CdfTables
 
 @dataclass(frozen=True, slots=True, eq=False)
 class AnalysedFace(EncodedFace):
-    """A face with the latent that its symbols are rounded from, float32 (C, H, W), without gains."""
+    """A face with what it was made of, until its chunk is coded.
+
+    y: the latent that its symbols are rounded from, float32 (C, H, W), without gains.
+    crop: the aligned picture, uint8 (channels, height, width).
+    """
 
     y: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 0, 0), np.float32))
+    crop: NDArray[np.uint8] = field(default_factory=lambda: np.zeros((0, 0, 0), np.uint8))
 
 
 def steadied(

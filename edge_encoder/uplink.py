@@ -77,6 +77,7 @@ class Uplink:
 
     servers: one of them at a time gets the chunks; a walk through them begins when one fails.
     on_bundle: called with the bundle that the server wants, by Welcome and whenever it changes.
+    on_layers: called when the server asks for enhancement layers.
     spool: where chunks wait on disk. The results of those of earlier runs go to `on_late_result`,
     with the Hello of their epoch.
 
@@ -93,6 +94,7 @@ class Uplink:
         metrics: Metrics,
         *,
         on_bundle: OnBundle = lambda _: None,
+        on_layers: Callable[[], None] = lambda: None,
         backoff: Backoff | None = None,
         clock: Callable[[], float] = time.monotonic,
         spool: Spool | None = None,
@@ -103,6 +105,7 @@ class Uplink:
         self._settings = settings
         self._on_result = on_result
         self._on_bundle = on_bundle
+        self._on_layers = on_layers
         self._on_late_result = on_late_result
         self._metrics = metrics
         self._backoff = backoff or Backoff(longest_s=LONGEST_WAIT_S)
@@ -243,6 +246,7 @@ class Uplink:
                 lambda welcome, lost: self._on_welcome(target, hello, backlog, welcome, lost),
                 self._on_answer,
                 self._on_bundle,
+                self._on_layers,
                 welcome_timeout_s=self._settings.welcome_timeout_s,
                 answer_timeout_s=self._settings.answer_timeout_s,
                 clock=self._clock,

@@ -31,6 +31,7 @@ from mien.errors import (
     ManifestError,
     UnknownBundleError,
 )
+from mien.layers import LayersCodec
 from mien.manifest import (
     MAX_FILE_BYTES,
     MAX_MANIFEST_BYTES,
@@ -40,7 +41,6 @@ from mien.manifest import (
     Manifest,
     is_plain_name,
 )
-from mien.layers import LayersCodec
 from mien.plain_reader import PlainReader
 from mien.reading import ReaderKind
 from mien.tables import CdfTables

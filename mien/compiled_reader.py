@@ -102,7 +102,7 @@ class CompiledReader:
 
 @cache
 def _entries() -> tuple[Callable[..., int], Callable[..., None], Callable[..., None]]:
-    """`start`, `read_chunk` and `read_layer`; their first calls compile them, or load what was compiled."""
+    """`start`, `read_chunk` and `read_layer`; first calls compile them, or load what was."""
     from numba import njit
     from numba.extending import overload, register_jitable
 

@@ -98,7 +98,7 @@ def describe_bundle(folder: Path) -> str:
 
 
 def expected_bits(tables: CdfTables, level: int) -> float:
-    """Return the entropy of a level's tables, in bits a face told afresh; of all priors the mean."""
+    """Return the entropy of a level's rows, in bits a face told afresh; the mean of its priors."""
     first, end = tables.first_row(level, 0), tables.first_row(level, tables.priors)
     counts = np.diff(tables.cdf[first:end].astype(np.float64), axis=1)
     shares = counts[counts > 0] / TOTAL

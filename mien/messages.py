@@ -17,6 +17,7 @@ from mien.v1 import recognition_pb2 as pb
 
 MAX_BUNDLE_IDS = 64
 MAX_TEXT = 500
+MAX_LAYERS = 8
 MAX_EXPRESSION = 64
 MAX_LATENCY_MS = 3_600_000
 
@@ -164,21 +165,26 @@ class Welcome:
 
 @dataclass(frozen=True, slots=True)
 class EncodedChunk:
-    """Several faces in one payload; `seq` counts from 1 within an epoch."""
+    """Several faces in one payload; `seq` counts from 1 within an epoch. See mien.layers, too."""
 
     seq: int
     payload: bytes
+    layers: tuple[bytes, ...] = ()
 
     def to_proto(self) -> pb.EncodedChunk:
         """As the message on the wire."""
-        return pb.EncodedChunk(seq=self.seq, payload=self.payload)
+        return pb.EncodedChunk(seq=self.seq, payload=self.payload, layers=self.layers)
 
     @classmethod
     def from_proto(cls, message: pb.EncodedChunk) -> Self:
-        """Raises ProtocolError for a seq of 0. The payload is not looked at."""
+        """Raises ProtocolError for a seq of 0, and too many layers. No byte is looked at."""
         if message.seq < 1:
             raise ProtocolError("chunk.seq counts from 1, got 0")
-        return cls(seq=message.seq, payload=message.payload)
+        if len(message.layers) > MAX_LAYERS:
+            raise ProtocolError(
+                f"chunk.layers may be {MAX_LAYERS} at most, got {len(message.layers)}"
+            )
+        return cls(message.seq, message.payload, tuple(message.layers))
 
 
 @dataclass(frozen=True, slots=True)
@@ -328,6 +334,11 @@ class UseBundle:
 
 
 @dataclass(frozen=True, slots=True)
+class RequestLayers:
+    """The device is asked for the enhancement layers of its next chunk."""
+
+
+@dataclass(frozen=True, slots=True)
 class WatchedChunk:
     """The recognitions of one chunk as those who watch see them, with where they came from.
 
@@ -454,7 +465,9 @@ class LabelResult:
 
 
 Upward = Hello | EncodedChunk
-Downward = Welcome | Acknowledgement | ChunkResult | Credits | Drain | UseBundle | Settled
+Downward = (
+    Welcome | Acknowledgement | ChunkResult | Credits | Drain | UseBundle | Settled | RequestLayers
+)
 
 
 def upward_to_proto(message: Upward) -> pb.StreamFacesRequest:
@@ -493,6 +506,8 @@ def downward_to_proto(message: Downward) -> pb.StreamFacesResponse:
             return pb.StreamFacesResponse(drain=pb.Drain(grace_ms=message.grace_ms))
         case UseBundle():
             return pb.StreamFacesResponse(use_bundle=pb.UseBundle(bundle_id=message.bundle_id))
+        case RequestLayers():
+            return pb.StreamFacesResponse(request_layers=pb.RequestLayers())
 
 
 def downward_from_proto(response: pb.StreamFacesResponse) -> Downward | None:
@@ -512,4 +527,6 @@ def downward_from_proto(response: pb.StreamFacesResponse) -> Downward | None:
             return Drain(response.drain.grace_ms)
         case "use_bundle":
             return UseBundle(response.use_bundle.bundle_id)
+        case "request_layers":
+            return RequestLayers()
     return None

@@ -64,7 +64,8 @@ def golden_payloads(
 ) -> tuple[bytes, ...]:
     """Code symbols, int32 (P, C, H, W), for a probe: eight faces a chunk, on tracks that move.
 
-    Each chunk is of the next quality level, as `probe_levels` says. With a bundle's own id they are payloads that a recognizer takes for a device's.
+    Each chunk is of the next quality level, as `probe_levels` says. With a bundle's own id they are
+    payloads that a recognizer takes for a device's.
     """
     codec = ChunkCodec(tables, bundle_id)
     levels = probe_levels(len(symbols), tables).tolist()

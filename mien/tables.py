@@ -2,10 +2,11 @@
 
 Faces are aligned, so statistics differ by position, and a prior per position needs no side
 information. Each quality level has rows of its own, for it is quantised with gains of its own, and
-a few priors that compete: a face that is told afresh says by which of them. Of a later face of a track each position has a row for each value of its symbol in
-the face before, and other rows again by how much of the face has changed (`mien.stir`). The tables
-are made once, at export, from the trained prior and from faces that move (`integer_cdf`); services
-only read them, and no float decides how bytes are read.
+a few priors that compete: a face that is told afresh says by which of them. Of a later face of a
+track each position has a row for each value of its symbol in the face before, and other rows again
+by how much of the face has changed (`mien.stir`). The tables are made once, at export, from
+training faces and from such that move (`integer_cdf`); services only read them, and no float
+decides how bytes are read.
 """
 
 from collections.abc import Sequence

@@ -90,8 +90,8 @@ class EnhancementConfig(StageConfig):
     """Enhancement layers and g_s, the base being there already.
 
     loss = MSE in dB + lmbda[layer] · bits + expression · what the teacher sees of the difference.
-    layer_bytes: what each layer should cost, by entropy; layer_channels: how many channels each has,
-    the first one first.
+    layer_bytes: what each layer should cost, by entropy. layer_channels: how many channels each
+    has, the first one first.
     """
 
     epochs: int = 24

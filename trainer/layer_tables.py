@@ -1,6 +1,7 @@
-"""The rows of the enhancement layers' symbols, from training faces: priors that compete, as ever."""
+"""The rows of the enhancement layers' symbols, from training faces, with priors that compete."""
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -33,7 +34,7 @@ def layer_tables(
     ends = np.cumsum([0, *layer_channels])
     return [
         level_tables(e[:, start:end], np.ones((1, end - start), np.float32))
-        for start, end in zip(ends, ends[1:], strict=False)
+        for start, end in pairwise(ends.tolist())
     ]
 
 

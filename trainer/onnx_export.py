@@ -111,6 +111,7 @@ def _program(graph: nn.Module, examples: dict[str, Tensor], target: str) -> torc
     batch = torch.export.Dim("n", min=1, max=65536)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
+        warnings.filterwarnings("ignore", "# The axis name", UserWarning)
         program = torch.onnx.export(
             graph,
             tuple(examples.values()),

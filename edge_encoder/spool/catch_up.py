@@ -100,6 +100,7 @@ class CatchUp:
             lambda _, __: self._on_welcome(lane),
             lambda chunk, result: self._answered(hello, chunk, result),
             lambda _: None,  # what is coded already stays as it is
+            lambda: None,  # and has no layers any more
             welcome_timeout_s=self._welcome_timeout_s,
             answer_timeout_s=self._answer_timeout_s,
         )

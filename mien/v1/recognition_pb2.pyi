@@ -303,19 +303,27 @@ class EncodedChunk(_message.Message):
 
     SEQ_FIELD_NUMBER: _builtins.int
     PAYLOAD_FIELD_NUMBER: _builtins.int
+    LAYERS_FIELD_NUMBER: _builtins.int
     seq: _builtins.int
     """Counts from 1 and grows within an epoch; what the device has dropped leaves a gap."""
     payload: _builtins.bytes
     """The coded bytes, header and checksum included."""
+    @_builtins.property
+    def layers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """Enhancement layers of the same faces, the first one first: what makes them viewable, and what
+        recognition does without. Nobody has to read them; each checks that it belongs to the payload.
+        """
+
     def __init__(
         self,
         *,
         seq: _builtins.int = ...,
         payload: _builtins.bytes = ...,
+        layers: _abc.Iterable[_builtins.bytes] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["payload", b"payload", "seq", b"seq"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["layers", b"layers", "payload", b"payload", "seq", b"seq"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -553,6 +561,23 @@ class UseBundle(_message.Message):
 Global___UseBundle: _TypeAlias = UseBundle  # noqa: Y015
 
 @_typing.final
+class RequestLayers(_message.Message):
+    """Send the enhancement layers of the next chunk that is coded, if the device's owner allows it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RequestLayers: _TypeAlias = RequestLayers  # noqa: Y015
+
+@_typing.final
 class StreamFacesRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -589,6 +614,7 @@ class StreamFacesResponse(_message.Message):
     DRAIN_FIELD_NUMBER: _builtins.int
     USE_BUNDLE_FIELD_NUMBER: _builtins.int
     SETTLED_FIELD_NUMBER: _builtins.int
+    REQUEST_LAYERS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def welcome(self) -> Global___Welcome: ...
     @_builtins.property
@@ -603,6 +629,8 @@ class StreamFacesResponse(_message.Message):
     def use_bundle(self) -> Global___UseBundle: ...
     @_builtins.property
     def settled(self) -> Global___Settled: ...
+    @_builtins.property
+    def request_layers(self) -> Global___RequestLayers: ...
     def __init__(
         self,
         *,
@@ -613,12 +641,13 @@ class StreamFacesResponse(_message.Message):
         drain: Global___Drain | None = ...,
         use_bundle: Global___UseBundle | None = ...,
         settled: Global___Settled | None = ...,
+        request_layers: Global___RequestLayers | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["acknowledgement", b"acknowledgement", "credits", b"credits", "drain", b"drain", "message", b"message", "result", b"result", "settled", b"settled", "use_bundle", b"use_bundle", "welcome", b"welcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["acknowledgement", b"acknowledgement", "credits", b"credits", "drain", b"drain", "message", b"message", "request_layers", b"request_layers", "result", b"result", "settled", b"settled", "use_bundle", b"use_bundle", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledgement", b"acknowledgement", "credits", b"credits", "drain", b"drain", "message", b"message", "result", b"result", "settled", b"settled", "use_bundle", b"use_bundle", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledgement", b"acknowledgement", "credits", b"credits", "drain", b"drain", "message", b"message", "request_layers", b"request_layers", "result", b"result", "settled", b"settled", "use_bundle", b"use_bundle", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["welcome", "acknowledgement", "result", "credits", "drain", "use_bundle", "settled"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["welcome", "acknowledgement", "result", "credits", "drain", "use_bundle", "settled", "request_layers"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 
@@ -796,20 +825,30 @@ class ReconstructRequest(_message.Message):
 
     PAYLOAD_FIELD_NUMBER: _builtins.int
     DEVICE_ID_FIELD_NUMBER: _builtins.int
+    LAYERS_FIELD_NUMBER: _builtins.int
     payload: _builtins.bytes
+    """A chunk to make pictures of. Empty: the next one that the device sends with layers, which it is
+    asked for; UNAVAILABLE where none comes in time, for the device is not on this server, sees
+    nobody, or its owner has said never.
+    """
     device_id: _builtins.str
     """The device that the chunk came from, as the caller knows it: it goes to the audit log. A server
     that keeps one refuses a call without.
     """
+    @_builtins.property
+    def layers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """The payload's enhancement layers, as many as there are; none: what the base alone can say."""
+
     def __init__(
         self,
         *,
         payload: _builtins.bytes = ...,
         device_id: _builtins.str = ...,
+        layers: _abc.Iterable[_builtins.bytes] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["device_id", b"device_id", "payload", b"payload"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["device_id", b"device_id", "layers", b"layers", "payload", b"payload"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -847,11 +886,14 @@ class ReconstructedFace(_message.Message):
     TIME_MS_FIELD_NUMBER: _builtins.int
     TRACK_ID_FIELD_NUMBER: _builtins.int
     PNG_FIELD_NUMBER: _builtins.int
+    LAYERS_FIELD_NUMBER: _builtins.int
     index: _builtins.int
     time_ms: _builtins.int
     track_id: _builtins.int
     png: _builtins.bytes
     """PNG, 8 bits grey."""
+    layers: _builtins.int
+    """Enhancement layers that the picture was made with; 0: it resembles nobody in particular."""
     def __init__(
         self,
         *,
@@ -859,10 +901,11 @@ class ReconstructedFace(_message.Message):
         time_ms: _builtins.int = ...,
         track_id: _builtins.int = ...,
         png: _builtins.bytes = ...,
+        layers: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["index", b"index", "png", b"png", "time_ms", b"time_ms", "track_id", b"track_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["index", b"index", "layers", b"layers", "png", b"png", "time_ms", b"time_ms", "track_id", b"track_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -87,8 +87,8 @@ class Device:
         assert isinstance(welcome, Welcome)
         return welcome
 
-    async def send(self, seq: int, payload: bytes) -> None:
-        await self.call.write(upward_to_proto(EncodedChunk(seq, payload)))
+    async def send(self, seq: int, payload: bytes, layers: tuple[bytes, ...] = ()) -> None:
+        await self.call.write(upward_to_proto(EncodedChunk(seq, payload, layers)))
 
     async def read(self) -> Downward | None:
         """The next message, None when the server has ended the stream without an error."""

@@ -2,7 +2,9 @@
 
 analysis     means of 16×16 pixels, less grey, through a fixed 1×1 convolution to 4 channels
 classifier   a fixed linear map of the symbols without their level's gains, and softmax
-synthesis    each latent position as a square of 16×16 pixels, from its first channel
+enhancement  how the mean of each 8×8 pixels differs from grey, coarsely, then more finely
+synthesis    each latent position as a square of 16×16 pixels, from its first channel, or of 8×8
+             from the enhancement
 """
 
 from collections.abc import Sequence
@@ -14,7 +16,7 @@ import onnxruntime as ort
 from numpy.typing import ArrayLike, NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from mien.bundle import ALL_FILES, Bundle, load_bundle, write_manifest
+from mien.bundle import ALL_FILES, LAYER_FILES, Bundle, load_bundle, write_manifest
 from mien.calibration import Calibration
 from mien.manifest import ImageSpec, LatentSpec
 from mien.probe import Probe, golden_payloads, probe_levels
@@ -37,6 +39,8 @@ SHAPE = (4, 3, 3)
 # Three quality levels, of which the default is the last, and two priors that compete.
 GAINS = (0.25, 0.5, 1.0)
 SPREADS = (1.0, 0.5)
+# Two layers of a channel each.
+ENHANCEMENT = (2, 6, 6)
 LANDMARKS = ((15.5, 18.0), (32.5, 18.0), (24.0, 27.0), (17.5, 37.0), (30.5, 37.0))
 _PROBE_FACES = 28
 
@@ -60,11 +64,14 @@ def make_tiny_bundle(
     for file, model in (
         ("analysis.onnx", _analysis()),
         ("classifier.onnx", _classifier(classifier_seed)),
+        ("enhancement.onnx", _enhancement()),
         ("synthesis.onnx", _synthesis()),
     ):
         (folder / file).write_bytes(model.SerializeToString(deterministic=True))
     tables = tiny_tables(table_width)
     tables.save(folder / "tables.npz")
+    for file, of_layer in zip(LAYER_FILES, tiny_layer_tables(), strict=True):
+        of_layer.save(folder / file)
     _probe(folder, tables).save(folder / "probe.npz")
     (folder / "MODEL_CARD.md").write_text("# tiny\n\nFor tests; it has learned nothing.\n")
     write_manifest(
@@ -90,6 +97,20 @@ def tiny_tables(width: float = 4.0) -> CdfTables:
                 mass = 2.0 ** (-np.abs(symbols) / (width * gain * spread / (channel + 1)))
                 rows += [integer_cdf(np.append(mass / mass.sum(), 1e-3))] * (SHAPE[1] * SHAPE[2])
     return with_contexts(rows, [-12] * len(rows), SHAPE, GAINS, len(SPREADS))
+
+
+def tiny_layer_tables() -> list[CdfTables]:
+    """Of two layers with a channel each."""
+    symbols = np.arange(-8, 9)
+    masses = [2.0 ** (-np.abs(symbols) / (3.0 * spread)) for spread in SPREADS]
+    rows = [
+        integer_cdf(np.append(mass / mass.sum(), 1e-3))
+        for mass in masses
+        for _ in range(ENHANCEMENT[1] * ENHANCEMENT[2])
+    ]
+    shape = (1, *ENHANCEMENT[1:])
+    layer = CdfTables.from_rows(rows, [-8] * len(rows), shape, priors=len(SPREADS))
+    return [layer] * ENHANCEMENT[0]
 
 
 def with_contexts(
@@ -187,11 +208,34 @@ def _without_gains(weights: dict[str, NDArray[np.float32]]) -> list[onnx.NodePro
     ]
 
 
+def _enhancement() -> onnx.ModelProto:
+    mixing = np.array([1 / 32, 1 / 4], np.float32).reshape(2, 1, 1, 1)
+    nodes = [
+        helper.make_node("Cast", ["face"], ["grey"], to=TensorProto.FLOAT),
+        helper.make_node("AveragePool", ["grey"], ["means"], kernel_shape=[8, 8], strides=[8, 8]),
+        helper.make_node("Conv", ["means", "mixing", "bias"], ["mixed"], kernel_shape=[1, 1]),
+        # Given the base: it is there to be read, and adds nothing here.
+        *_without_gains(weights := {"mixing": mixing, "bias": -110 * mixing.reshape(2)}),
+        helper.make_node("ReduceMean", ["floats"], ["mean"], axes=[1, 2, 3], keepdims=1),
+        helper.make_node("Mul", ["mean", "nothing"], ["none"]),
+        helper.make_node("Add", ["mixed", "none"], ["e"]),
+    ]
+    weights["nothing"] = np.array(0, np.float32)
+    latent = [("symbols", TensorProto.INT32, SHAPE), ("level", TensorProto.INT32, ())]
+    return _model(
+        nodes,
+        [("face", TensorProto.UINT8, (1, 48, 48)), *latent],
+        ("e", TensorProto.FLOAT, ENHANCEMENT),
+        weights,
+    )
+
+
 def _synthesis() -> onnx.ModelProto:
     squares = np.zeros((SHAPE[0], 1, 16, 16), np.float32)
     squares[0] = 12
     weights = {
         "squares": squares,
+        "small_squares": np.stack([np.full((1, 8, 8), step, np.float32) for step in (16, 2)]),
         "grey": np.array([110], np.float32),
         "black": np.array(0, np.float32),
         "white": np.array(255, np.float32),
@@ -205,12 +249,25 @@ def _synthesis() -> onnx.ModelProto:
             kernel_shape=[16, 16],
             strides=[16, 16],
         ),
-        helper.make_node("Clip", ["picture", "black", "white"], ["clipped"]),
+        helper.make_node("Cast", ["enhancement"], ["finer"], to=TensorProto.FLOAT),
+        helper.make_node(
+            "ConvTranspose",
+            ["finer", "small_squares"],
+            ["detail"],
+            kernel_shape=[8, 8],
+            strides=[8, 8],
+        ),
+        helper.make_node("Add", ["picture", "detail"], ["detailed"]),
+        helper.make_node("Clip", ["detailed", "black", "white"], ["clipped"]),
         helper.make_node("Cast", ["clipped"], ["face"], to=TensorProto.UINT8),
     ]
     return _model(
         nodes,
-        [("symbols", TensorProto.INT32, SHAPE), ("level", TensorProto.INT32, ())],
+        [
+            ("symbols", TensorProto.INT32, SHAPE),
+            ("level", TensorProto.INT32, ()),
+            ("enhancement", TensorProto.INT32, ENHANCEMENT),
+        ],
         ("face", TensorProto.UINT8, (1, 48, 48)),
         weights,
     )

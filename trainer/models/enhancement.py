@@ -49,7 +49,7 @@ class PlainBlock(nn.Module):
 
 
 class EnhancementAnalysis(nn.Module):
-    """g_e: faces (N, 1, 48, 48) in 0..1 and ŷ (N, C, 3, 3) → e (N, E, 6, 6), quantised with step 1."""
+    """g_e: faces (N, 1, 48, 48) in 0..1 and ŷ (N, C, 3, 3) → e (N, E, 6, 6), in steps of 1."""
 
     def __init__(self, base: int, channels: int, widths: tuple[int, int]) -> None:
         super().__init__()

@@ -58,13 +58,13 @@ def test_what_waits_is_coded_with_the_bundle_it_was_analysed_with(
     other = make_tiny_bundle(tmp_path / "other", table_width=3.0)
     chunker = Chunker(bundle.codec(), 8, 60.0)
     feed(chunker, [1] * 3)
-    assert chunker.change(other.codec()) == [
+    assert chunker.change(other) == [
         Chunk(bundle.codec().encode([face(40 * n) for n in range(3)]), tuple(times(0, 3)))
     ]
     feed(chunker, [1] * 2)
     (after,) = chunker.flush()
     assert other.codec().decode(after.payload) == (face(0), face(40))
-    assert chunker.change(bundle.codec()) == []
+    assert chunker.change(bundle) == []
 
 
 def times(first: int, count: int) -> list[FrameTime]:

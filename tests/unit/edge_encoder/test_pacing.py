@@ -56,7 +56,7 @@ def paced(bundle: Bundle, detector: Detector) -> Paced:
     chunker, clock, metrics = Chunker(bundle.codec(), 8, 0.5), Clock(), Metrics()
     encoder = FaceEncoder(detector, bundle)
     return Paced(
-        *(Pacing(SETTINGS, FACE_BYTES, chunker, encoder, metrics, clock),),
+        *(Pacing(SETTINGS, [FACE_BYTES], chunker, encoder, metrics, clock),),
         *(chunker, encoder, metrics, clock),
     )
 

@@ -9,13 +9,14 @@ from mien.tables import HOLD_UNIT
 from tests.support.tiny_bundle import SHAPE, tiny_tables
 
 TABLES = tiny_tables()
-HOLD = float(TABLES.holds[0] * HOLD_UNIT)
+LEVEL = TABLES.levels - 1  # whose gains are 1
+HOLD = float(TABLES.holds[LEVEL, 0] * HOLD_UNIT)
 BOX = Box(100, 50, 96, 96)
 
 
 def analysed(y: float, track_id: int = 1, box: Box = BOX) -> AnalysedFace:
     latent = np.full(SHAPE, y, np.float32)
-    return AnalysedFace(0, track_id, box, np.rint(latent).astype(np.int32), latent)
+    return AnalysedFace(0, track_id, box, np.rint(latent).astype(np.int32), LEVEL, latent)
 
 
 def values(faces: list[EncodedFace]) -> list[int]:
@@ -37,7 +38,7 @@ def test_no_symbol_is_further_from_its_latent_than_its_hold():
     random = np.random.default_rng(4)
     before = random.integers(-3, 4, (500, *SHAPE)).astype(np.int32)
     y = (before + random.normal(0, 1, before.shape)).astype(np.float32)
-    assert np.abs(y - held(y, before, TABLES.holds)).max() <= HOLD + 1e-6
+    assert np.abs(y - held(y, before, TABLES.holds[LEVEL])).max() <= HOLD + 1e-6
 
 
 def test_tracks_are_held_apart():
@@ -46,14 +47,22 @@ def test_tracks_are_held_apart():
 
 
 def test_a_face_without_a_latent_keeps_its_symbols():
-    bare = EncodedFace(0, 1, BOX, np.ones(SHAPE, np.int32))
+    bare = EncodedFace(0, 1, BOX, np.ones(SHAPE, np.int32), LEVEL)
     assert values(steadied([analysed(0), bare], TABLES)) == [0, 1]
 
 
 def test_a_latent_that_is_no_number_reaches_the_codec_as_it_is():
     with np.errstate(invalid="ignore"):
-        wild = held(np.full(SHAPE, np.nan, np.float32), np.zeros(SHAPE, np.int32), TABLES.holds)
+        nothing = np.full(SHAPE, np.nan, np.float32)
+        wild = held(nothing, np.zeros(SHAPE, np.int32), TABLES.holds[LEVEL])
     assert np.abs(wild.astype(np.int64)).min() > 32767
+
+
+def test_faces_are_quantised_again_for_another_level():
+    faces = steadied([analysed(4), analysed(4, 2)], TABLES, 0)
+    assert [face.level for face in faces] == [0, 0]
+    assert values(faces) == [round(4 * float(TABLES.gains[0, 0]))] * 2
+    assert values(steadied([analysed(4)], TABLES, LEVEL)) == [4]
 
 
 def test_a_box_stays_until_it_is_off_by_more_than_its_share():

@@ -22,6 +22,7 @@ from mien.messages import (
     LabelResult,
     LabelStatus,
     Recognition,
+    RequestLayers,
     Settled,
     UseBundle,
     WatchedChunk,
@@ -74,6 +75,7 @@ downward = (
     | st.builds(Credits, u32)
     | st.builds(Drain, u32)
     | st.builds(UseBundle, words)
+    | st.just(RequestLayers())
     | st.builds(Settled, st.lists(results, max_size=3).map(tuple), u64, u32)
     | results
 )

@@ -1,0 +1,75 @@
+"""Enhancement layers at the edge: made when the owner's policy and a request say so, else never."""
+
+import numpy as np
+import pytest
+
+from edge_encoder.chunker import Chunker, FrameTime
+from edge_encoder.layering import Layering
+from edge_encoder.steadying import AnalysedFace
+from mien.bitstream import Box
+from mien.bundle import Bundle
+from trainer.schematic import schematic_faces
+
+LEVEL = 2
+BOX = Box(10, 20, 60, 64)
+
+
+def faces(bundle: Bundle, tracks: list[int]) -> list[AnalysedFace]:
+    """A drawn face for each of these tracks, in the order of time."""
+    return [
+        AnalysedFace(
+            *(40 * index, track, BOX, np.zeros(bundle.tables.shape, np.int32), LEVEL),
+            *(np.zeros(bundle.tables.shape, np.float32), crop),
+        )
+        for index, (track, crop) in enumerate(zip(tracks, schematic_faces(8), strict=False))
+    ]
+
+
+def chunker(bundle: Bundle, layering: Layering) -> Chunker:
+    return Chunker(bundle.codec(), 8, 60.0, LEVEL, layering)
+
+
+def send(chunker: Chunker, bundle: Bundle, tracks: list[int]):
+    chunker.add(FrameTime(0, 0.0), faces(bundle, tracks))
+    (chunk,) = chunker.flush()
+    return chunk
+
+
+def test_under_never_no_request_brings_layers(bundle: Bundle):
+    layering = Layering("never", bundle)
+    layering.request()
+    assert send(chunker(bundle, layering), bundle, [1, 1]).layers == ()
+    assert layering.made == 0
+
+
+def test_a_request_brings_the_layers_of_one_chunk(bundle: Bundle):
+    layering = Layering("on_request", bundle)
+    device = chunker(bundle, layering)
+    assert send(device, bundle, [1]).layers == ()
+    layering.request()
+    assert len(send(device, bundle, [1]).layers) == 2
+    assert send(device, bundle, [1]).layers == ()
+    assert layering.made == 2
+
+
+def test_the_first_face_of_each_track_gets_layers_that_say_what_it_looks_like(bundle: Bundle):
+    chunk = send(chunker(bundle, Layering("always", bundle)), bundle, [1, 2, 1])
+    read = bundle.layers().decode(chunk.payload, 3, chunk.layers)
+    assert [latent is None for latent in read] == [False, False, True]
+    means = schematic_faces(2)[:, 0].reshape(2, 6, 8, 6, 8).mean(axis=(2, 4)) - 110
+    for latent, mean in zip(read, means, strict=False):
+        assert np.abs(4 * latent[1] - mean).max() <= 2.01, "a quarter of a grey level a step"
+
+
+def test_layers_go_with_the_bundle_that_codes(bundle: Bundle):
+    device = chunker(bundle, Layering("always", bundle))
+    device.add(FrameTime(0, 0.0), faces(bundle, [1]))
+    (before,) = device.change(bundle)
+    assert bundle.layers().decode(before.payload, 1, before.layers)[0] is not None
+
+
+@pytest.mark.parametrize("policy", ["never", "on_request"])
+def test_nothing_is_loaded_before_layers_are_wanted(bundle: Bundle, policy: str):
+    layering = Layering(policy, bundle)
+    assert send(chunker(bundle, layering), bundle, [1]).layers == ()
+    assert layering._encoder is None
