@@ -37,6 +37,9 @@ def main() -> None:
     parser.add_argument("--detector_model", type=Path, help="YuNet's file; MTCNN without it")
     parser.add_argument("--faces", type=int, help="use so many faces only")
     parser.add_argument("--clip", type=Path, help="a video with a face")
+    parser.add_argument(
+        "--level", type=int, help="alignment, codec, tracks: the quality level; else the bundle's"
+    )
     parser.add_argument("--payloads", type=int, help="paths: compare them on so many")
     parser.add_argument("--streams", type=int, default=200, help="cloud: devices that send")
     parser.add_argument("--seconds", type=float, default=8.0, help="cloud, wire: of each load")

@@ -17,8 +17,7 @@ from edge_encoder.alignment import FaceAligner
 from edge_encoder.detector import Detector, open_detector
 from mien.bundle import ALL_FILES, Bundle, load_bundle
 from trainer.data.layout import read_held_out
-from trainer.evaluate import through_the_wire
-from trainer.runtime import Network, symbols_of
+from trainer.evaluate import recognised
 
 ENLARGED = 4
 BORDER_PX = 96
@@ -81,9 +80,9 @@ def _scene(face: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _recognised(bundle: Bundle, pixels: NDArray[np.uint8]) -> tuple[NDArray[np.int64], int]:
-    y = Network(bundle.path("analysis.onnx"))(pixels)
-    symbols, size = through_the_wire(bundle.codec(), symbols_of(y))
-    return np.asarray(Network(bundle.path("classifier.onnx"))(symbols).argmax(axis=1)), size
+    level = bundle.manifest.latent.default_level
+    _, payloads, probabilities = recognised(bundle, pixels, level)
+    return np.asarray(probabilities.argmax(axis=1)), sum(map(len, payloads))
 
 
 def _interval(differences: NDArray[np.float64]) -> tuple[float, float]:

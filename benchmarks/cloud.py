@@ -72,6 +72,7 @@ def payloads_of(
             1,
             Box(*(np.array([200, 120, 160, 160]) + steps[index]).tolist()),
             analysis.symbols([faces.pixels[face]])[0],
+            analysis.level,
         )
         for index, face in enumerate(wanted)
     ]

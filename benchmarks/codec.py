@@ -23,10 +23,11 @@ from edge_encoder.analysis import Analysis
 from mien.bitstream import HEADER_BYTES, EncodedFace, Limits
 from mien.bundle import ALL_FILES, Bundle, load_bundle
 from mien.codec import ChunkCodec
+from mien.holding import quantised
 from mien.plain_reader import PlainReader
 from trainer.data.layout import read_held_out
 from trainer.evaluate import CHUNK_FACES, chunks_of
-from trainer.runtime import Network, symbols_of
+from trainer.runtime import Network
 
 FACES = 800
 BATCH_FACES = 256
@@ -39,17 +40,20 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     bundle = load_bundle(options.bundle, ALL_FILES)
     faces, split = read_held_out(options.data)
     pixels = faces.pixels[: options.faces or FACES]
-    symbols = symbols_of(Network(bundle.path("analysis.onnx"))(pixels))
-    chunks = list(chunks_of(symbols))
+    level = bundle.manifest.latent.default_level if options.level is None else options.level
+    y = Network(bundle.path("analysis.onnx"))(pixels)
+    symbols = quantised(y, bundle.tables.gains[level])
+    chunks = list(chunks_of(symbols, level))
     return {
         "split": split,
+        "level": level,
         "faces": len(symbols),
         **_sizes(bundle.codec(), chunks),
         "webp_quality_1_bytes_per_face": _webp_bytes(pixels),
         "load_average": os.getloadavg()[0],
         **_encoding(bundle, pixels[:BATCH_FACES], chunks),
         **_decoding(bundle, chunks),
-        "classify_us_per_face": _classifying(bundle, symbols[:BATCH_FACES]),
+        "classify_us_per_face": _classifying(bundle, symbols[:BATCH_FACES], level),
     }
 
 
@@ -108,9 +112,10 @@ def _decoding(bundle: Bundle, chunks: Chunks) -> dict[str, float]:
     return figures
 
 
-def _classifying(bundle: Bundle, symbols: NDArray[np.int32]) -> float:
+def _classifying(bundle: Bundle, symbols: NDArray[np.int32], level: int) -> float:
     model = ExpressionModel(bundle, RuntimeOptions(provider="cpu"), Limits())
-    return _least_s({"": lambda: model.classify(symbols)})[""] / len(symbols) * 1e6
+    levels = np.full(len(symbols), level, np.int32)
+    return _least_s({"": lambda: model.classify(symbols, levels)})[""] / len(symbols) * 1e6
 
 
 def _first_faces(chunks: Chunks) -> Chunks:

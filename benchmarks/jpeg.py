@@ -72,12 +72,12 @@ def chosen_quality(bundle: Bundle, faces: Sample) -> Choice:
     if faces.majority is None:
         return Choice(DEFAULT_QUALITY)
     pixel = open_session(bundle.path(PIXEL_FILE))
-    ours = _share_right(
-        open_session(bundle.path("classifier.onnx")), _symbols(bundle, faces), faces
-    )
-    untouched = _share_right(pixel, faces.pixels, faces)
+    symbols = _symbols(bundle, faces)
+    level = np.full(len(symbols), bundle.manifest.latent.default_level, np.int32)
+    ours = _share_right(open_session(bundle.path("classifier.onnx")), faces, symbols, level)
+    untouched = _share_right(pixel, faces, faces.pixels)
     for quality in QUALITIES:
-        accuracy = _share_right(pixel, through_jpeg(faces.pixels, quality), faces)
+        accuracy = _share_right(pixel, faces, through_jpeg(faces.pixels, quality))
         if accuracy >= min(ours, untouched):
             break
     return Choice(quality, accuracy, ours, untouched)
@@ -95,9 +95,14 @@ def _symbols(bundle: Bundle, faces: Sample) -> NDArray[np.int32]:
     return np.concatenate([analysis.symbols(list(piece)) for piece in _pieces(faces.pixels)])
 
 
-def _share_right(session: ort.InferenceSession, batch: NDArray[np.generic], faces: Sample) -> float:
-    name = session.get_inputs()[0].name
-    answers = [session.run(None, {name: piece})[0].argmax(axis=1) for piece in _pieces(batch)]
+def _share_right(
+    session: ort.InferenceSession, faces: Sample, *batches: NDArray[np.generic]
+) -> float:
+    names = [node.name for node in session.get_inputs()]
+    answers = [
+        session.run(None, dict(zip(names, pieces, strict=True)))[0].argmax(axis=1)
+        for pieces in zip(*map(_pieces, batches), strict=True)
+    ]
     return float((np.concatenate(answers) == faces.majority).mean())
 
 

@@ -28,12 +28,13 @@ RATES = {"every_frame": (0, 8), "ten_a_second": (SLOW_MS, 20)}
 def run(options: argparse.Namespace) -> dict[str, Any]:
     """Bytes and agreement of a clip's faces at both rates."""
     bundle = load_bundle(options.bundle, ALL_FILES)
+    level = bundle.manifest.latent.default_level if options.level is None else options.level
     figures: dict[str, Any] = {}
     for name, (period_ms, chunk_faces) in RATES.items():
         faces = list(_faces(bundle, str(options.clip), period_ms))
         if not faces:
             raise ValueError(f"no face in {options.clip}")
-        for figure, value in _figures(bundle, faces, chunk_faces).items():
+        for figure, value in _figures(bundle, faces, chunk_faces, level).items():
             figures[f"{name}_{figure}"] = value
     return figures
 
@@ -49,18 +50,24 @@ def _faces(bundle: Bundle, clip: str, period_ms: int) -> Iterator[EncodedFace]:
         index += 1
 
 
-def _figures(bundle: Bundle, faces: list[EncodedFace], chunk_faces: int) -> dict[str, float]:
+def _figures(
+    bundle: Bundle, faces: list[EncodedFace], chunk_faces: int, level: int
+) -> dict[str, float]:
     codec, tables = bundle.codec(), bundle.tables
     payload_bytes = side_bits = 0.0
     coded: list[EncodedFace] = []
     for start in range(0, len(faces), chunk_faces):
-        chunk = steadied(faces[start : start + chunk_faces], tables)
+        chunk = steadied(faces[start : start + chunk_faces], tables, level)
         payload = codec.encode(chunk)
         coded += codec.decode(payload)
         payload_bytes += len(payload)
         side_bits += _side_bits(bundle, chunk)
     classify = Network(bundle.path("classifier.onnx"))
-    names = [classify(np.stack([f.symbols for f in group])).argmax(1) for group in (faces, coded)]
+    levels = np.full(len(faces), level, np.int32)
+    names = [
+        classify(np.stack([face.symbols for face in group]), levels).argmax(axis=1)
+        for group in ([one for face in faces for one in steadied([face], tables, level)], coded)
+    ]
     seconds = (faces[-1].time_ms - faces[0].time_ms) / 1000 or 1.0
     return {
         "faces": len(faces),
@@ -76,4 +83,6 @@ def _side_bits(bundle: Bundle, chunk: list[EncodedFace]) -> float:
     """Time, track and box: what the chunk would cost if no latent ever changed."""
     still = [replace(face, symbols=chunk[0].symbols) for face in chunk]
     tracks = len({face.track_id for face in chunk})
-    return bundle.codec().ideal_bits(still) - tracks * bundle.tables.ideal_bits(chunk[0].symbols)
+    tables, symbols, level = bundle.tables, chunk[0].symbols, chunk[0].level
+    rows = tables.first_rows(level, tables.best_prior(symbols, level))
+    return bundle.codec().ideal_bits(still) - tracks * tables.ideal_bits(symbols, rows)

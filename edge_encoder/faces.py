@@ -89,8 +89,13 @@ class FaceEncoder:
         level = analysis.level
         return [
             AnalysedFace(
-                *(time_ms, face.track_id, aligner.box(points)),
-                *(symbols[index], level, y[index], crops[index]),
+                time_ms,
+                face.track_id,
+                aligner.box(points),
+                symbols[index],
+                level,
+                y[index],
+                crops[index],
             )
             for index, (face, points) in enumerate(zip(faces, landmarks, strict=True))
         ]

@@ -37,7 +37,7 @@ from mien.range_decoder import (
     read_symbols,
 )
 from mien.side_information import CDFS, EXPECTED, FIRST_STEP_MS, LONG, NEW, SHORT
-from mien.stir import AFRESH, GIVEN, LARGEST, STILL, UNKNOWN
+from mien.stir import AFRESH, ALL_AFRESH, GIVEN, LARGEST, STILL, UNKNOWN
 
 STEPS, TRACKS, LAST, BEFORE, LEVEL = range(DECODER_FIELDS, DECODER_FIELDS + 5)
 STATE_FIELDS, TRACK_FIELDS, FACE_FIELDS = DECODER_FIELDS + 5, 4, 6
@@ -51,7 +51,8 @@ SIDE_CDF = tuple(count for cdf in CDFS for count in cdf)
 _PLACES = tuple((first, end - 1) for first, end in pairwise(accumulate(map(len, CDFS), initial=0)))
 _MOVES, _MOVE, _RESIZE, _HEIGHT, _STEP, _FIRST_STEP, _TRACK = _PLACES[:7]
 _STANDS_IF_NEW, _STANDS_IF_HERE, _STANDS_IF_EARLIER = _PLACES[7:10]
-_STIRS = _PLACES[10:]
+_STIRS = _PLACES[10:-3]
+_TOLD = _PLACES[-3:]
 _FIRST_GIVEN = GIVEN[0]
 
 
@@ -146,7 +147,10 @@ def read_later(
         for place in range(positions):
             symbols[at + place] = symbols[before + place]
         return
-    if stir == AFRESH:
+    told = ALL_AFRESH
+    if stir != AFRESH:
+        told = read_bin(state, words, cdf, _TOLD[stir - _FIRST_GIVEN])
+    if told == ALL_AFRESH:
         first = read_prior(state, words, sizes)
         read_symbols(state, words, cdf, rows, first_rows[first : first + positions], symbols, at, 0)
     else:

@@ -21,7 +21,7 @@ from mien.plain_reader import PlainReader
 from mien.range_coder import MAX_SYMBOL, BitCounter, RangeEncoder, Row
 from mien.reading import WORD_BYTES, ChunkReader, Contents, FlatTables, ReaderKind
 from mien.side_information import SideInformationWriter
-from mien.stir import STILL
+from mien.stir import ALL_AFRESH, BY_BEFORE, GIVEN, STILL
 from mien.tables import CdfTables
 from mien.track_latents import Told, TrackLatents
 
@@ -98,6 +98,8 @@ class ChunkCodec:
             told = latents.tell(face.track_id, symbols)
             if told.before is not None:
                 writer.write_stir(told.stir, told.before)
+            if told.stir in GIVEN:
+                writer.write_told(told.stir, BY_BEFORE if told.prior is None else ALL_AFRESH)
             if told.prior is not None:
                 writer.write_choice(told.prior, self.tables.priors)
             yield face, told

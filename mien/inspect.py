@@ -12,7 +12,7 @@ from mien.errors import ChecksumError, SourceError, UnknownBundleError
 from mien.range_coder import TOTAL
 from mien.stir import AFRESH, GIVEN, STILL, UNKNOWN
 from mien.tables import CdfTables
-from mien.track_latents import TrackLatents
+from mien.track_latents import Told, TrackLatents
 
 _HOW = {
     UNKNOWN: "first of its track",
@@ -65,7 +65,7 @@ def describe_payload(payload: bytes, bundles: BundleRepository | None = None) ->
         lines.append(
             f"  face {index}: {face.time_ms} ms, track {face.track_id}, "
             f"box {face.box.width}×{face.box.height} at ({face.box.x}, {face.box.y}), "
-            f"{_HOW[told.stir]}, latent {bits / 8:.1f} bytes, "
+            f"{_how(told)}, latent {bits / 8:.1f} bytes, "
             f"{np.count_nonzero(face.symbols)} of {face.symbols.size} symbols not zero"
         )
     return "\n".join(lines)
@@ -103,6 +103,12 @@ def expected_bits(tables: CdfTables, level: int) -> float:
     counts = np.diff(tables.cdf[first:end].astype(np.float64), axis=1)
     shares = counts[counts > 0] / TOTAL
     return float(-np.sum(shares * np.log2(shares))) / tables.priors
+
+
+def _how(told: Told) -> str:
+    if told.stir in GIVEN and told.prior is not None:
+        return _HOW[AFRESH]
+    return _HOW[told.stir]
 
 
 def _decode(payload: bytes, bundles: BundleRepository) -> tuple[Bundle, tuple[EncodedFace, ...]]:

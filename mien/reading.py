@@ -101,8 +101,8 @@ class FlatTables:
         offsets = tables.offsets.astype(np.int64)
         rows = (starts, ends, offsets + modes, lasts - sizes, lasts, offsets)
         first, count, lowest = tables.contexts.astype(np.int64).reshape(-1, 3).T.copy()
-        sizes = (tables.levels, tables.priors, prod(tables.shape))
-        return cls(flat, rows, (first, count - 1, lowest), tables.shape, sizes)
+        numbers = (tables.levels, tables.priors, prod(tables.shape))
+        return cls(flat, rows, (first, count - 1, lowest), tables.shape, numbers)
 
 
 ReaderKind = Callable[[FlatTables, Limits], ChunkReader]

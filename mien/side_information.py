@@ -19,7 +19,7 @@ from itertools import accumulate
 from mien.bitstream import Box, Limits
 from mien.errors import EncodeError
 from mien.range_coder import TOTAL, SymbolCoder
-from mien.stir import STIRS
+from mien.stir import GIVEN, STIRS, TOLD
 
 LONG, SHORT = 6, 4  # bits of a bit length: numbers below 2^63 and below 2^15
 FIRST_STEP_MS = 33  # 30 frames a second, until a step is known
@@ -58,6 +58,7 @@ CDFS = (
     *(MOVES, MOVE, RESIZE, HEIGHT, STEP, FIRST_STEP, TRACK),
     *(STANDS_IF_NEW, STANDS_IF_HERE, STANDS_IF_EARLIER),
     *STIRS,
+    *TOLD,
 )
 
 
@@ -132,6 +133,10 @@ class SideInformationWriter:
     def write_stir(self, stir: int, before: int) -> None:
         """Write how much a later face of a track has changed; before: the track's last stir."""
         self._choice(stir, STIRS[before])
+
+    def write_told(self, stir: int, told: int) -> None:
+        """Write how a later face of one of GIVEN is told: BY_BEFORE or ALL_AFRESH."""
+        self._choice(told, TOLD[stir - GIVEN[0]])
 
     def _check(self, time_ms: int, track_id: int, box: Box) -> None:
         limits, side = self._limits, self._limits.max_box_px

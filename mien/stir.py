@@ -3,9 +3,10 @@
     stir        STILL   | 1 to 4 | 5 to 12 | 13 to 32 | AFRESH
     positions   none                                    33 and more
 
-A still face has nothing behind its stir. One of GIVEN is coded by tables for just so much change,
-given the symbols before; AFRESH is coded as a track's first face. The stir is a function of the
-symbols, and a reader refuses any other, so a face has one string.
+A still face has nothing behind its stir. One of GIVEN says whether it is told by the one before, by
+tables for just so much change, or afresh, as a track's first face and one of AFRESH are: where few
+symbols are not zero, another person's face has few changes too. The stir is a function of the
+symbols, and a reader refuses any other.
 """
 
 from collections.abc import Sequence
@@ -31,6 +32,9 @@ def _cdf(*counts: int) -> tuple[int, ...]:
     return (0, *accumulate(counts))
 
 
+BY_BEFORE, ALL_AFRESH = 0, 1
+"""How a face of one of GIVEN is told."""
+
 # Counts out of 65536, by the stir of the face before. Part of the format: never change them
 # without the version.
 STIRS: Sequence[tuple[int, ...]] = (
@@ -41,3 +45,5 @@ STIRS: Sequence[tuple[int, ...]] = (
     _cdf(1000, 1500, 3000, 14000, 46036),
     _cdf(20000, 24000, 13000, 6000, 2536),
 )
+TOLD: Sequence[tuple[int, ...]] = (_cdf(64500, 1036), _cdf(61000, 4536), _cdf(52000, 13536))
+"""How a face of each of GIVEN is told, by its stir."""

@@ -1,11 +1,23 @@
 """By which rows of the tables each face of a chunk is coded: the writer's side of `mien.stir`."""
 
 from dataclasses import dataclass
+from math import log2
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.stir import AFRESH, STILL, UNKNOWN, stir_of
+from mien.range_coder import PRECISION
+from mien.side_information import choice_bits
+from mien.stir import (
+    AFRESH,
+    ALL_AFRESH,
+    BY_BEFORE,
+    GIVEN,
+    STILL,
+    TOLD,
+    UNKNOWN,
+    stir_of,
+)
 from mien.tables import CdfTables
 
 
@@ -48,8 +60,20 @@ class TrackLatents:
             return self._afresh(symbols, stir, last_stir)
         if stir == STILL:
             return Told(stir, last_stir, None, np.zeros(0, np.int64))
-        return Told(stir, last_stir, None, self._tables.rows_given(before, stir, self._level))
+        rows = self._tables.rows_given(before, stir, self._level)
+        afresh = self._afresh(symbols, stir, last_stir)
+        by_before = self._tables.ideal_bits(symbols, rows) + _told_bits(stir, BY_BEFORE)
+        prior_bits = choice_bits(self._tables.priors) + _told_bits(stir, ALL_AFRESH)
+        if self._tables.ideal_bits(symbols, afresh.rows) + prior_bits < by_before:
+            return afresh
+        return Told(stir, last_stir, None, rows)
 
     def _afresh(self, symbols: NDArray[np.int32], stir: int, last_stir: int | None) -> Told:
         prior = self._tables.best_prior(symbols, self._level)
         return Told(stir, last_stir, prior, self._tables.first_rows(self._level, prior))
+
+
+def _told_bits(stir: int, told: int) -> float:
+    """What it takes to say how a face of one of GIVEN is told."""
+    counts = TOLD[stir - GIVEN[0]]
+    return PRECISION - log2(counts[told + 1] - counts[told])

@@ -75,7 +75,9 @@ class BaseStage:
         return min(1.0, progress / share + 0.02) if share else 1.0
 
     def _missed(self, targets: Tensor, logits: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
-        votes, said, seen = targets.split([CLASSES, CLASSES, targets.shape[1] - 2 * CLASSES], dim=1)
+        votes, said, seen = torch.split(
+            targets, [CLASSES, CLASSES, targets.shape[1] - 2 * CLASSES], dim=1
+        )
         share = self.config.teacher_share
         goal = share * said + (1 - share) * votes
         entropies = cross_entropies(logits, torch.cat([goal, goal]))

@@ -36,7 +36,9 @@ class EnhancementStage:
         self, config: EnhancementConfig, model: EnhancementModel, base: BaseModel, teacher: ResNet18
     ) -> None:
         self.config, self.net = config, model
-        self.base, self.teacher = (n.eval().requires_grad_(False) for n in (base, teacher))
+        self.base, self.teacher = base, teacher
+        for frozen in (base, teacher):
+            frozen.eval().requires_grad_(False)
         self.frozen: tuple[nn.Module, ...] = (self.base, self.teacher)
         layers = len(config.layer_bytes)
         self.targets = torch.tensor(config.layer_bytes)
@@ -89,12 +91,12 @@ class EnhancementStage:
         part = slice(0, max(1, round(len(faces) * SEEN_SHARE)))
         wanted = self.teacher.features(faces[part])
         found = self.teacher.features(x_hat[part].contiguous(memory_format=torch.channels_last))
-        distance = sum(
+        distances = [
             F.mse_loss(f, w) / w.square().mean() for f, w in zip(found[1:], wanted[1:], strict=True)
-        )
+        ]
         said = F.log_softmax(self.teacher.classify(found), dim=1)
         right = F.softmax(self.teacher.classify(wanted), dim=1)
-        return distance + F.kl_div(said, right, reduction="batchmean")
+        return torch.stack(distances).sum() + F.kl_div(said, right, reduction="batchmean")
 
     def stepped(self, figures: Figures, progress: float) -> Figures:
         """Move lmbda towards the bytes of each layer."""

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from mien.bitstream import Box, EncodedFace
 from mien.bundle import ALL_FILES, Bundle, load_bundle
 from mien.codec import ChunkCodec
-from mien.holding import quantised
+from mien.holding import held_box, quantised
 from trainer.calibration import confidences
 from trainer.data.faces import EXPRESSIONS, FaceSet
 from trainer.data.layout import read_held_out, read_split
@@ -166,7 +167,7 @@ def enhanced(
 
 def chunks_of(symbols: NDArray[np.int32], level: int) -> Iterator[list[EncodedFace]]:
     """Symbols int32 (N, C, H, W) of one level as the chunks of a device that sees one face."""
-    # The box walks as a face in view does; a constant one would cost nothing after the first.
+    # The box walks as a face in view does, and is held within a chunk as the edge holds it.
     steps = np.random.default_rng(0).integers(-1, 2, (len(symbols), 4))
     boxes = (np.array([200, 120, 160, 160]) + steps.cumsum(axis=0) % 32).tolist()
     faces = [
@@ -174,7 +175,11 @@ def chunks_of(symbols: NDArray[np.int32], level: int) -> Iterator[list[EncodedFa
         for index, (box, latent) in enumerate(zip(boxes, symbols, strict=True))
     ]
     for start in range(0, len(faces), CHUNK_FACES):
-        yield faces[start : start + CHUNK_FACES]
+        chunk = faces[start : start + CHUNK_FACES]
+        for index in range(1, len(chunk)):
+            box = held_box(chunk[index].box, chunk[index - 1].box)
+            chunk[index] = replace(chunk[index], box=box)
+        yield chunk
 
 
 def _ideal_bytes(bundle: Bundle, symbols: NDArray[np.int32], level: int) -> float:

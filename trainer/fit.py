@@ -105,7 +105,7 @@ def load_pixel_classifier(config: FitConfig) -> ResNet18:
     """The averaged pixel classifier of config.out, in eval mode."""
     pixel = _new_teacher(config)
     pixel.load_state_dict(averaged_states(config.out / "classifier.pt"))
-    return pixel.eval()
+    return pixel.eval().to(memory_format=torch.channels_last)
 
 
 def _load_base(config: FitConfig) -> BaseModel:

@@ -39,7 +39,7 @@ def latents_of(analysis: Network, train: FaceSet) -> NDArray[np.float32]:
         moved = augment(as_float(pixels), Augmentation(), generator)
         plain.append(analysis(pixels))
         changed.append(analysis((moved * 255).round().byte().numpy()))
-    return np.concatenate([*plain, *changed]).astype(np.float32)
+    return np.asarray(np.concatenate([*plain, *changed]), np.float32)
 
 
 def level_tables(y: NDArray[np.float32], gains: NDArray[np.float32]) -> CdfTables:

@@ -34,6 +34,8 @@ class AnalysisGraph(nn.Module):
 class Dequantise(nn.Module):
     """symbols int32 (N, C, 3, 3), level int32 (N,) → y_hat float32 (N, C, 3, 3)."""
 
+    steps: Tensor
+
     def __init__(self, base: BaseModel) -> None:
         super().__init__()
         self.register_buffer("steps", torch.exp(-base.log_gains.detach()))
@@ -46,6 +48,8 @@ class Dequantise(nn.Module):
 
 class ClassifierGraph(nn.Module):
     """symbols int32 (N, C, 3, 3), level int32 (N,) → probabilities float32 (N, K)."""
+
+    temperatures: Tensor
 
     def __init__(self, base: BaseModel, temperatures: Tensor) -> None:
         super().__init__()

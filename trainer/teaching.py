@@ -58,9 +58,9 @@ def taught(faces: FaceSet, teacher: ResNet18, kept: Path) -> Taught:
     arrays = read_npz(
         kept.read_bytes(), {"probabilities": ("<f4", 2), "features": ("<f4", 2)}, 1 << 30
     )
-    features = arrays["features"]
-    spread = features.std(axis=0) + _LEAST_SPREAD
-    targets = [faces.votes, arrays["probabilities"], (features - features.mean(axis=0)) / spread]
+    seen = arrays["features"]
+    spread = seen.std(axis=0) + _LEAST_SPREAD
+    targets = [faces.votes, arrays["probabilities"], (seen - seen.mean(axis=0)) / spread]
     return Taught(faces.pixels, np.concatenate(targets, axis=1).astype(np.float32), faces.majority)
 
 
@@ -69,7 +69,7 @@ def ask(
     teacher: ResNet18, pixels: NDArray[np.uint8]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """The teacher's probabilities (N, K) and features (N, F) of faces, means over all views."""
-    teacher.eval().to(memory_format=torch.channels_last)
+    teacher.eval()
     probabilities, features = [], []
     for start in range(0, len(pixels), BATCH_FACES):
         logits, pooled = [], []

@@ -30,7 +30,7 @@ from mien.side_information import (
     TRACK,
     SideInformationWriter,
 )
-from mien.stir import AFRESH, GIVEN, STILL, UNKNOWN, stir_of
+from mien.stir import AFRESH, BY_BEFORE, GIVEN, STILL, UNKNOWN, stir_of
 from mien.tables import HALF, CdfTables, afresh
 from tests.support.chunks import chunks
 from tests.support.tiny_bundle import SHAPE, tiny_symbols, tiny_tables, with_contexts
@@ -334,6 +334,8 @@ def forged_later_face(stir: int, changed: int, box_flag: int = 0) -> bytes:
     writer.write_stir(stir, UNKNOWN)
     if stir == AFRESH:
         writer.write_choice(0, TABLES.priors)
+    if stir in GIVEN:
+        writer.write_told(stir, BY_BEFORE)
     if stir != STILL:
         rows = range(LATENT_SIZE) if stir == AFRESH else TABLES.rows_given(first, stir)
         symbols = [1] * changed + [0] * (LATENT_SIZE - changed)

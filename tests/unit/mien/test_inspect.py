@@ -39,7 +39,7 @@ def test_a_bundle_is_described_by_its_folder_or_manifest(bundle):
     assert "surprise" in text
     assert "latent 4×3×3" in text
     assert "accuracy: 0.125" in text
-    assert "6 files, verified" in text
+    assert "9 files, verified" in text
 
 
 def test_a_bundle_with_the_edges_files_only_is_described(bundle):

@@ -12,10 +12,10 @@ import torch
 
 from tests.unit.trainer.datasets import drawn, votes_for
 from trainer import loop
-from trainer.config import ModelConfig, StageConfig
+from trainer.config import StageConfig
 from trainer.data.faces import FaceSet
 from trainer.models.hyperprior import VariableRateHyperprior
-from trainer.models.networks import PixelClassifier
+from trainer.models.resnet import ResNet18
 from trainer.processes import leave
 from trainer.stages import ClassifierStage, Figures, Stage
 from trainer.study.config import LatentsConfig, PretrainConfig
@@ -23,7 +23,6 @@ from trainer.study.latents import LatentsStage, latents_head
 from trainer.study.pretrain import PretrainStage
 
 STEPS = 12
-SIZES = ModelConfig((8, 8, 8, 8), 4, (8, 8, 8, 8), 8)
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ def faces(count: int, first: int) -> FaceSet:
 def stage(name: str) -> Stage:
     torch.manual_seed(5)
     if name == "classifier":
-        network = PixelClassifier(SIZES.analysis_widths, 8, dropout=0.0)
+        network = ResNet18(1, 48, 4, 8, dropout=0.0)
         return ClassifierStage(
             StageConfig(epochs=3, batch_faces=16, learning_rate=0.01), network, name
         )

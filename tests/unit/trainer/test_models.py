@@ -3,14 +3,21 @@ import math
 import pytest
 import torch
 
-from trainer.config import JointConfig, ModelConfig
-from trainer.models.networks import Analysis, LatentClassifier, PixelClassifier, Synthesis
+from trainer.base_stage import BaseStage
+from trainer.config import BaseConfig, ModelConfig
+from trainer.data.images import FaceFormat
+from trainer.models.base import Analysis, BaseModel
+from trainer.models.enhancement import EnhancementModel, Gdn
 from trainer.models.prior import PositionalPrior
+from trainer.models.resnet import ResNet18
 from trainer.quantise import straight_through
-from trainer.stages import JointStage
+from trainer.study.cost import classifier_macs
 from trainer.targets import Multiplier
+from trainer.teaching import CLASSES, ask
 
-SMALL = ModelConfig((8, 8, 8, 8), 4, (8, 8, 8, 8), 8)
+SMALL = ModelConfig(4, (8, 8, 8, 8), 4, 16, 4, (8, 8), (8, 8, 8))
+# What an edge may spend on a pixel: the base's analysis, and with the enhancement's.
+MACS_A_PIXEL = 6_000
 
 
 def prior() -> PositionalPrior:
@@ -22,12 +29,45 @@ def prior() -> PositionalPrior:
 
 
 def test_shapes_of_the_way_of_a_face() -> None:
-    face = torch.rand(3, 1, 48, 48)
-    y = Analysis(SMALL.analysis_widths, 4)(face)
+    face, level = torch.rand(3, 1, 48, 48), torch.tensor([0, 1, 0])
+    base, enhancement = BaseModel(SMALL, 2, 32), EnhancementModel(SMALL)
+    y = base.analysis(face)
     assert y.shape == (3, 4, 3, 3)
-    assert Synthesis(4, SMALL.synthesis_widths)(y).shape == face.shape
-    assert LatentClassifier(4, 8, 8, 0.0)(y).shape == (3, 8)
-    assert PixelClassifier(SMALL.analysis_widths, 8, 0.0)(face).shape == (3, 8)
+    y_hat, bits, symbols = base.coded(y, level)
+    assert (bits.shape, symbols.shape) == ((3,), y.shape)
+    assert torch.equal(symbols, torch.round(symbols))
+    logits, features = base.classifier.taught(y_hat, level)
+    assert (logits.shape, features.shape) == ((3, CLASSES), (3, 32))
+    e = enhancement.analysis(face, y_hat)
+    assert e.shape == (3, 4, 6, 6)
+    assert enhancement.synthesis(y_hat, e).shape == face.shape
+
+
+def test_the_edges_networks_keep_within_their_budget() -> None:
+    config, face = ModelConfig(), FaceFormat(48, 1)
+    base = classifier_macs(Analysis(config.analysis_widths, config.latent_channels), face)
+    model = EnhancementModel(config)
+    model.forward = lambda x: model.analysis(x, torch.zeros(1, config.latent_channels, 3, 3))
+    assert base <= 5_200 * 48 * 48
+    assert base + classifier_macs(model, face) <= 1.05 * MACS_A_PIXEL * 48 * 48
+
+
+def test_divisive_normalisation_and_its_inverse_undo_each_other_at_their_start() -> None:
+    forward, backward = Gdn(6), Gdn(6, inverse=True)
+    x = 0.1 * torch.randn(2, 6, 4, 4)
+    assert torch.allclose(backward(forward(x)), x, atol=2e-3)
+
+
+def test_the_teacher_says_the_same_of_a_face_and_its_mirror_image() -> None:
+    torch.manual_seed(0)
+    teacher = ResNet18(1, 48, 4, CLASSES, 0.0)
+    faces = torch.randint(0, 256, (6, 1, 48, 48), dtype=torch.uint8).numpy()
+    probabilities, features = ask(teacher, faces)
+    mirrored, _ = ask(teacher, faces[..., ::-1].copy())
+    assert probabilities.sum(axis=1) == pytest.approx(1)
+    assert features.shape == (6, 32)
+    # All but the shifts are symmetric.
+    assert abs(probabilities - mirrored).max() < 0.05
 
 
 def test_probabilities_of_all_integers_sum_to_one() -> None:
@@ -87,17 +127,14 @@ def test_figures_are_averaged_from_the_first_on() -> None:
     assert 3 < float(weights.average(torch.tensor([9.0]))) < 4
 
 
-def test_without_targets_the_joint_stages_weights_stay() -> None:
-    config = JointConfig()
-    stage = JointStage(config, ModelConfig(), PixelClassifier((32, 64, 128, 256), 8, 0.0))
-    shown = stage.stepped({"bytes": 40.0, "mse": 0.1}, progress=0.9)
-    assert shown["lmbda"] == pytest.approx(config.lmbda)
-    assert shown["beta"] == pytest.approx(config.beta)
-
-
-def test_bytes_over_target_make_the_rate_weigh_more() -> None:
-    config = JointConfig(target_bytes=20, target_psnr_db=20)
-    stage = JointStage(config, ModelConfig(), PixelClassifier((32, 64, 128, 256), 8, 0.0))
-    shown = stage.stepped({"bytes": 40.0, "mse": 0.1}, progress=0.9)
-    assert shown["lmbda"] > config.lmbda
-    assert shown["beta"] > config.beta
+def test_bytes_over_a_levels_target_make_its_rate_weigh_more() -> None:
+    config = BaseConfig(level_bytes=(4, 20), lmbda=(4e-3, 1e-3))
+    stage = BaseStage(config, BaseModel(SMALL, 2, 32))
+    before = stage.lmbda.weight.tolist()
+    assert before == pytest.approx([4e-3, 1e-3])
+    stage.stepped({"bytes_0": 8.0, "bytes_1": 10.0}, progress=0.05)
+    assert stage.lmbda.weight.tolist() == pytest.approx(before), "rates rise first"
+    stage.stepped({"bytes_0": 8.0, "bytes_1": 10.0}, progress=0.9)
+    low, high = stage.lmbda.weight.tolist()
+    assert low > before[0]
+    assert high < before[1]

@@ -9,31 +9,44 @@ import pytest
 import torch
 
 from mien.bundle import ALL_FILES, BundleRepository, load_bundle
-from mien.errors import TablesError
-from mien.npz import write_npz
-from mien.probe import check_payloads, load_probe
+from mien.probe import check_payloads, load_probe, probe_levels
 from mien.tables import CdfTables
 from tests.unit.trainer.datasets import write_fer
 from trainer.calibration import calibrate, confidences
 from trainer.cli import main, read_config
-from trainer.config import FitConfig, JointConfig, ModelConfig, StageConfig
+from trainer.config import (
+    BaseConfig,
+    EnhancementConfig,
+    FitConfig,
+    ModelConfig,
+    StageConfig,
+)
 from trainer.data.faces import EXPRESSIONS
 from trainer.data.layout import read_split
 from trainer.evaluate import BUNDLE_FILES, evaluate_faces, recognised
-from trainer.export import tables_from_pmf
 from trainer.fit import fit, load_trained
+from trainer.level_tables import row_of
 from trainer.loop import Loop
-from trainer.retable import first_rows
+from trainer.networks import release
 from trainer.runtime import Network
 
-MODEL = ModelConfig((8, 8, 8, 8), 4, (8, 8, 8, 8), 8)
+MODEL = ModelConfig(4, (8, 8, 8, 8), 4, 16, 4, (8, 8), (8, 8, 8))
 STAGE = StageConfig(epochs=2, batch_faces=16, learning_rate=0.02)
-JOINT = JointConfig(epochs=2, batch_faces=16, target_bytes=5, target_psnr_db=15)
+BASE = BaseConfig(epochs=2, batch_faces=16, level_bytes=(2, 5, 9))
+ENHANCEMENT = EnhancementConfig(
+    epochs=2, batch_faces=16, layer_bytes=(10, 20), layer_channels=(1, 3), expression=0.1
+)
 
 
 def config(data: Path, out: Path) -> FitConfig:
     return FitConfig(
-        data, out, threads=1, checkpoint_steps=3, model=MODEL, classifier=STAGE, joint=JOINT
+        *(data, out),
+        threads=1,
+        checkpoint_steps=3,
+        model=MODEL,
+        classifier=STAGE,
+        base=BASE,
+        enhancement=ENHANCEMENT,
     )
 
 
@@ -80,7 +93,7 @@ def test_a_killed_run_ends_where_it_would_have_ended(
         fit(config(data, tmp_path))
     monkeypatch.setattr(Loop, "_one_step", one_step)
     fit(config(data, tmp_path))
-    for stage in ("classifier", "joint"):
+    for stage in ("classifier", "base", "enhancement"):
         straight, resumed = (
             torch.load(out / f"{stage}.pt", weights_only=True) for out in (run, tmp_path)
         )
@@ -91,8 +104,8 @@ def test_a_killed_run_ends_where_it_would_have_ended(
 
 def test_a_run_learns(data: Path, run: Path) -> None:
     lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
-    assert {line["stage"] for line in lines} == {"classifier", "joint"}
-    rates = [line["psnr_db"] for line in lines if line["event"] == "epoch" and "psnr_db" in line]
+    assert {line["stage"] for line in lines} == {"classifier", "base", "enhancement"}
+    rates = [line["psnr_db_2"] for line in lines if "psnr_db_2" in line]
     assert rates[-1] > rates[0]
 
 
@@ -104,7 +117,9 @@ def test_an_exported_bundle_is_whole(bundle: Path) -> None:
     loaded = load_bundle(bundle, ALL_FILES)
     probe = load_probe(loaded)
     check_payloads(loaded, probe)
-    said = Network(loaded.path("classifier.onnx"))(probe.symbols)
+    level = probe_levels(len(probe.symbols), loaded.tables)
+    assert set(level.tolist()) == {0, 1, 2}
+    said = Network(loaded.path("classifier.onnx"))(probe.symbols, level)
     assert np.allclose(said, probe.probabilities, atol=1e-5)
     assert np.allclose(said.sum(axis=1), 1, atol=1e-5)
     assert loaded.manifest.expressions == EXPRESSIONS
@@ -113,13 +128,22 @@ def test_an_exported_bundle_is_whole(bundle: Path) -> None:
 
 def test_exported_networks_compute_what_was_trained(data: Path, run: Path, bundle: Path) -> None:
     trained = load_trained(config(data, run))
+    base, enhancement = trained.base, trained.enhancement
     faces = np.random.default_rng(0).integers(0, 256, (5, 1, 48, 48)).astype(np.uint8)
+    level = torch.tensor([0, 1, 2, 1, 0])
+    x = torch.from_numpy(faces).float() / 255
     with torch.no_grad():
-        y = trained.joint.analysis(torch.from_numpy(faces).float() / 255)
-        picture = trained.joint.synthesis(torch.round(y)).clamp(0, 1) * 255
+        y = base.analysis(x)
+        y_hat, _, symbols = base.coded(y, level)
+        e = enhancement.analysis(x, y_hat)
+        picture = enhancement.synthesis(y_hat, torch.round(e)).clamp(0, 1) * 255
+        said = base.classifier(y_hat, level).argmax(dim=1)
+    coded = symbols.int().numpy(), level.int().numpy()
     assert np.allclose(Network(bundle / "analysis.onnx")(faces), y.numpy(), atol=0.05)
-    symbols = torch.round(y).int().numpy()
-    made = Network(bundle / "synthesis.onnx")(symbols)
+    found = Network(bundle / "classifier.onnx")(*coded)
+    assert np.array_equal(found.argmax(axis=1), said.numpy())
+    assert np.allclose(Network(bundle / "enhancement.onnx")(faces, *coded), e.numpy(), atol=0.05)
+    made = Network(bundle / "synthesis.onnx")(*coded, torch.round(e).int().numpy())
     assert made.dtype == np.uint8
     assert np.abs(made.astype(float) - picture.numpy()).max() <= 2
 
@@ -127,7 +151,7 @@ def test_exported_networks_compute_what_was_trained(data: Path, run: Path, bundl
 def test_an_exported_bundle_says_how_its_classifier_is_calibrated(bundle: Path, data: Path) -> None:
     loaded = load_bundle(bundle, BUNDLE_FILES)
     faces = read_split(data, "valid")
-    *_, probabilities = recognised(loaded, faces.pixels[:])
+    *_, probabilities = recognised(loaded, faces.pixels[:], loaded.manifest.latent.default_level)
     calibration = loaded.manifest.calibration
     assert calibration == calibrate(probabilities, faces.majority)
     assert sum(calibration.expressions) == sum(calibration.confidences) == 40
@@ -162,9 +186,16 @@ def test_evaluate_writes_what_it_prints(
     assert set(figures["per_class"]) == set(EXPRESSIONS)
     printed = capsys.readouterr().out
     assert all(word in printed for word in wanted.split() if word != "per_class")
+    assert len(figures["levels"]) == 3
+    default = figures["levels"][figures["default_level"]]
+    assert default["accuracy"] == figures["accuracy"]
     # What was coded is the tables' ideal plus header, time, track and box.
-    overhead = figures["payload_bytes_per_face"] - figures["latent_ideal_bytes_per_face"]
-    assert 0 < overhead < 6
+    for level in figures["levels"]:
+        overhead = level["payload_bytes_per_face"] - level["latent_ideal_bytes_per_face"]
+        assert 0 < overhead < 6
+    bytes_after = [figures[f"bytes_per_face_with_layers_after_{n}_layers"] for n in (0, 1)]
+    assert bytes_after[0] == default["payload_bytes_per_face"]
+    assert bytes_after[0] < bytes_after[1] < figures["bytes_per_face_with_layers"]
 
 
 def test_tables_made_anew_are_those_of_the_export_and_the_bundle_is_whole(
@@ -177,25 +208,9 @@ def test_tables_made_anew_are_those_of_the_export_and_the_bundle_is_whole(
     copy, original = load_bundle(again, BUNDLE_FILES), load_bundle(bundle, BUNDLE_FILES)
     assert check_payloads(copy, load_probe(copy)) is None
     assert copy.manifest.figures == original.manifest.figures
-    assert copy.tables.contexts[:, :, 1].max() > 1
+    assert copy.tables.contexts[..., 1].max() > 1
+    assert (again / "MODEL_CARD.md").read_text() == (bundle / "MODEL_CARD.md").read_text()
     assert main(arguments) == 2  # the folder is there
-
-
-def test_rows_of_the_first_payload_versions_tables_can_be_taken_over(bundle: Path) -> None:
-    tables = load_bundle(bundle).tables
-    size = int(np.prod(tables.shape))
-    old = write_npz(
-        {
-            "cdf": tables.cdf[:size].astype("<u4"),
-            "sizes": tables.sizes[:size].astype("<i4"),
-            "offsets": tables.offsets[:size].astype("<i4"),
-            "shape": np.array(tables.shape, "<i4"),
-        }
-    )
-    with pytest.raises(TablesError):
-        CdfTables.load(old)
-    first = first_rows(old)
-    assert first.rows() == tables.rows()[:size]
 
 
 def test_a_missing_dataset_is_an_error_for_people(
@@ -205,37 +220,66 @@ def test_a_missing_dataset_is_an_error_for_people(
     assert "is not a folder" in capsys.readouterr().err
 
 
-def test_tables_keep_the_likely_symbols_and_escape_the_rest() -> None:
-    pmf = np.zeros((7, 1, 1, 2))
-    pmf[:, 0, 0, 0] = [0, 0, 0.25, 0.5, 0.25, 0, 0]
-    pmf[:, 0, 0, 1] = [0, 0, 0, 0.99, 0.01, 0, 0]
-    tables = tables_from_pmf(pmf, -3)
+def test_a_row_keeps_the_likely_symbols_and_escapes_the_rest() -> None:
+    pmfs = [[0, 0, 0.25, 0.5, 0.25, 0, 0], [0, 0, 0, 0.99, 0.01, 0, 0]]
+    rows, offsets = zip(*(row_of(np.array(pmf), -3) for pmf in pmfs), strict=True)
+    tables = CdfTables.from_rows(rows, offsets, (1, 1, 2))
     assert tables.offsets.tolist() == [-1, 0]
     assert tables.sizes.tolist() == [4, 3]
+    first = tables.first_rows(0, 0)
     symbols = np.array([[[0, 0]]], np.int32)
-    assert tables.ideal_bits(symbols) == pytest.approx(1.015, abs=0.01)
+    assert tables.ideal_bits(symbols, first) == pytest.approx(1.015, abs=0.01)
     far = np.array([[[30, 0]]], np.int32)
-    assert tables.ideal_bits(far) > 16
+    assert tables.ideal_bits(far, first) > 16
 
 
 def test_a_run_goes_on_from_another_with_other_settings(
     data: Path, run: Path, tmp_path: Path
 ) -> None:
-    still = dataclasses.replace(JOINT, epochs=1, learning_rate=0.0, teacher_share=0.0)
-    fit(dataclasses.replace(config(data, tmp_path), start=run, joint=still))
+    still = {"epochs": 1, "learning_rate": 0.0}
+    fit(
+        dataclasses.replace(
+            config(data, tmp_path),
+            start=run,
+            base=dataclasses.replace(BASE, **still),
+            enhancement=dataclasses.replace(ENHANCEMENT, **still),
+        )
+    )
     before, after = (load_trained(config(data, out)) for out in (run, tmp_path))
     for name, value in before.pixel.state_dict().items():
         assert torch.equal(value, after.pixel.state_dict()[name]), name
-    for name, parameter in before.joint.named_parameters():
-        assert torch.allclose(parameter, dict(after.joint.named_parameters())[name], atol=1e-6), (
-            name
+    for part in ("base", "enhancement"):
+        kept = dict(getattr(after, part).named_parameters())
+        for name, parameter in getattr(before, part).named_parameters():
+            assert torch.allclose(parameter, kept[name], atol=1e-6), name
+
+
+def test_a_teacher_that_was_released_is_not_trained_again(
+    data: Path, run: Path, tmp_path: Path
+) -> None:
+    release(run, tmp_path / "released")
+    once = {"epochs": 1}
+    figures = fit(
+        dataclasses.replace(
+            config(data, tmp_path / "run"),
+            teacher=tmp_path / "released" / "classifier.npz",
+            base=dataclasses.replace(BASE, **once),
+            enhancement=dataclasses.replace(ENHANCEMENT, **once),
         )
+    )
+    assert set(figures) == {"base", "enhancement"}
 
 
 def test_a_run_works_where_the_processor_multiplies_bfloat16(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("trainer.loop.has_bf16", lambda: True)
-    one = dataclasses.replace(STAGE, epochs=1), dataclasses.replace(JOINT, epochs=1)
-    figures = fit(dataclasses.replace(config(data, tmp_path), classifier=one[0], joint=one[1]))
+    figures = fit(
+        dataclasses.replace(
+            config(data, tmp_path),
+            classifier=dataclasses.replace(STAGE, epochs=1),
+            base=dataclasses.replace(BASE, epochs=1),
+            enhancement=dataclasses.replace(ENHANCEMENT, epochs=1),
+        )
+    )
     assert all(np.isfinite(value) for stage in figures.values() for value in stage.values())

@@ -8,6 +8,7 @@ import torch
 from mien.range_coder import TOTAL
 from mien.stir import GIVEN
 from mien.tables import HALF, LARGEST_HOLD, CdfTables, integer_cdf
+from trainer.level_tables import competing, level_tables
 from trainer.motion import moving
 from trainer.track_tables import Transitions, add_rows, holds_of
 
@@ -32,7 +33,7 @@ def walk(count: int) -> tuple[np.ndarray, np.ndarray]:
 def learned() -> CdfTables:
     seen = Transitions.none(POSITIONS)
     seen.add(*walk(4000))
-    return add_rows(first_tables(), seen, np.full(POSITIONS, 40, np.int32))
+    return add_rows(first_tables(), [seen], [np.full(POSITIONS, 40, np.int32)])
 
 
 def test_rows_given_the_one_before_make_its_changes_cheap():
@@ -41,7 +42,8 @@ def test_rows_given_the_one_before_make_its_changes_cheap():
         tables.ideal_bits(now.reshape(SHAPE), tables.rows_given(was.reshape(SHAPE), GIVEN[0]))
         for was, now in zip(before, after, strict=True)
     ]
-    afresh = [tables.ideal_bits(now.reshape(SHAPE)) for now in after]
+    first = tables.first_rows(0, 0)
+    afresh = [tables.ideal_bits(now.reshape(SHAPE), first) for now in after]
     assert np.mean(told) < 0.1 * np.mean(afresh)
 
 
@@ -78,3 +80,24 @@ def test_simulated_faces_move_from_frame_to_frame_and_stay_pictures():
     assert [view.shape for view in views] == [faces.shape] * 3
     assert all(view.min() >= 0 and view.max() <= 1 for view in views)
     assert all((a - b).abs().mean() > 0 for a, b in pairwise(views))
+
+
+def test_priors_that_compete_tell_sorts_of_faces_apart():
+    """Half of the faces have small symbols and half have large ones: each sort has its prior."""
+    random = np.random.default_rng(5)
+    scale = np.where(np.arange(4000) % 2, 4.0, 0.3)[:, None]
+    symbols = np.rint(random.laplace(0, scale, (4000, POSITIONS))).astype(np.int32)
+    pmf = competing(symbols, random)
+    assert np.allclose(pmf.sum(axis=2), 1)
+    zero = pmf[:, :, pmf.shape[2] // 2].mean(axis=1)
+    assert zero.max() > 0.8
+    assert zero.min() < 0.3
+    y = symbols.reshape(-1, *SHAPE).astype(np.float32)
+    tables = level_tables(y, np.ones((1, SHAPE[0]), np.float32))
+    bits = []
+    for face in y[:200].astype(np.int32):
+        rows = tables.first_rows(0, tables.best_prior(face, 0))
+        bits.append(2 + tables.ideal_bits(face, rows))
+    pooled = np.bincount(symbols.ravel() + 60, minlength=121) / symbols.size
+    entropy = -np.sum(pooled * np.log2(np.maximum(pooled, 1e-12)))
+    assert np.mean(bits) < entropy * POSITIONS
