@@ -38,6 +38,7 @@ class Chunker:
     times, so a clip gives the same chunks however fast it is read.
     level: the quality level of its chunks; None for the one that faces come with.
     layering: makes the enhancement layers of chunks; without, there are none.
+    strength: of the choice of symbols, see mien.choosing.
     dropped: code of mien.errors → faces that no chunk can carry, so far.
     """
 
@@ -48,8 +49,10 @@ class Chunker:
         chunk_seconds: float,
         level: int | None = None,
         layering: Layering | None = None,
+        strength: float = 0.0,
     ) -> None:
         self._codec, self._level, self._layering = codec, level, layering
+        self._strength = strength
         self._chunk_faces = chunk_faces
         self._chunk_seconds = chunk_seconds
         self._max_bytes: int | None = None
@@ -104,7 +107,7 @@ class Chunker:
         try:
             level = None if self._level is None else min(self._level, self._codec.tables.levels - 1)
             faces = [face for _, face in items]
-            coded = steadied(faces, self._codec.tables, level)
+            coded = steadied(faces, self._codec.tables, level, self._strength)
             payload = self._codec.encode(coded)
             if self._max_bytes is not None and len(payload) > self._max_bytes:
                 raise LimitError(f"the server takes {self._max_bytes} bytes, not {len(payload)}")  # noqa: TRY301

@@ -88,6 +88,8 @@ class EdgeConfig:
     """Seconds that a face waits for others at most."""
     quality_level: int | None = None
     """Quality level of the bundle, 0 for the fewest bytes; null for the bundle's own."""
+    symbol_choice: float = 0.0
+    """Strength by which cheaper symbols are preferred to nearer ones; 0 rounds."""
     layers: Literal["never", "on_request", "always"] = "never"
     """Whether enhancement layers, which make faces viewable, are sent to a server that asks."""
     rate_control: bool = True
@@ -155,6 +157,9 @@ class EdgeConfig:
         check_within("min_face_px", self.min_face_px, 12, 1024)
         check_within("max_faces", self.max_faces, 1, MAX_CHUNK_FACES)
         check_within("chunk_faces", self.chunk_faces, 1, MAX_CHUNK_FACES)
+        if self.quality_level is not None:
+            check_within("quality_level", self.quality_level, 0, 31)
+        check_within("symbol_choice", self.symbol_choice, 0, 1)
         check_within("chunk_seconds", self.chunk_seconds, 0, 3600)
         check_within("max_lag_s", self.max_lag_s, 0.05, 3600)
         check_within("max_chunk_s", self.max_chunk_s, 0, 3600)

@@ -190,7 +190,10 @@ def _pipeline(
     )
     level = config.quality_level
     layering = Layering(config.layers, bundle)
-    chunker = Chunker(bundle.codec(), config.chunk_faces, config.chunk_seconds, level, layering)
+    chunker = Chunker(
+        *(bundle.codec(), config.chunk_faces, config.chunk_seconds, level, layering),
+        strength=config.symbol_choice,
+    )
     pacing = None
     if source.live and config.rate_control:
         pacing = Pacing(_paces(config), _level_bytes(bundle, level), chunker, encoder, metrics)

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.bitstream import EncodedFace
-from mien.holding import held, held_box, quantised
+from mien.choosing import chosen
+from mien.holding import held, held_box
 from mien.tables import CdfTables
 
 
@@ -28,18 +29,21 @@ class AnalysedFace(EncodedFace):
 
 
 def steadied(
-    faces: Sequence[EncodedFace], tables: CdfTables, level: int | None = None
+    faces: Sequence[EncodedFace],
+    tables: CdfTables,
+    level: int | None = None,
+    strength: float = 0.0,
 ) -> list[EncodedFace]:
     """The faces in their order, boxes and symbols held to those of the face before of each track.
 
     tables: of the bundle that they are coded with. level: to quantise them at; without, as they
-    are. A face that comes without its latent, or with another bundle's, keeps its symbols.
+    are. strength: of the choice of symbols, for a track's first face (mien.choosing). A face that comes without its latent, or with another bundle's, keeps its symbols.
     """
     latest: dict[int, EncodedFace] = {}
     steady = []
     for face in faces:
-        face = _at(face, tables, level)
         before = latest.get(face.track_id)
+        face = _at(face, tables, level, strength if before is None else 0.0)
         if before is not None:
             face = _steadied(face, before, tables)
         latest[face.track_id] = face
@@ -47,13 +51,14 @@ def steadied(
     return steady
 
 
-def _at(face: EncodedFace, tables: CdfTables, level: int | None) -> EncodedFace:
-    if not isinstance(face, AnalysedFace) or level in (None, face.level):
+def _at(face: EncodedFace, tables: CdfTables, level: int | None, strength: float) -> EncodedFace:
+    if not isinstance(face, AnalysedFace) or face.y.shape != tables.shape:
         return face
-    if face.y.shape != tables.shape:
+    wanted = face.level if level is None else level
+    if wanted == face.level and not strength:
         return face
-    symbols = quantised(face.y, tables.gains[level])
-    return replace(face, symbols=symbols, level=level)
+    y = face.y * tables.gains[wanted][:, None, None]
+    return replace(face, symbols=chosen(y, tables, wanted, strength), level=wanted)
 
 
 def _steadied(face: EncodedFace, before: EncodedFace, tables: CdfTables) -> EncodedFace:

@@ -27,6 +27,8 @@ HOLD_UNIT = 1 / 64
 HALF, LARGEST_HOLD = 32, 128
 """By half a symbol y is rounded; nothing is held that is two symbols off."""
 
+COST_UNIT = 4096
+
 _MAX_POSITIONS = 1 << 14
 _MAX_ROWS = 1 << 18
 MAX_LEVELS, MAX_PRIORS = 32, 16
@@ -194,22 +196,29 @@ class CdfTables:
         """Return the prior by which symbols, int32 (C, H, W), cost the least; ties to the first."""
         if self.priors == 1:
             return 0
-        positions = prod(self.shape)
-        rows = slice(self.first_row(level, 0), self.first_row(level, self.priors))
-        bins = self.sizes[rows].reshape(self.priors, positions) - 1
-        index = symbols.ravel() - self.offsets[rows].reshape(self.priors, positions)
-        # An escape costs its bin's bits and some more, which is the same for all but for a few.
+        costs = [self.costs(symbols, level, prior).sum() for prior in range(self.priors)]
+        return int(np.argmin(costs))
+
+    def costs(self, symbols: NDArray[np.int32], level: int, prior: int) -> NDArray[np.int32]:
+        """Return what each symbol costs a face told afresh, in 1/COST_UNIT bits.
+
+        symbols: int32 (..., C, H, W); the same shape. An escape costs what its bin does here, and
+        not the bits behind it.
+        """
+        rows = slice(self.first_row(level, prior), self.first_row(level, prior + 1))
+        bins = self.sizes[rows] - 1
+        index = symbols.reshape(-1, len(bins)) - self.offsets[rows]
         inside = np.where((index < 0) | (index >= bins), bins, index)
-        costs = self._costs[rows].reshape(self.priors, positions, -1)
-        return int(np.take_along_axis(costs, inside[..., None], 2).sum(axis=(1, 2)).argmin())
+        found = self._costs[rows][np.arange(len(bins)), inside]
+        return np.asarray(found.reshape(symbols.shape), np.int32)
 
     @cached_property
     def _costs(self) -> NDArray[np.int32]:
-        """What each bin of each row of faces told afresh costs, in 1/4096 bits: (rows, K)."""
+        """What each bin of each row of faces told afresh costs, in 1/COST_UNIT bits: (rows, K)."""
         first_rows = self.levels * self.priors * prod(self.shape)
         counts = np.diff(self.cdf[:first_rows].astype(np.float64), axis=1)
         bits = PRECISION - np.log2(np.maximum(counts, 1))
-        return np.asarray(np.rint(bits * 4096), np.int32)
+        return np.asarray(np.rint(bits * COST_UNIT), np.int32)
 
     def ideal_bits(self, symbols: NDArray[np.int32], rows: NDArray[np.int64]) -> float:
         """Return what symbols cost by these very tables, escapes included.
