@@ -37,7 +37,8 @@ def steadied(
     """The faces in their order, boxes and symbols held to those of the face before of each track.
 
     tables: of the bundle that they are coded with. level: to quantise them at; without, as they
-    are. strength: of the choice of symbols, for a track's first face (mien.choosing). A face that comes without its latent, or with another bundle's, keeps its symbols.
+    are. strength: of the choice of symbols, for a track's first face (mien.choosing). A face that
+    comes without its latent, or with another bundle's, keeps its symbols.
     """
     latest: dict[int, EncodedFace] = {}
     steady = []

@@ -1,7 +1,7 @@
 """The encoder's choice of symbols: not the nearest, but the best value for its bits.
 
-A decoder knows nothing of it. Each symbol of a face told afresh may be the one that y rounds to, the
-next one towards zero, or zero, whichever has the least
+A decoder knows nothing of it. Each symbol of a face told afresh may be the one that y rounds to,
+the next one towards zero, or zero, whichever has the least
 
     strength · bits + weight · (symbol − y)²
 
@@ -32,7 +32,7 @@ def chosen(
     bits = tables.costs(candidates, level, prior) / COST_UNIT
     loss = strength * bits + _weights(tables, level) * (candidates - y) ** 2
     best = loss.argmin(axis=0)
-    return np.take_along_axis(candidates, best[None], axis=0)[0]
+    return np.asarray(np.take_along_axis(candidates, best[None], axis=0)[0])
 
 
 def _weights(tables: CdfTables, level: int) -> NDArray[np.float64]:
@@ -42,4 +42,5 @@ def _weights(tables: CdfTables, level: int) -> NDArray[np.float64]:
     """
     past = tables.holds[level] - HALF + 1.0
     logarithm = np.log(past)
-    return np.exp(2 * (logarithm.mean() - logarithm)).reshape(tables.shape)
+    weights: NDArray[np.float64] = np.exp(2 * (logarithm.mean() - logarithm))
+    return weights.reshape(tables.shape)

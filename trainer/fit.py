@@ -55,7 +55,7 @@ def fit(config: FitConfig) -> dict[str, Figures]:
     figures: dict[str, Figures] = {}
     if config.teacher is None and config.start is None:
         classifier = ClassifierStage(config.classifier, _new_teacher(config), "classifier")
-        figures["classifier"] = Loop(classifier, config, train, valid).fit()
+        figures["classifier"] = _finished(Loop(classifier, config, train, valid), config)
     teacher = load_pixel_classifier(config)
     if processes.leads:
         taught(train, teacher, config.out / TAUGHT)
@@ -64,14 +64,23 @@ def fit(config: FitConfig) -> dict[str, Figures]:
     torch.manual_seed(config.seed + 1)
     base = BaseStage(config.base, _new_base(config))
     _start(base.base, "base", config)
-    figures["base"] = Loop(base, config, lesson, valid).fit()
+    figures["base"] = _finished(Loop(base, config, lesson, valid), config)
     torch.manual_seed(config.seed + 2)
     model = EnhancementModel(config.model)
     _start(model, "enhancement", config)
     stage = EnhancementStage(config.enhancement, model, _load_base(config), teacher)
-    figures["enhancement"] = Loop(stage, config, train, valid).fit()
+    figures["enhancement"] = _finished(Loop(stage, config, train, valid), config)
     if processes.leads:
         (config.out / "figures.json").write_text(json.dumps(figures, indent=2) + "\n")
+    return figures
+
+
+def _finished(loop: Loop, config: FitConfig) -> Figures:
+    """A stage's figures, kept beside its checkpoint, so that it can be released."""
+    figures = loop.fit()
+    if current().leads:
+        path = config.out / f"{loop.stage.name}.json"
+        path.write_text(json.dumps(figures, indent=2) + "\n")
     return figures
 
 
