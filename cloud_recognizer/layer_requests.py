@@ -9,14 +9,8 @@ Nothing is kept: a chunk goes to those who wait when it comes, and is forgotten.
 import asyncio
 from collections.abc import Callable
 
-from mien.errors import UnavailableError
+from mien.errors import LayersMissingError
 from mien.messages import EncodedChunk
-
-
-class LayersMissingError(UnavailableError):
-    """No chunk with layers came in time."""
-
-    code = "layers_missing"
 
 
 class LayerRequests:

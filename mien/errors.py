@@ -190,6 +190,12 @@ class UnavailableError(MienError):
     code = "unavailable"
 
 
+class LayersMissingError(UnavailableError):
+    """No chunk with enhancement layers came in time from the device that was asked for them."""
+
+    code = "layers_missing"
+
+
 class AuditError(UnavailableError):
     """What must be written to the audit log cannot be, so nothing is shown."""
 

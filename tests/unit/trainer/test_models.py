@@ -16,7 +16,7 @@ from trainer.targets import Multiplier
 from trainer.teaching import CLASSES, ask
 
 SMALL = ModelConfig(4, (8, 8, 8, 8), 4, 16, 4, (8, 8), (8, 8, 8))
-# Multiply-accumulates a pixel: what every face costs an edge, and what one with layers costs besides.
+# Multiply-accumulates a pixel: what every face costs an edge, and what layers cost besides.
 BASE_MACS, ENHANCEMENT_MACS = 6_000, 1_400
 
 
