@@ -73,6 +73,12 @@ def _parser() -> jsonargparse.ArgumentParser:
         "--split", type=str, choices=["train", "valid", "test"], help="else the held-out one"
     )
     commands.add_subcommand("evaluate", evaluate)
+    shipped = jsonargparse.ArgumentParser(
+        description="what a bundle saves against the methods of a study"
+    )
+    shipped.add_argument("--bundle", type=Path, required=True, help="folder of the bundle")
+    shipped.add_argument("--results", type=Path, required=True, help="folder of results.json")
+    commands.add_subcommand("shipped", shipped)
     add_commands(commands, _preset_names("study"))
     return parser
 
@@ -129,6 +135,12 @@ def _evaluate(options: Any) -> None:
         write_json(figures, options.json)
 
 
+def _shipped(options: Any) -> None:
+    from trainer.compare.shipped import report, savings
+
+    print(report(savings(options.bundle, options.results)))
+
+
 def read_config(run: Path, data: Path) -> FitConfig:
     """The configuration that fit left in a run's folder."""
     plain = json.loads((run / "config.json").read_text())
@@ -138,7 +150,13 @@ def read_config(run: Path, data: Path) -> FitConfig:
     return FitConfig(**vars(parser.instantiate(options)))
 
 
-COMMANDS = {"fit": _fit, "export": _export, "tables": _tables, "evaluate": _evaluate}
+COMMANDS = {
+    "fit": _fit,
+    "export": _export,
+    "tables": _tables,
+    "evaluate": _evaluate,
+    "shipped": _shipped,
+}
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -9,6 +9,7 @@ synthesis    each latent position as a square of 16×16 pixels, from its first c
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -53,12 +54,13 @@ def make_tiny_bundle(
     classifier_seed: int = 8,
     table_width: float = 4.0,
     calibration: Calibration | None = None,
+    figures: dict[str, Any] | None = None,
 ) -> Bundle:
     """Write a bundle into a folder, which is made if need be, and load it with all its files.
 
     name and created change the bundle id and nothing else. classifier_seed: another one answers
     otherwise, with the same codec. table_width: another one is another codec. calibration: what the
-    manifest says of the classifier.
+    manifest says of the classifier. figures: other ones.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for file, model in (
@@ -81,7 +83,7 @@ def make_tiny_bundle(
         expressions=EXPRESSIONS,
         image=ImageSpec(1, 48, 48, LANDMARKS),
         latent=LatentSpec(*SHAPE, len(GAINS) - 1),
-        figures={"accuracy": 0.125, "per_class": {"surprise": 0.5}},
+        figures=figures or {"accuracy": 0.125, "per_class": {"surprise": 0.5}},
         calibration=calibration,
     )
     return load_bundle(folder, ALL_FILES)
