@@ -56,12 +56,14 @@ class Gate:
             classify = model.classify
             model.codec.decode_chunks = noting_decode  # type: ignore[method-assign]
 
-            def held_classify(symbols: NDArray[np.int32]) -> NDArray[np.float32]:
+            def held_classify(
+                symbols: NDArray[np.int32], level: NDArray[np.int32]
+            ) -> NDArray[np.float32]:
                 self.batches.append(self._decoded)
                 self._decoded = []
                 if not self._open.wait(60):
                     raise TimeoutError("the test left its gate closed")
-                return classify(symbols)
+                return classify(symbols, level)
 
             model.classify = held_classify  # type: ignore[method-assign]
             return difference

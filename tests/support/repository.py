@@ -68,8 +68,8 @@ class Turning(ExpressionModel):
         super().__init__(bundle, options, limits)
         self._broken = broken
 
-    def classify(self, symbols: Any) -> Any:
-        found = super().classify(symbols)
+    def classify(self, symbols: Any, level: Any) -> Any:
+        found = super().classify(symbols, level)
         return found[:, ::-1] if self._broken() else found
 
 

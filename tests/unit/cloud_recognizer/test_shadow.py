@@ -34,9 +34,11 @@ def other(tmp_path: Path) -> Bundle:
 
 
 def best(bundle: Bundle, payloads: Sequence[bytes], real: Bundle) -> list[str]:
-    symbols = np.stack([f.symbols for p in payloads for f in real.codec().decode(p)])
+    faces = [face for payload in payloads for face in real.codec().decode(payload)]
+    symbols = np.stack([face.symbols for face in faces])
+    level = np.array([face.level for face in faces], np.int32)
     model = ExpressionModel(bundle, RuntimeOptions(), Limits())
-    return [bundle.manifest.expressions[i] for i in model.classify(symbols).argmax(axis=1)]
+    return [bundle.manifest.expressions[i] for i in model.classify(symbols, level).argmax(axis=1)]
 
 
 async def test_both_answer_one_is_returned_and_disagreements_are_counted(
@@ -83,11 +85,11 @@ async def test_a_shadow_that_hangs_delays_no_answer_and_what_it_misses_is_counte
     hanging, may_go_on = threading.Event(), threading.Event()
 
     class Hanging(ExpressionModel):
-        def classify(self, symbols: Any) -> Any:
+        def classify(self, symbols: Any, level: Any) -> Any:
             if proven and self.bundle_id == other.bundle_id:
                 hanging.set()
                 assert may_go_on.wait(30)
-            return super().classify(symbols)
+            return super().classify(symbols, level)
 
     proven = False
     repository = real.folder.parent
@@ -111,11 +113,11 @@ async def test_a_shadow_that_fails_is_counted_and_goes_on(real: Bundle, other: B
     class Failing(ExpressionModel):
         failures = 1
 
-        def classify(self, symbols: Any) -> Any:
+        def classify(self, symbols: Any, level: Any) -> Any:
             if self.failures:
                 self.failures -= 1
                 raise RuntimeError("no memory")
-            return super().classify(symbols)
+            return super().classify(symbols, level)
 
     metrics = Metrics()
     catalogue = Catalogue(Limits(), metrics)
@@ -126,7 +128,7 @@ async def test_a_shadow_that_fails_is_counted_and_goes_on(real: Bundle, other: B
     shadow = Shadow(catalogue, metrics)
     async with shadow.running():
         for _ in range(2):
-            shadow.offer(model, tiny_symbols(3), ["neutral"] * 3)
+            shadow.offer(model, tiny_symbols(3), np.zeros(3, np.int32), ["neutral"] * 3)
         sample = metrics.registry.get_sample_value
         await eventually(lambda: sample("mien_cloud_shadow_faces_total") == 3)
         assert sample("mien_cloud_shadow_failures_total") == 1

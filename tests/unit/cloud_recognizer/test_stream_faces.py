@@ -42,7 +42,8 @@ async def test_chunks_are_answered_in_order_with_what_the_classifier_says(
     for result, chunk in zip(answers.results, chunks, strict=True):
         faces = bundle.codec().decode(chunk)
         symbols = np.stack([face.symbols for face in faces])
-        expected = np.asarray(classifier.run(None, {"symbols": symbols})[0])
+        level = np.array([face.level for face in faces], np.int32)
+        expected = np.asarray(classifier.run(None, {"symbols": symbols, "level": level})[0])
         assert result.status is ItemStatus.RESULT
         assert result.bundle_id == bundle.bundle_id
         for index, (face, row) in enumerate(zip(faces, expected, strict=True)):
