@@ -19,6 +19,7 @@ from prometheus_client import (
 
 from mien.declaration import ContextOfUse
 from mien.messages import ItemStatus, LabelStatus
+from mien.tracing import JOINED, LIMITED, MALFORMED, SPANS
 
 # Why something was dropped: one for each rule of a queue.
 QUEUE_FULL: Final = "queue_full"  # batcher: a call's chunks are refused, there is no room
@@ -195,6 +196,18 @@ class Metrics:
         )
         for outcome in AUDIT_OUTCOMES:
             self.audit_entries.labels(outcome)
+        self.traced = self._counter(
+            "traced_chunks",
+            "Chunks whose device asked for a trace, by the answer",
+            "outcome",
+        )
+        for outcome in (JOINED, LIMITED, MALFORMED):
+            self.traced.labels(outcome)
+        self.spans = self._counter(
+            "spans", "Spans ended; exported to the collector; failed to be", "outcome"
+        )
+        for outcome in SPANS:
+            self.spans.labels(outcome)
         for reason in REASONS:
             self.dropped.labels(reason)
 

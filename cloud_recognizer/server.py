@@ -12,9 +12,9 @@ folder → Repository → Catalogue, which all of them read; Prober → Intake, 
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -43,9 +43,15 @@ from mien.background import background
 from mien.bitstream import Limits
 from mien.errors import ConfigError
 from mien.metrics_endpoint import metrics_endpoint
+from mien.tracing import open_tracing
 from mien.v1 import bundle_pb2, recognition_pb2
 from mien.v1.bundle_pb2_grpc import add_BundleServiceServicer_to_server
 from mien.v1.recognition_pb2_grpc import add_RecognitionServiceServicer_to_server
+
+if TYPE_CHECKING:  # needs mien[tracing]
+    from opentelemetry.sdk.trace.export import SpanExporter
+
+    from mien.spans import Tracing
 
 _log = logging.getLogger(__name__)
 
@@ -81,14 +87,27 @@ class Serving:
 
 @asynccontextmanager
 async def serving(
-    config: CloudConfig, metrics: Metrics, load: LoadModel = ExpressionModel
+    config: CloudConfig,
+    metrics: Metrics,
+    load: LoadModel = ExpressionModel,
+    exporter: "SpanExporter | None" = None,
 ) -> AsyncIterator[Serving]:
     """Serve while the context lasts; on leaving, drain within `drain_grace_s`.
 
+    exporter: where spans go, instead of to the collector.
     Nothing listens before the models that are there are proven and warm and the hub is there.
     Raises BundleError where there is none, ConfigError for a port that cannot be bound and for a
     policy that cannot be read or forbids a setting, UnavailableError without NATS.
     """
+    with _tracing(config, metrics, exporter) as tracing:
+        async with _serving(config, metrics, load, tracing) as served:
+            yield served
+
+
+@asynccontextmanager
+async def _serving(
+    config: CloudConfig, metrics: Metrics, load: LoadModel, tracing: "Tracing | None"
+) -> AsyncIterator[Serving]:
     policy = Policy.load(config.policy) if config.policy else Policy.lenient()
     policy.check(config)
     options = RuntimeOptions(config.provider, config.threads, config.allow_reconstruction)
@@ -116,7 +135,8 @@ async def serving(
     audit = _audit(config, metrics)
     metrics.registry.register(AccuracyCollector(accuracy))
     servicer = RecognitionServicer(
-        *(config, models, recognizer, intake, ledger, hub, metrics, accuracy, policy, audit)
+        *(config, models, recognizer, intake, ledger, hub, metrics, accuracy, policy, audit),
+        tracing,
     )
     checks = health.aio.HealthServicer()
     server = grpc.aio.server(options=OPTIONS)
@@ -153,6 +173,19 @@ async def serving(
             finally:
                 await checks.enter_graceful_shutdown()
                 await _stop(server, servicer, hub, config.drain_grace_s)
+
+
+def _tracing(
+    config: CloudConfig, metrics: Metrics, exporter: "SpanExporter | None"
+) -> AbstractContextManager["Tracing | None"]:
+    return open_tracing(
+        config.tracing_endpoint,
+        config.tracing_sample,
+        "mien-cloud",
+        chunks=lambda outcome, count: metrics.traced.labels(outcome).inc(count),
+        spans=lambda outcome, count: metrics.spans.labels(outcome).inc(count),
+        exporter=exporter,
+    )
 
 
 def _audit(config: CloudConfig, metrics: Metrics) -> AuditLog:

@@ -9,7 +9,7 @@ import contextlib
 import logging
 import math
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 
@@ -52,6 +52,9 @@ from mien.messages import (
 from mien.v1 import recognition_pb2 as pb
 from mien.v1.recognition_pb2_grpc import RecognitionServiceServicer
 
+if TYPE_CHECKING:  # needs mien[tracing]
+    from mien.spans import Tracing
+
 _log = logging.getLogger(__name__)
 
 MAX_PAYLOADS = 256
@@ -77,6 +80,7 @@ class RecognitionServicer(RecognitionServiceServicer):
         accuracy: Accuracy,
         policy: Policy,
         audit: AuditLog,
+        tracing: "Tracing | None" = None,
     ) -> None:
         self._config = config
         self._models = models
@@ -88,6 +92,7 @@ class RecognitionServicer(RecognitionServiceServicer):
         self._accuracy = accuracy
         self._policy = policy
         self._audit = audit
+        self._tracing = tracing
         self._sessions = Sessions(
             metrics, max_streams=config.max_streams, capacity=config.max_sessions
         )
@@ -183,6 +188,7 @@ class RecognitionServicer(RecognitionServiceServicer):
             self._accuracy,
             most=self._config.credits,
             max_age_s=self._config.max_age_s,
+            tracing=self._tracing,
         )
         with stream:
             self._streams.add(stream)

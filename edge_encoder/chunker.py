@@ -1,27 +1,47 @@
 """Faces share an entropy-coded chunk: the coder's end and the transport's frame are paid once."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from mien.bitstream import EncodedFace
 from mien.codec import ChunkCodec
 from mien.errors import EncodeError, LimitError
+from mien.tracing import Laps, Stage
+
+if TYPE_CHECKING:  # needs mien[tracing]
+    from mien.spans import Trace, Tracing
 
 
 @dataclass(frozen=True)
 class FrameTime:
-    """Which frame a face was seen in: its index, and seconds since the source's start."""
+    """Which frame a face was seen in: its index, and seconds since the source's start.
+
+    stages: what was done to it, where chunks are traced.
+    """
 
     index: int
     t_s: float
+    stages: tuple[Stage, ...] = field(default=(), compare=False, repr=False)
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """A payload and, in the payload's order, the frames its faces are from."""
+    """A payload and, in the payload's order, the frames its faces are from.
+
+    trace: of the few that have one.
+    """
 
     payload: bytes
     frames: tuple[FrameTime, ...]
+    trace: Trace | None = field(default=None, compare=False, repr=False)
+
+    def end_trace(self, outcome: str) -> None:
+        """The chunk is out of our hands: settled, lost, or left to the spool."""
+        if self.trace is not None:
+            self.trace.end(outcome, faces=len(self.frames))
 
 
 class Chunker:
@@ -29,11 +49,19 @@ class Chunker:
 
     chunk_faces: faces that fill a chunk. chunk_seconds: longest wait of a face, by the frames'
     times, so a clip gives the same chunks however fast it is read.
+    tracing: begins the traces of some chunks.
     dropped: code of mien.errors → faces that no chunk can carry, so far.
     """
 
-    def __init__(self, codec: ChunkCodec, chunk_faces: int, chunk_seconds: float) -> None:
+    def __init__(
+        self,
+        codec: ChunkCodec,
+        chunk_faces: int,
+        chunk_seconds: float,
+        tracing: Tracing | None = None,
+    ) -> None:
         self._codec = codec
+        self._tracing = tracing
         self._chunk_faces = chunk_faces
         self._chunk_seconds = chunk_seconds
         self._max_bytes: int | None = None
@@ -77,6 +105,7 @@ class Chunker:
     def _encode(self, items: list[tuple[FrameTime, EncodedFace]]) -> list[Chunk]:
         if not items:
             return []
+        laps = Laps() if self._tracing is not None else None
         try:
             payload = self._codec.encode([face for _, face in items])
             if self._max_bytes is not None and len(payload) > self._max_bytes:
@@ -88,4 +117,12 @@ class Chunker:
             # One face that cannot be coded must not cost the others.
             half = len(items) // 2
             return self._encode(items[:half]) + self._encode(items[half:])
-        return [Chunk(payload, tuple(frame for frame, _ in items))]
+        frames = tuple(frame for frame, _ in items)
+        return [Chunk(payload, frames, self._trace(frames, laps))]
+
+    def _trace(self, frames: Sequence[FrameTime], laps: Laps | None) -> Trace | None:
+        if self._tracing is None or laps is None:
+            return None
+        laps.lap("encode")
+        stages = [stage for frame in dict.fromkeys(frames) for stage in frame.stages]
+        return self._tracing.begin([*stages, *laps.stages])

@@ -242,7 +242,8 @@ class FaceStream:
             if self._credits > 0 and self._backlog.can_send:
                 seq, chunk = self._backlog.next_to_send()
                 self._credits -= 1
-                await call.write(upward_to_proto(EncodedChunk(seq, chunk.payload)))
+                context = chunk.trace.sent(len(chunk.payload)) if chunk.trace else b""
+                await call.write(upward_to_proto(EncodedChunk(seq, chunk.payload, context)))
                 continue
             self._wake.clear()
             with contextlib.suppress(TimeoutError):
@@ -272,6 +273,7 @@ class FaceStream:
         match message:
             case ChunkResult(seq=seq, status=status):
                 if status is not ItemStatus.RECEIVED and (chunk := self._backlog.answer(seq)):
+                    chunk.end_trace(message.error.code if message.error else status.name.lower())
                     self._on_answer(chunk, message)
             case Settled(parts=parts):
                 for part in parts:

@@ -164,21 +164,25 @@ class Welcome:
 
 @dataclass(frozen=True, slots=True)
 class EncodedChunk:
-    """Several faces in one payload; `seq` counts from 1 within an epoch."""
+    """Several faces in one payload; `seq` counts from 1 within an epoch.
+
+    trace_context: empty, or what `mien.spans` makes of it: any bytes a client likes.
+    """
 
     seq: int
     payload: bytes
+    trace_context: bytes = b""
 
     def to_proto(self) -> pb.EncodedChunk:
         """As the message on the wire."""
-        return pb.EncodedChunk(seq=self.seq, payload=self.payload)
+        return pb.EncodedChunk(seq=self.seq, payload=self.payload, trace_context=self.trace_context)
 
     @classmethod
     def from_proto(cls, message: pb.EncodedChunk) -> Self:
-        """Raises ProtocolError for a seq of 0. The payload is not looked at."""
+        """Raises ProtocolError for a seq of 0. Payload and trace context are not looked at."""
         if message.seq < 1:
             raise ProtocolError("chunk.seq counts from 1, got 0")
-        return cls(seq=message.seq, payload=message.payload)
+        return cls(message.seq, message.payload, message.trace_context)
 
 
 @dataclass(frozen=True, slots=True)

@@ -303,19 +303,26 @@ class EncodedChunk(_message.Message):
 
     SEQ_FIELD_NUMBER: _builtins.int
     PAYLOAD_FIELD_NUMBER: _builtins.int
+    TRACE_CONTEXT_FIELD_NUMBER: _builtins.int
     seq: _builtins.int
     """Counts from 1 and grows within an epoch; what the device has dropped leaves a gap."""
     payload: _builtins.bytes
     """The coded bytes, header and checksum included."""
+    trace_context: _builtins.bytes
+    """Of a chunk that is traced, and of no other: trace id (16 bytes) and parent span id (8 bytes) of
+    W3C Trace Context, as they stand in a traceparent whose version is 00 and flags are 01. What is
+    anything else is ignored, and how many are followed is the server's to limit.
+    """
     def __init__(
         self,
         *,
         seq: _builtins.int = ...,
         payload: _builtins.bytes = ...,
+        trace_context: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["payload", b"payload", "seq", b"seq"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["payload", b"payload", "seq", b"seq", "trace_context", b"trace_context"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
