@@ -110,6 +110,12 @@ class CloudConfig:
     """Files of the audit log that are kept; the oldest goes."""
     audit_days: float = 365.0
     """Days that an entry of the audit log is kept, and one more at most."""
+    archive: Path | None = None
+    """Folder where payloads are kept for mien rescore; personal data on disk, so off by default."""
+    archive_days: float | None = None
+    """Days after which they are deleted; archive must have it."""
+    archive_mb: float = 1000.0
+    """Megabytes of the archive; beyond, the oldest go."""
     tracing_endpoint: str | None = None
     """OTLP collector (gRPC) for traces that devices begin, http://host:4317; null traces none."""
     tracing_sample: float = 0.1
@@ -162,6 +168,11 @@ class CloudConfig:
         check_within("audit_mb", self.audit_mb, 0.001, 1e5)
         check_within("audit_files", self.audit_files, 2, 1000)
         check_within("audit_days", self.audit_days, 1, 36_500)
+        if (self.archive is None) != (self.archive_days is None):
+            raise ConfigError("archive and archive_days go together: say where, and for how long")
+        if self.archive_days is not None:
+            check_within("archive_days", self.archive_days, 0.001, 3650)
+        check_within("archive_mb", self.archive_mb, 0.001, 1e7)
         check_endpoint(self.tracing_endpoint)
         check_within("tracing_sample", self.tracing_sample, 0, 1)
 

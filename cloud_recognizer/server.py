@@ -5,6 +5,7 @@ device ⇄ RecognitionServicer ⇄ DeviceStream → Intake → Batcher → Recog
                                     ├→ Hub → Fanout → Subscription → WatchRecognitions
                                     ├→ Policy, before anything of a device is taken in
                                     ├→ AuditLog, before anything is shown
+                                    ├→ Archive → a folder of Parquet parts, where that is asked for
                                     └→ Accuracy → AccuracyCollector; ReportLabels → Accuracy
 folder → Repository → Catalogue, which all of them read; Prober → Intake, on a schedule
 """
@@ -12,7 +13,7 @@ folder → Repository → Catalogue, which all of them read; Prober → Intake, 
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from contextlib import AbstractContextManager, asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -22,6 +23,7 @@ from grpc_reflection.v1alpha import reflection
 
 from cloud_recognizer.accuracy.estimate import Accuracy
 from cloud_recognizer.accuracy.metrics import AccuracyCollector
+from cloud_recognizer.archive.archive import Archive
 from cloud_recognizer.audit import AuditLog
 from cloud_recognizer.batcher import Batcher
 from cloud_recognizer.bundles.catalogue import Catalogue
@@ -133,10 +135,12 @@ async def _serving(
     intake = Intake(recognizer, batcher, limits)
     accuracy = Accuracy(config, models, metrics)
     audit = _audit(config, metrics)
+    archive = _archive(config, models, metrics)
     metrics.registry.register(AccuracyCollector(accuracy))
     servicer = RecognitionServicer(
         *(config, models, recognizer, intake, ledger, hub, metrics, accuracy, policy, audit),
         tracing,
+        archive,
     )
     checks = health.aio.HealthServicer()
     server = grpc.aio.server(options=OPTIONS)
@@ -149,7 +153,8 @@ async def _serving(
         (RECOGNITION, BUNDLES, health.SERVICE_NAME, reflection.SERVICE_NAME), server
     )
     prober = Prober(models, intake, ledger, repository.roll_back, metrics, config.probe_interval_s)
-    async with hub, batcher, shadow.running():
+    keeping = archive.running() if archive is not None else nullcontext()
+    async with hub, batcher, shadow.running(), keeping:
         port = _bind(server, config)
         with (
             audit,
@@ -185,6 +190,19 @@ def _tracing(
         chunks=lambda outcome, count: metrics.traced.labels(outcome).inc(count),
         spans=lambda outcome, count: metrics.spans.labels(outcome).inc(count),
         exporter=exporter,
+    )
+
+
+def _archive(config: CloudConfig, models: Catalogue, metrics: Metrics) -> Archive | None:
+    if config.archive is None or config.archive_days is None:
+        return None
+    _log.warning("payloads, personal data, are kept in %s", config.archive)
+    return Archive(
+        config.archive,
+        models,
+        metrics,
+        max_age_s=config.archive_days * 86_400,
+        max_bytes=round(config.archive_mb * 1_000_000),
     )
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 
 from cloud_recognizer.accuracy.estimate import Accuracy
+from cloud_recognizer.archive.archive import Archive
 from cloud_recognizer.audit import AuditLog
 from cloud_recognizer.bundles.catalogue import Catalogue
 from cloud_recognizer.bundles.device_bundle import DeviceBundle
@@ -81,6 +82,7 @@ class RecognitionServicer(RecognitionServiceServicer):
         policy: Policy,
         audit: AuditLog,
         tracing: "Tracing | None" = None,
+        archive: Archive | None = None,
     ) -> None:
         self._config = config
         self._models = models
@@ -93,6 +95,7 @@ class RecognitionServicer(RecognitionServiceServicer):
         self._policy = policy
         self._audit = audit
         self._tracing = tracing
+        self._archive = archive
         self._sessions = Sessions(
             metrics, max_streams=config.max_streams, capacity=config.max_sessions
         )
@@ -189,6 +192,7 @@ class RecognitionServicer(RecognitionServiceServicer):
             most=self._config.credits,
             max_age_s=self._config.max_age_s,
             tracing=self._tracing,
+            archive=self._archive,
         )
         with stream:
             self._streams.add(stream)

@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
 from cloud_recognizer.accuracy.estimate import Accuracy
+from cloud_recognizer.archive.archive import Archive
 from cloud_recognizer.credits import CreditLedger
 from cloud_recognizer.hub.contract import Hub, Origin
 from cloud_recognizer.intake import Intake
@@ -58,6 +59,7 @@ class _Unsettled:
     received_s: float
     outcome: "asyncio.Future[Outcome]"
     trace: "Trace | None" = None
+    payload: bytes = b""  # of archived ones
     result: ChunkResult | None = None  # from here on it is handed to the hub
     published: "asyncio.Future[None] | None" = None
 
@@ -66,7 +68,7 @@ class DeviceStream:
     """The state of one stream after its Hello; a context manager that holds session and account.
 
     most: chunks that may be unsettled at a time. max_age_s: how old one may become.
-    tracing: follows the traces of some chunks.
+    tracing: follows the traces of some chunks. archive: keeps those that are recognised.
     """
 
     def __init__(
@@ -83,6 +85,7 @@ class DeviceStream:
         most: int,
         max_age_s: float,
         tracing: "Tracing | None" = None,
+        archive: Archive | None = None,
     ) -> None:
         self._hello = hello
         self._origin = Origin(
@@ -102,6 +105,7 @@ class DeviceStream:
         self._max_age_s = max_age_s
         if hello.max_latency_ms:
             self._max_age_s = min(max_age_s, hello.max_latency_ms / 1000)
+        self._archive = archive
         self._joining = tracing.of_stream() if tracing is not None else None
         self._unsettled: deque[_Unsettled] = deque()
         self._duplicates = 0
@@ -166,8 +170,10 @@ class DeviceStream:
         outcome = self._intake.submit(Job(chunk.payload, trace), self._flow, self._max_age_s)
         if trace is not None:
             trace.lap("intake", payload_bytes=len(chunk.payload))
-        size = len(chunk.payload)
-        self._unsettled.append(_Unsettled(chunk.seq, size, received_s, outcome, trace))
+        kept = chunk.payload if self._archive is not None else b""
+        self._unsettled.append(
+            _Unsettled(chunk.seq, len(chunk.payload), received_s, outcome, trace, kept)
+        )
         self._highest_seq = chunk.seq
         outcome.add_done_callback(lambda done: self._answered(done, received_s))
 
@@ -240,6 +246,9 @@ class DeviceStream:
         self._session.acknowledged_seq = chunk.seq
         count(self._metrics, result, STREAM_FACES, chunk.payload_bytes)
         self._accuracy.observe(self._hello, result)
+        if self._archive is not None and result.recognitions:
+            origin = replace(self._origin, bundle_id=result.bundle_id)
+            self._archive.offer(origin, chunk.seq, chunk.payload)
         if chunk.trace is not None:
             chunk.trace.lap("publish")
             outcome = result.error.code if result.error else result.status.name.lower()
