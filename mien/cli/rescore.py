@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from cloud_recognizer.archive.rescoring import PartDone, PartJob, gather, plan, rescore_part
-from mien.errors import ConfigError
+from mien.errors import ConfigError, UnavailableError
 from mien.folder_lock import FolderLock
 
 if TYPE_CHECKING:
@@ -42,8 +42,8 @@ class RescoreOptions:
 def rescore(options: RescoreOptions) -> str:
     """Write the output, one row a face; returns in words what came of it.
 
-    Raises SourceError without an archive, ConfigError, and BundleError for a bundle that does not
-    fit; with workers, what a worker raised.
+    Raises SourceError without an archive and for a part that is damaged, ConfigError, BundleError
+    for a bundle that does not fit, and UnavailableError without Ray.
     """
     if options.workers < 1:
         raise ConfigError(f"workers must be at least 1, got {options.workers}")
@@ -96,22 +96,40 @@ def _run(jobs: Sequence[PartJob], options: RescoreOptions) -> Iterator[PartDone]
 
 
 def _on_ray(jobs: Sequence[PartJob]) -> Iterator[PartDone]:
+    """Raises UnavailableError where there is no cluster, or none can be started here."""
     import ray
 
-    already = ray.is_initialized()
-    if not already:
-        ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.WARNING)
-    task = ray.remote(rescore_part)
-    waiting = [task.remote(job) for job in jobs]
+    with _connected():
+        task = ray.remote(rescore_part)
+        waiting = [task.remote(job) for job in jobs]
+        try:
+            while waiting:
+                ready, waiting = ray.wait(waiting)
+                yield from ray.get(ready)
+        finally:
+            for reference in waiting:
+                ray.cancel(reference, force=True)
+
+
+@contextlib.contextmanager
+def _connected() -> Iterator[None]:
+    """A connection to Ray, unless the caller's process has one, which stays."""
+    import ray
+
+    if ray.is_initialized():
+        yield
+        return
     try:
-        while waiting:
-            ready, waiting = ray.wait(waiting)
-            yield from ray.get(ready)
+        try:
+            ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.WARNING)
+        # Ray's errors about this have no common root but Exception.
+        except Exception as error:
+            raise UnavailableError(
+                f"there is no Ray, and none could be started: {error}"
+            ) from error
+        yield
     finally:
-        for reference in waiting:
-            ray.cancel(reference, force=True)
-        if not already:
-            ray.shutdown()
+        ray.shutdown()  # also what has begun of one that could not be started
 
 
 def _shown(done: Iterable[PartDone], parts: int, before: int) -> Iterator[PartDone]:
