@@ -171,8 +171,11 @@ class Archive:
             return
         self._failing = False
         self._metrics.archived.inc(len(chunks))
-        self._metrics.archive_deleted.labels(ARCHIVE_SIZE).inc(self._files.shrink())
-        self._metrics.archive_bytes.set(self._files.size_bytes)
+        try:
+            self._metrics.archive_deleted.labels(ARCHIVE_SIZE).inc(self._files.shrink())
+            self._metrics.archive_bytes.set(self._files.size_bytes)
+        except OSError as error:
+            _log.error("the oldest parts of the archive %s stay: %s", self._folder, error)
 
     def _forget(self, before_s: float) -> None:
         self._metrics.archive_deleted.labels(ARCHIVE_AGE).inc(self._files.forget(before_s))
