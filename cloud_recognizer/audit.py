@@ -27,6 +27,7 @@ import grpc
 
 from cloud_recognizer.audit_files import AuditFiles
 from cloud_recognizer.metrics import AUDIT_LOST, AUDIT_WRITTEN, Metrics
+from cloud_recognizer.retention import forget_regularly
 from mien.background import background
 from mien.errors import AuditError, ConfigError
 from mien.messages import WatchedChunk
@@ -39,7 +40,6 @@ MAX_PENDING: Final = 256
 WATCHED_EVERY_S: Final = 600.0
 MAX_LISTED: Final = 1024
 MAX_ADDRESS: Final = 200
-FORGET_EVERY_S: Final = 3600.0
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -99,18 +99,15 @@ class AuditLog:
         if not self.enabled or math.isinf(self._max_age_s):
             yield
             return
-        async with background(self._forget(), "audit"):
+        forgetting = forget_regularly(
+            self._files.forget,
+            max_age_s=self._max_age_s,
+            what=f"the audit log {self._path}",
+            clock=self._clock,
+            executor=self._writer,
+        )
+        async with background(forgetting, "audit"):
             yield
-
-    async def _forget(self) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            before_s = self._clock() - self._max_age_s
-            try:
-                await loop.run_in_executor(self._writer, self._files.forget, before_s)
-            except OSError as error:
-                _log.error("old entries of the audit log %s stay: %s", self._path, error)
-            await asyncio.sleep(FORGET_EVERY_S)
 
     @property
     def enabled(self) -> bool:

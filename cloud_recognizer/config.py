@@ -10,6 +10,7 @@ from cloud_recognizer.accuracy.device_groups import DeviceGroups
 from mien.bitstream import Limits
 from mien.errors import ConfigError
 from mien.settings import check_within, logging_level, parse_settings
+from mien.tracing import check_endpoint
 
 # What once-only needs of NATS: a device that resumes elsewhere does so within this time.
 NATS_HELD_S = 60.0
@@ -109,6 +110,16 @@ class CloudConfig:
     """Files of the audit log that are kept; the oldest goes."""
     audit_days: float = 365.0
     """Days that an entry of the audit log is kept, and one more at most."""
+    archive: Path | None = None
+    """Folder where payloads are kept for mien rescore; personal data on disk, so off by default."""
+    archive_days: float | None = None
+    """Days after which they are deleted; archive must have it."""
+    archive_mb: float = 1000.0
+    """Megabytes of the archive; beyond, the oldest go."""
+    tracing_endpoint: str | None = None
+    """OTLP collector (gRPC) for traces that devices begin, http://host:4317; null traces none."""
+    tracing_sample: float = 0.1
+    """Largest share of a stream's chunks that are traced, however many its device asks for."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Least serious messages to log."""
 
@@ -157,6 +168,13 @@ class CloudConfig:
         check_within("audit_mb", self.audit_mb, 0.001, 1e5)
         check_within("audit_files", self.audit_files, 2, 1000)
         check_within("audit_days", self.audit_days, 1, 36_500)
+        if (self.archive is None) != (self.archive_days is None):
+            raise ConfigError("archive and archive_days go together: say where, and for how long")
+        if self.archive_days is not None:
+            check_within("archive_days", self.archive_days, 0.001, 3650)
+        check_within("archive_mb", self.archive_mb, 0.001, 1e7)
+        check_endpoint(self.tracing_endpoint)
+        check_within("tracing_sample", self.tracing_sample, 0, 1)
 
     @property
     def stream_chunks(self) -> int:

@@ -19,6 +19,7 @@ from prometheus_client import (
 
 from mien.declaration import ContextOfUse
 from mien.messages import ItemStatus, LabelStatus
+from mien.tracing import JOINED, LIMITED, MALFORMED, SPANS
 
 # Why something was dropped: one for each rule of a queue.
 QUEUE_FULL: Final = "queue_full"  # batcher: a call's chunks are refused, there is no room
@@ -31,6 +32,8 @@ SESSION_FORGOTTEN: Final = "session_forgotten"  # the device longest silent star
 SHADOW_FULL: Final = "shadow_full"  # shadow: the newest faces are not compared
 HUB_MALFORMED: Final = "hub_malformed"  # hub: a message in NATS that no recognizer wrote
 ANSWERS_FULL: Final = "answers_full"  # recent answers: the oldest faces can be labelled no more
+ARCHIVE_FULL: Final = "archive_full"  # archive: chunks come faster than the disk takes them
+ARCHIVE_FAILED: Final = "archive_failed"  # archive: chunks of a part that could not be written
 REASONS: Final = (
     QUEUE_FULL,
     TOO_LATE,
@@ -42,9 +45,16 @@ REASONS: Final = (
     SHADOW_FULL,
     HUB_MALFORMED,
     ANSWERS_FULL,
+    ARCHIVE_FULL,
+    ARCHIVE_FAILED,
 )
 # Why a bundle of the repository was refused that has no error of its own: max_bundles.
 TOO_MANY: Final = "too_many"
+
+# Why a part of the archive was deleted.
+ARCHIVE_AGE: Final = "age"
+ARCHIVE_SIZE: Final = "size"
+ARCHIVE_RULES: Final = (ARCHIVE_AGE, ARCHIVE_SIZE)
 
 # What became of an entry of the audit log.
 AUDIT_WRITTEN: Final = "written"
@@ -196,6 +206,25 @@ class Metrics:
         )
         for outcome in AUDIT_OUTCOMES:
             self.audit_entries.labels(outcome)
+        self.traced = self._counter(
+            "traced_chunks",
+            "Chunks whose device asked for a trace, by the answer",
+            "outcome",
+        )
+        self.archived = self._counter("archived_chunks", "Chunks written to the archive")
+        self.archive_bytes = self._gauge("archive_bytes", "Bytes of the archive's parts")
+        self.archive_deleted = self._counter(
+            "archive_deleted_parts", "Parts of the archive that were deleted, by the rule", "rule"
+        )
+        for rule in ARCHIVE_RULES:
+            self.archive_deleted.labels(rule)
+        for outcome in (JOINED, LIMITED, MALFORMED):
+            self.traced.labels(outcome)
+        self.spans = self._counter(
+            "spans", "Spans ended; exported to the collector; failed to be", "outcome"
+        )
+        for outcome in SPANS:
+            self.spans.labels(outcome)
         for reason in REASONS:
             self.dropped.labels(reason)
 

@@ -87,6 +87,8 @@ class Policy:
     """Whether Recognize, which declares nothing, may be called."""
     longest_retention_s: float = 0.0
     """Seconds that results or answers may be held at most, whatever the settings say."""
+    longest_archive_days: float = 0.0
+    """Days that payloads may be kept on disk at most; 0: not at all."""
     reconstruction: bool = False
     """Whether the settings may allow viewable faces."""
     require_audit: bool = False
@@ -103,6 +105,8 @@ class Policy:
                 )
         if not self.longest_retention_s >= 0:  # nor NaN
             raise ConfigError(f"longest_retention_s must not be {self.longest_retention_s:g}")
+        if not self.longest_archive_days >= 0:
+            raise ConfigError(f"longest_archive_days must not be {self.longest_archive_days:g}")
 
     @classmethod
     def lenient(cls) -> Self:
@@ -113,6 +117,7 @@ class Policy:
             require_notice=False,
             undeclared_calls=True,
             longest_retention_s=math.inf,
+            longest_archive_days=math.inf,
             reconstruction=True,
         )
 
@@ -190,6 +195,11 @@ class Policy:
                     f"{name} is {held_s:g}, and the policy's longest_retention_s is "
                     f"{self.longest_retention_s:g}"
                 )
+        if config.archive_days is not None and config.archive_days > self.longest_archive_days:
+            raise ConfigError(
+                f"archive_days is {config.archive_days:g}, and the policy's longest_archive_days "
+                f"is {self.longest_archive_days:g}"
+            )
         if config.allow_reconstruction and not self.reconstruction:
             raise ConfigError("allow_reconstruction is set, and the policy has no reconstruction")
         if self.require_audit and not (config.audit_log and config.audit_required):

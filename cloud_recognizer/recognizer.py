@@ -7,6 +7,7 @@ of the others go through the classifier together, one call for each bundle.
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,10 @@ from cloud_recognizer.model import ExpressionModel
 from mien.bitstream import EncodedFace
 from mien.errors import BitstreamError, ChecksumError, LimitError
 from mien.messages import ItemError, Recognition
+from mien.tracing import Laps
+
+if TYPE_CHECKING:  # needs mien[tracing]
+    from mien.spans import Trace
 
 Faces = tuple[EncodedFace, ...]
 # Sees what a model has answered: symbols, int32 (N, C, H, W), levels, int32 (N,), and the N
@@ -26,9 +31,10 @@ Observe = Callable[[ExpressionModel, NDArray[np.int32], NDArray[np.int32], Seque
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One chunk to recognise; its payload says which bundle it is of."""
+    """One chunk to recognise; its payload says which bundle it is of. trace: of few."""
 
     payload: bytes
+    trace: "Trace | None" = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +72,10 @@ class Recognizer:
 
     def recognise(self, jobs: Sequence[Job]) -> list[Outcome]:
         """Recognise the chunks of a batch, in order. No payload makes this raise."""
+        traces = [job.trace for job in jobs if job.trace is not None]
+        for trace in traces:
+            trace.lap("queue")
+        laps = Laps() if traces else None
         started_s = time.perf_counter()
         outcomes = [Outcome()] * len(jobs)
         decoded: dict[ExpressionModel, list[tuple[int, Faces]]] = {}
@@ -76,6 +86,8 @@ class Recognizer:
                 model, faces = answer
                 decoded.setdefault(model, []).append((position, faces))
         self._metrics.decode_seconds.observe(time.perf_counter() - started_s)
+        if laps is not None:
+            laps.lap("decode")
         for model, chunks in decoded.items():
             for (position, _), recognitions in zip(
                 chunks, self._classify(model, [faces for _, faces in chunks]), strict=True
@@ -83,6 +95,12 @@ class Recognizer:
                 outcomes[position] = Outcome(
                     model.bundle_id, recognitions, expressions=model.expressions
                 )
+        if laps is not None:
+            laps.lap("classify")
+            for trace in traces:
+                trace.lap("batch", chunks=len(jobs))
+                for stage in laps.stages:
+                    trace.add(stage)
         return outcomes
 
     def reconstruct(

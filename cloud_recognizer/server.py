@@ -5,6 +5,7 @@ device ⇄ RecognitionServicer ⇄ DeviceStream → Intake → Batcher → Recog
                                     ├→ Hub → Fanout → Subscription → WatchRecognitions
                                     ├→ Policy, before anything of a device is taken in
                                     ├→ AuditLog, before anything is shown
+                                    ├→ Archive → a folder of Parquet parts, where that is asked for
                                     └→ Accuracy → AccuracyCollector; ReportLabels → Accuracy
 folder → Repository → Catalogue, which all of them read; Prober → Intake, on a schedule
 """
@@ -12,9 +13,9 @@ folder → Repository → Catalogue, which all of them read; Prober → Intake, 
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -22,6 +23,7 @@ from grpc_reflection.v1alpha import reflection
 
 from cloud_recognizer.accuracy.estimate import Accuracy
 from cloud_recognizer.accuracy.metrics import AccuracyCollector
+from cloud_recognizer.archive.archive import Archive
 from cloud_recognizer.audit import AuditLog
 from cloud_recognizer.batcher import Batcher
 from cloud_recognizer.bundles.catalogue import Catalogue
@@ -43,9 +45,15 @@ from mien.background import background
 from mien.bitstream import Limits
 from mien.errors import ConfigError
 from mien.metrics_endpoint import metrics_endpoint
+from mien.tracing import open_tracing
 from mien.v1 import bundle_pb2, recognition_pb2
 from mien.v1.bundle_pb2_grpc import add_BundleServiceServicer_to_server
 from mien.v1.recognition_pb2_grpc import add_RecognitionServiceServicer_to_server
+
+if TYPE_CHECKING:  # needs mien[tracing]
+    from opentelemetry.sdk.trace.export import SpanExporter
+
+    from mien.spans import Tracing
 
 _log = logging.getLogger(__name__)
 
@@ -81,14 +89,27 @@ class Serving:
 
 @asynccontextmanager
 async def serving(
-    config: CloudConfig, metrics: Metrics, load: LoadModel = ExpressionModel
+    config: CloudConfig,
+    metrics: Metrics,
+    load: LoadModel = ExpressionModel,
+    exporter: "SpanExporter | None" = None,
 ) -> AsyncIterator[Serving]:
     """Serve while the context lasts; on leaving, drain within `drain_grace_s`.
 
+    exporter: where spans go, instead of to the collector.
     Nothing listens before the models that are there are proven and warm and the hub is there.
     Raises BundleError where there is none, ConfigError for a port that cannot be bound and for a
     policy that cannot be read or forbids a setting, UnavailableError without NATS.
     """
+    with _tracing(config, metrics, exporter) as tracing:
+        async with _serving(config, metrics, load, tracing) as served:
+            yield served
+
+
+@asynccontextmanager
+async def _serving(
+    config: CloudConfig, metrics: Metrics, load: LoadModel, tracing: "Tracing | None"
+) -> AsyncIterator[Serving]:
     policy = Policy.load(config.policy) if config.policy else Policy.lenient()
     policy.check(config)
     options = RuntimeOptions(config.provider, config.threads, config.allow_reconstruction)
@@ -114,9 +135,12 @@ async def serving(
     intake = Intake(recognizer, batcher, limits)
     accuracy = Accuracy(config, models, metrics)
     audit = _audit(config, metrics)
+    archive = _archive(config, models, metrics)
     metrics.registry.register(AccuracyCollector(accuracy))
     servicer = RecognitionServicer(
-        *(config, models, recognizer, intake, ledger, hub, metrics, accuracy, policy, audit)
+        *(config, models, recognizer, intake, ledger, hub, metrics, accuracy, policy, audit),
+        tracing,
+        archive,
     )
     checks = health.aio.HealthServicer()
     server = grpc.aio.server(options=OPTIONS)
@@ -129,7 +153,8 @@ async def serving(
         (RECOGNITION, BUNDLES, health.SERVICE_NAME, reflection.SERVICE_NAME), server
     )
     prober = Prober(models, intake, ledger, repository.roll_back, metrics, config.probe_interval_s)
-    async with hub, batcher, shadow.running():
+    keeping = archive.running() if archive is not None else nullcontext()
+    async with hub, batcher, shadow.running(), keeping:
         port = _bind(server, config)
         with (
             audit,
@@ -153,6 +178,32 @@ async def serving(
             finally:
                 await checks.enter_graceful_shutdown()
                 await _stop(server, servicer, hub, config.drain_grace_s)
+
+
+def _tracing(
+    config: CloudConfig, metrics: Metrics, exporter: "SpanExporter | None"
+) -> AbstractContextManager["Tracing | None"]:
+    return open_tracing(
+        config.tracing_endpoint,
+        config.tracing_sample,
+        "mien-cloud",
+        chunks=lambda outcome, count: metrics.traced.labels(outcome).inc(count),
+        spans=lambda outcome, count: metrics.spans.labels(outcome).inc(count),
+        exporter=exporter,
+    )
+
+
+def _archive(config: CloudConfig, models: Catalogue, metrics: Metrics) -> Archive | None:
+    if config.archive is None or config.archive_days is None:
+        return None
+    _log.warning("payloads, personal data, are kept in %s", config.archive)
+    return Archive(
+        config.archive,
+        models,
+        metrics,
+        max_age_s=config.archive_days * 86_400,
+        max_bytes=round(config.archive_mb * 1_000_000),
+    )
 
 
 def _audit(config: CloudConfig, metrics: Metrics) -> AuditLog:

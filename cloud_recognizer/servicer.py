@@ -9,11 +9,12 @@ import contextlib
 import logging
 import math
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 
 from cloud_recognizer.accuracy.estimate import Accuracy
+from cloud_recognizer.archive.archive import Archive
 from cloud_recognizer.audit import AuditLog
 from cloud_recognizer.bundles.catalogue import Catalogue
 from cloud_recognizer.bundles.device_bundle import DeviceBundle
@@ -53,6 +54,9 @@ from mien.messages import (
 from mien.v1 import recognition_pb2 as pb
 from mien.v1.recognition_pb2_grpc import RecognitionServiceServicer
 
+if TYPE_CHECKING:  # needs mien[tracing]
+    from mien.spans import Tracing
+
 _log = logging.getLogger(__name__)
 
 MAX_PAYLOADS = 256
@@ -80,6 +84,8 @@ class RecognitionServicer(RecognitionServiceServicer):
         accuracy: Accuracy,
         policy: Policy,
         audit: AuditLog,
+        tracing: "Tracing | None" = None,
+        archive: Archive | None = None,
     ) -> None:
         self._config = config
         self._models = models
@@ -91,6 +97,8 @@ class RecognitionServicer(RecognitionServiceServicer):
         self._accuracy = accuracy
         self._policy = policy
         self._audit = audit
+        self._tracing = tracing
+        self._archive = archive
         self._sessions = Sessions(
             metrics, max_streams=config.max_streams, capacity=config.max_sessions
         )
@@ -188,6 +196,8 @@ class RecognitionServicer(RecognitionServiceServicer):
             self._layers,
             most=self._config.credits,
             max_age_s=self._config.max_age_s,
+            tracing=self._tracing,
+            archive=self._archive,
         )
         with stream:
             self._streams.add(stream)

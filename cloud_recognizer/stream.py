@@ -13,14 +13,15 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from cloud_recognizer.accuracy.estimate import Accuracy
+from cloud_recognizer.archive.archive import Archive
 from cloud_recognizer.credits import CreditLedger
 from cloud_recognizer.hub.contract import Hub, Origin
 from cloud_recognizer.intake import Intake
 from cloud_recognizer.layer_requests import LayerRequests
-from cloud_recognizer.metrics import DUPLICATE, NO_CREDIT, STREAM_FACES, Metrics
+from cloud_recognizer.metrics import DUPLICATE, NO_CREDIT, STREAM_FACES, STREAM_GONE, Metrics
 from cloud_recognizer.model import ExpressionModel
 from cloud_recognizer.recognizer import Job, Outcome
 from cloud_recognizer.sessions import Sessions
@@ -46,6 +47,9 @@ from mien.messages import (
     Welcome,
 )
 
+if TYPE_CHECKING:  # needs mien[tracing]
+    from mien.spans import Trace, Tracing
+
 # Results of one message: with the most faces a chunk may have, a tenth of what gRPC takes at once.
 MAX_JOINED: Final = 32
 
@@ -56,6 +60,8 @@ class _Unsettled:
     payload_bytes: int
     received_s: float
     outcome: "asyncio.Future[Outcome]"
+    trace: "Trace | None" = None
+    payload: bytes = b""  # of archived ones
     result: ChunkResult | None = None  # from here on it is handed to the hub
     published: "asyncio.Future[None] | None" = None
 
@@ -64,6 +70,7 @@ class DeviceStream:
     """The state of one stream after its Hello; a context manager that holds session and account.
 
     most: chunks that may be unsettled at a time. max_age_s: how old one may become.
+    tracing: follows the traces of some chunks. archive: keeps those that are recognised.
     """
 
     def __init__(
@@ -80,6 +87,8 @@ class DeviceStream:
         *,
         most: int,
         max_age_s: float,
+        tracing: "Tracing | None" = None,
+        archive: Archive | None = None,
     ) -> None:
         self._hello = hello
         self._origin = Origin(
@@ -101,6 +110,8 @@ class DeviceStream:
         self._max_age_s = max_age_s
         if hello.max_latency_ms:
             self._max_age_s = min(max_age_s, hello.max_latency_ms / 1000)
+        self._archive = archive
+        self._joining = tracing.of_stream() if tracing is not None else None
         self._unsettled: deque[_Unsettled] = deque()
         self._duplicates = 0
         self._superseded = False
@@ -161,8 +172,14 @@ class DeviceStream:
             self.wake.set()
             return
         received_s = time.monotonic()
-        outcome = self._intake.submit(Job(chunk.payload), self._flow, self._max_age_s)
-        self._unsettled.append(_Unsettled(chunk.seq, len(chunk.payload), received_s, outcome))
+        trace = self._joining.join(chunk.trace_context) if self._joining is not None else None
+        outcome = self._intake.submit(Job(chunk.payload, trace), self._flow, self._max_age_s)
+        if trace is not None:
+            trace.lap("intake", payload_bytes=len(chunk.payload))
+        kept = chunk.payload if self._archive is not None else b""
+        self._unsettled.append(
+            _Unsettled(chunk.seq, len(chunk.payload), received_s, outcome, trace, kept)
+        )
         self._highest_seq = chunk.seq
         self._layers.offer(self._hello.device_id, chunk)
         outcome.add_done_callback(lambda done: self._answered(done, received_s))
@@ -231,6 +248,8 @@ class DeviceStream:
             if chunk.published is None:
                 chunk.result = result_of(chunk.seq, chunk.outcome)
                 self._follow_bundle(chunk)
+                if chunk.trace is not None:
+                    chunk.trace.mark()
                 chunk.published = self._hub.publish(self._origin, chunk.result)
                 if not chunk.published.done():
                     chunk.published.add_done_callback(lambda _: self.wake.set())
@@ -249,6 +268,13 @@ class DeviceStream:
         self._session.acknowledged_seq = chunk.seq
         count(self._metrics, result, STREAM_FACES, chunk.payload_bytes)
         self._accuracy.observe(self._hello, result)
+        if self._archive is not None and result.recognitions:
+            origin = replace(self._origin, bundle_id=result.bundle_id)
+            self._archive.offer(origin, chunk.seq, chunk.payload)
+        if chunk.trace is not None:
+            chunk.trace.lap("publish")
+            outcome = result.error.code if result.error else result.status.name.lower()
+            chunk.trace.end(outcome, faces=len(result.recognitions))
 
     def supersede(self) -> None:
         """Settle nothing more, and end: a newer stream has the session."""
@@ -268,6 +294,8 @@ class DeviceStream:
         # their places are given to others.
         for chunk in self._unsettled:
             self._intake.withdraw(chunk.outcome)
+            if chunk.trace is not None:
+                chunk.trace.end(STREAM_GONE)
             if chunk.published is not None:
                 chunk.published.cancel()
         self._unsettled.clear()

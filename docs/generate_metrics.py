@@ -27,6 +27,7 @@ from edge_encoder.fleet.cameras_file import MAX_CAMERAS
 from mien.declaration import ContextOfUse
 from mien.errors import EncodeError, LimitError, SymbolRangeError
 from mien.messages import ItemStatus, LabelStatus
+from mien.tracing import JOINED, LIMITED, MALFORMED, SPANS
 
 PAGE: Final = Path(__file__).parent / "metrics.md"
 
@@ -50,6 +51,10 @@ BOUNDS: Final[dict[tuple[str, str], tuple[str, ...] | str]] = {
     ("mien_cloud_policy_refusals", "rule"): RULES,
     ("mien_cloud_policy_refusals", "context"): _CONTEXTS,
     ("mien_cloud_audit_entries", "outcome"): cloud.AUDIT_OUTCOMES,
+    ("mien_cloud_archive_deleted_parts", "rule"): cloud.ARCHIVE_RULES,
+    ("mien_cloud_traced_chunks", "outcome"): (JOINED, LIMITED, MALFORMED),
+    ("mien_cloud_spans", "outcome"): SPANS,
+    ("mien_edge_spans", "outcome"): SPANS,
     ("mien_cloud_model_info", "bundle_id"): _BUNDLE,
     ("mien_cloud_bundle_faces", "bundle_id"): _BUNDLE,
     ("mien_cloud_bundle_payload_bytes", "bundle_id"): _BUNDLE,
@@ -93,7 +98,7 @@ _UNITS: Final = {
     ),
     "fps": "frames a second",
     **dict.fromkeys(("streams", "watchers", "faces", "chunks", "recognitions", "frames"), ""),
-    **dict.fromkeys(("probes", "bundles", "lines", "batches"), ""),
+    **dict.fromkeys(("probes", "bundles", "lines", "batches", "parts", "spans"), ""),
 }
 
 _HEAD: Final = """\

@@ -12,9 +12,13 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from edge_encoder.chunker import Chunk
+
+# How traces end of chunks that leave memory for a disk: what comes from there has none.
+LEFT_TO_SPOOL: Final = "left_to_spool"
+DROPPED_BY_SPOOL: Final = "dropped_by_spool"
 
 
 class Keeper(Protocol):
@@ -136,7 +140,7 @@ class Backlog:
         """
         lost = self._evict() if self.is_full else None
         self._last_seq += 1
-        kept = self._keeper.add(self._last_seq, chunk)
+        kept = self._keep(self._last_seq, chunk)
         item = _Item(self._last_seq, chunk, kept, self._clock())
         if item.kept:
             self._keep_what_was_not()
@@ -144,10 +148,22 @@ class Backlog:
         self.forget_dropped()
         return lost
 
+    def _keep(self, seq: int, chunk: Chunk) -> bool:
+        if chunk.trace is None:
+            return self._keeper.add(seq, chunk)
+        chunk.trace.mark()
+        kept = self._keeper.add(seq, chunk)
+        if kept:
+            chunk.trace.lap("spool")
+        return kept
+
     def _evict(self) -> Chunk | None:
         oldest = self._waiting.popleft()
         self._behind = self._behind or oldest.kept
-        return None if oldest.kept else oldest.chunk
+        if not oldest.kept:
+            return oldest.chunk
+        oldest.chunk.end_trace(LEFT_TO_SPOOL)
+        return None
 
     def _keep_what_was_not(self) -> None:
         """The keeper takes chunks (again): hand it those that it could not take before."""
@@ -161,8 +177,11 @@ class Backlog:
         """Do not send what a rule of the keeper has dropped, and counted, in the meantime."""
         gone = self._keeper.dropped_until
         if self._waiting and self._waiting[0].seq <= gone:
+            dropped = [item for item in self._waiting if item.seq <= gone and item.kept]
             kept = (item for item in self._waiting if item.seq > gone or not item.kept)
             self._waiting = deque(kept)
+            for item in dropped:
+                item.chunk.end_trace(DROPPED_BY_SPOOL)
 
     def next_to_send(self) -> tuple[int, Chunk]:
         """The next chunk with its seq; from now on it is in flight. Only if `can_send`."""
@@ -221,6 +240,9 @@ class Backlog:
         lose: is called with what was sent, not acknowledged and not kept: its fate is unknown.
         """
         self.forget_dropped()
+        for item in (*self._sent.values(), *self._waiting):
+            if item.kept:
+                item.chunk.end_trace(LEFT_TO_SPOOL)
         for item in self._sent.values():
             if item.kept:
                 self._keeper.release(item.seq)

@@ -1,7 +1,10 @@
 """Faces share an entropy-coded chunk: the coder's end and the transport's frame are paid once."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from edge_encoder.layering import Layering
 from edge_encoder.steadying import steadied
@@ -9,14 +12,22 @@ from mien.bitstream import EncodedFace
 from mien.bundle import Bundle
 from mien.codec import ChunkCodec
 from mien.errors import EncodeError, LimitError
+from mien.tracing import Laps, Stage
+
+if TYPE_CHECKING:  # needs mien[tracing]
+    from mien.spans import Trace, Tracing
 
 
 @dataclass(frozen=True)
 class FrameTime:
-    """Which frame a face was seen in: its index, and seconds since the source's start."""
+    """Which frame a face was seen in: its index, and seconds since the source's start.
+
+    stages: what was done to it, where chunks are traced.
+    """
 
     index: int
     t_s: float
+    stages: tuple[Stage, ...] = field(default=(), compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -24,11 +35,18 @@ class Chunk:
     """A payload and, in the payload's order, the frames its faces are from.
 
     layers: enhancement layers of its faces, which are sent if they can be and never spooled.
+    trace: of the few that have one.
     """
 
     payload: bytes
     frames: tuple[FrameTime, ...]
     layers: tuple[bytes, ...] = ()
+    trace: Trace | None = field(default=None, compare=False, repr=False)
+
+    def end_trace(self, outcome: str) -> None:
+        """The chunk is out of our hands: settled, lost, or left to the spool."""
+        if self.trace is not None:
+            self.trace.end(outcome, faces=len(self.frames))
 
 
 class Chunker:
@@ -39,6 +57,7 @@ class Chunker:
     level: the quality level of its chunks; None for the one that faces come with.
     layering: makes the enhancement layers of chunks; without, there are none.
     strength: of the choice of symbols, see mien.choosing.
+    tracing: begins the traces of some chunks.
     dropped: code of mien.errors → faces that no chunk can carry, so far.
     """
 
@@ -50,9 +69,10 @@ class Chunker:
         level: int | None = None,
         layering: Layering | None = None,
         strength: float = 0.0,
+        tracing: Tracing | None = None,
     ) -> None:
         self._codec, self._level, self._layering = codec, level, layering
-        self._strength = strength
+        self._strength, self._tracing = strength, tracing
         self._chunk_faces = chunk_faces
         self._chunk_seconds = chunk_seconds
         self._max_bytes: int | None = None
@@ -104,6 +124,7 @@ class Chunker:
     def _encode(self, items: list[tuple[FrameTime, EncodedFace]]) -> list[Chunk]:
         if not items:
             return []
+        laps = Laps() if self._tracing is not None else None
         try:
             level = None if self._level is None else min(self._level, self._codec.tables.levels - 1)
             faces = [face for _, face in items]
@@ -119,6 +140,14 @@ class Chunker:
             half = len(items) // 2
             return self._encode(items[:half]) + self._encode(items[half:])
         frames = tuple(frame for frame, _ in items)
-        if self._layering is None:
-            return [Chunk(payload, frames)]
-        return [Chunk(payload, frames, self._layering.layers(payload, coded, faces))]
+        layers: tuple[bytes, ...] = ()
+        if self._layering is not None:
+            layers = self._layering.layers(payload, coded, faces)
+        return [Chunk(payload, frames, layers, self._trace(frames, laps))]
+
+    def _trace(self, frames: Sequence[FrameTime], laps: Laps | None) -> Trace | None:
+        if self._tracing is None or laps is None:
+            return None
+        laps.lap("encode")
+        stages = [stage for frame in dict.fromkeys(frames) for stage in frame.stages]
+        return self._tracing.begin([*stages, *laps.stages])

@@ -11,6 +11,7 @@ from edge_encoder.detector.model_file import YUNET_SHA256
 from mien.errors import ConfigError
 from mien.messages import MAX_LATENCY_MS
 from mien.settings import check_within, logging_level, parse_settings
+from mien.tracing import check_endpoint
 
 MAX_CHUNK_FACES = 64
 MAX_SERVERS = 16
@@ -126,6 +127,10 @@ class EdgeConfig:
     """Address that /metrics listens on."""
     metrics_port: int | None = None
     """TCP port of /metrics; 0 lets the system choose, null turns it off."""
+    tracing_endpoint: str | None = None
+    """OTLP collector (gRPC) for traces of some chunks, http://host:4317; null traces none."""
+    tracing_sample: float = 0.01
+    """Share of the chunks that are traced."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Least serious messages to log."""
 
@@ -179,6 +184,8 @@ class EdgeConfig:
             raise ConfigError("spool_key encrypts a spool: give its folder, too (spool)")
         if self.metrics_port is not None:
             check_within("metrics_port", self.metrics_port, 0, 65535)
+        check_endpoint(self.tracing_endpoint)
+        check_within("tracing_sample", self.tracing_sample, 0, 1)
         for name in ("purpose", "notice"):
             if len(getattr(self, name)) > 500:
                 raise ConfigError(f"{name} may have 500 characters")

@@ -11,9 +11,9 @@ import math
 import signal
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
+from contextlib import AbstractContextManager, AsyncExitStack
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import cv2
 
@@ -44,6 +44,12 @@ from mien.declaration import ContextOfUse, LegalException
 from mien.exit_codes import ExitCode
 from mien.messages import Hello
 from mien.metrics_endpoint import metrics_endpoint
+from mien.tracing import open_tracing
+
+if TYPE_CHECKING:  # needs mien[tracing]
+    from opentelemetry.sdk.trace.export import SpanExporter
+
+    from mien.spans import Tracing
 
 _log = logging.getLogger(__name__)
 
@@ -53,10 +59,11 @@ USUAL_FACE_BYTES: Final = 30.0
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
 
-async def run(config: EdgeConfig) -> ExitCode:
+async def run(config: EdgeConfig, exporter: "SpanExporter | None" = None) -> ExitCode:
     """Stream the source until it ends or a signal asks to stop; a second one ends at once.
 
-    The summary is written in any case once streaming has begun. Raises MienError.
+    The summary is written in any case once streaming has begun. exporter: where spans go, instead
+    of to the collector. Raises MienError.
     """
     # A second thread would only fight the uplink for the core of a small device.
     cv2.setNumThreads(1)
@@ -68,6 +75,7 @@ async def run(config: EdgeConfig) -> ExitCode:
         )
         if metrics_port is not None:
             results.write("metrics", metrics_port=metrics_port)
+        tracing = stack.enter_context(_tracing(config, metrics, exporter))
         detector = _detector(config)
         events = CameraEvents(results, metrics, CameraHealth(config.expected_fps))
         source = stack.enter_context(_source(config, events.watcher))
@@ -75,7 +83,7 @@ async def run(config: EdgeConfig) -> ExitCode:
             await stack.enter_async_context(events.regularly())
         servers = Servers(config.servers, config.device)
         bundle = await _bundle(config, servers)
-        pipeline = _pipeline(config, source, detector, bundle, results, metrics)
+        pipeline = _pipeline(config, source, detector, bundle, results, metrics, tracing)
         return_freed_memory()
         spool = _spool(config, stack, metrics)
         hello = _hello(config, bundle, spool)
@@ -132,6 +140,19 @@ def _source(config: EdgeConfig, watcher: Watcher) -> Source:
     return source if config.record is None else RecordedSource(source, config.record)
 
 
+def _tracing(
+    config: EdgeConfig, metrics: Metrics, exporter: "SpanExporter | None"
+) -> AbstractContextManager["Tracing | None"]:
+    return open_tracing(
+        config.tracing_endpoint,
+        config.tracing_sample,
+        "mien-edge",
+        chunks=lambda _, count: metrics.traced.inc(count),
+        spans=lambda outcome, count: metrics.spans.labels(outcome).inc(count),
+        exporter=exporter,
+    )
+
+
 async def _bundle(config: EdgeConfig, servers: Servers) -> Bundle:
     if config.bundle is not None:
         return load_bundle(config.bundle)
@@ -181,6 +202,7 @@ def _pipeline(
     bundle: Bundle,
     results: ResultWriter,
     metrics: Metrics,
+    tracing: "Tracing | None",
 ) -> Pipeline:
     encoder = FaceEncoder(
         detector,
@@ -193,11 +215,13 @@ def _pipeline(
     chunker = Chunker(
         *(bundle.codec(), config.chunk_faces, config.chunk_seconds, level, layering),
         strength=config.symbol_choice,
+        tracing=tracing,
     )
     pacing = None
     if source.live and config.rate_control:
         pacing = Pacing(_paces(config), _level_bytes(bundle, level), chunker, encoder, metrics)
-    return Pipeline(source, encoder, chunker, results, bundle, metrics, pacing)
+    traced = tracing is not None
+    return Pipeline(source, encoder, chunker, results, bundle, metrics, pacing, traced)
 
 
 def _level_bytes(bundle: Bundle, level: int | None) -> list[float]:

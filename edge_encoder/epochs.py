@@ -70,7 +70,7 @@ class Epochs:
         """Queue a chunk; one that is lost by this is counted."""
         lost = self.backlog.offer(chunk)
         if lost is not None:
-            self._metrics.drop(UPLINK_FULL, len(lost.frames))
+            self._drop(UPLINK_FULL, [lost])
 
     def next(self) -> tuple[Hello, Backlog]:
         """What the next stream is about: this epoch, or a new one where it has fallen behind."""
@@ -109,6 +109,8 @@ class Epochs:
     def _drop(self, reason: str, chunks: list[Chunk]) -> None:
         if chunks:
             self._metrics.drop(reason, sum(len(chunk.frames) for chunk in chunks))
+        for chunk in chunks:
+            chunk.end_trace(reason)
 
     async def keep_rules(self) -> None:
         """Apply the spool's rules now and then, until cancelled."""

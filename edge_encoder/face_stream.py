@@ -245,7 +245,9 @@ class FaceStream:
             if self._credits > 0 and self._backlog.can_send:
                 seq, chunk = self._backlog.next_to_send()
                 self._credits -= 1
-                await call.write(upward_to_proto(EncodedChunk(seq, chunk.payload, chunk.layers)))
+                context = chunk.trace.sent(len(chunk.payload)) if chunk.trace else b""
+                message = EncodedChunk(seq, chunk.payload, chunk.layers, context)
+                await call.write(upward_to_proto(message))
                 continue
             self._wake.clear()
             with contextlib.suppress(TimeoutError):
@@ -275,6 +277,7 @@ class FaceStream:
         match message:
             case ChunkResult(seq=seq, status=status):
                 if status is not ItemStatus.RECEIVED and (chunk := self._backlog.answer(seq)):
+                    chunk.end_trace(message.error.code if message.error else status.name.lower())
                     self._on_answer(chunk, message)
             case Settled(parts=parts):
                 for part in parts:

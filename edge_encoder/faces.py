@@ -11,6 +11,7 @@ from mien.bitstream import EncodedFace
 from mien.bundle import Bundle
 from mien.errors import ManifestError
 from mien.holding import quantised
+from mien.tracing import Laps
 
 
 class FaceCoder:
@@ -47,12 +48,18 @@ class FaceEncoder:
         self.in_view = self.left_out = 0
         self._sent_ms: dict[int, int] = {}
 
-    def encode(self, image: Image, time_ms: int) -> list[EncodedFace]:
+    def encode(self, image: Image, time_ms: int, laps: Laps | None = None) -> list[EncodedFace]:
         """The faces of the source's next frame, uint8 (H, W, 3) BGR, with their track ids.
 
-        time_ms: of the frame, since the epoch's start.
+        time_ms: of the frame, since the epoch's start. laps: is told of each stage.
         """
-        return self._encode(image, time_ms, self._due(self.tracker.update(image), time_ms))
+        tracked = self.tracker.update(image)
+        if laps is not None:
+            laps.lap("detect")
+        faces = self._encode(image, time_ms, self._due(tracked, time_ms))
+        if laps is not None:
+            laps.lap("analyse")
+        return faces
 
     def _due(self, faces: Sequence[TrackedFace], time_ms: int) -> list[TrackedFace]:
         """The faces whose turn it is: of a track, one in period_ms."""

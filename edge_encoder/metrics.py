@@ -26,6 +26,7 @@ from mien.errors import (
     SourceTimeoutError,
     UnknownBundleError,
 )
+from mien.tracing import SPANS
 
 # Why something was dropped. Frames:
 CAMERA_NEWER: Final = "camera_newer_frame"  # nobody asked for it before the next one came
@@ -125,6 +126,10 @@ class Metrics:
         self.rung = self._gauge(
             "rate_rung", "Steps down from what is sent where the link allows it; 0 for none"
         )
+        self.traced = self._counter("traced_chunks", "Chunks that a trace was begun of")
+        self.spans = self._counter(
+            "spans", "Spans ended; exported to the collector; failed to be", "outcome"
+        )
         self.wire_bytes = self._gauge("wire_bytes", "TCP payload sent to the server")
         self._frame_seconds = Histogram(
             "mien_edge_frame_cpu_seconds",
@@ -135,6 +140,8 @@ class Metrics:
         self._dropped = self._counter("dropped", "Frames or faces, by the rule's name", "reason")
         self._rejected = self._counter("rejected_faces", "Refused by the server, by code", "code")
         self._camera_losses = self._counter("camera_losses", "Losses of the camera", "code")
+        for outcome in SPANS:
+            self.spans.labels(outcome)
         for reason in REASONS:
             self._dropped.labels(reason)
         for reason in RECONNECTS:

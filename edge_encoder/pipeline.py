@@ -28,6 +28,7 @@ from edge_encoder.wire import MEASURED_BY
 from mien.bundle import Bundle
 from mien.errors import SourceError
 from mien.messages import ChunkResult, Hello
+from mien.tracing import Laps
 
 _log = logging.getLogger(__name__)
 
@@ -77,7 +78,10 @@ class Figures:
 
 @dataclass
 class Pipeline:
-    """One run; `figures` are right also while it runs and when it has failed."""
+    """One run; `figures` are right also while it runs and when it has failed.
+
+    traced: whether chunks are, so that their frames' stages are timed.
+    """
 
     source: Source
     encoder: FaceEncoder
@@ -86,6 +90,7 @@ class Pipeline:
     bundle: Bundle
     metrics: Metrics
     pacing: Pacing | None = None
+    traced: bool = False
     figures: Figures = field(default_factory=Figures)
     _stopping: bool = False
     _wire_event_s: float = 0.0
@@ -176,7 +181,10 @@ class Pipeline:
 
     def _step(self, frames: Iterator[Frame | Gap]) -> list[Chunk] | None:
         """Worker: the chunks that the next frame completes; None at the source's end."""
+        laps = Laps() if self.traced else None
         frame = None if self._stopping else next(frames, None)
+        if laps is not None:
+            laps.lap("capture")
         if frame is None:
             return None
         if isinstance(frame, Gap):
@@ -185,8 +193,9 @@ class Pipeline:
             return self._last()
         start_s = time.thread_time()
         chunks = self._changed()
-        faces = self.encoder.encode(frame.image, round(frame.t_s * 1000))
-        chunks += self.chunker.add(FrameTime(frame.index, frame.t_s), faces)
+        faces = self.encoder.encode(frame.image, round(frame.t_s * 1000), laps)
+        stages = laps.stages if laps is not None else ()
+        chunks += self.chunker.add(FrameTime(frame.index, frame.t_s, stages), faces)
         self._count_frame(len(faces), time.thread_time() - start_s)
         return chunks
 

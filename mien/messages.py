@@ -165,15 +165,25 @@ class Welcome:
 
 @dataclass(frozen=True, slots=True)
 class EncodedChunk:
-    """Several faces in one payload; `seq` counts from 1 within an epoch. See mien.layers, too."""
+    """Several faces in one payload; `seq` counts from 1 within an epoch.
+
+    layers: see mien.layers. trace_context: empty, or what `mien.spans` makes of it: any bytes a
+    client likes.
+    """
 
     seq: int
     payload: bytes
     layers: tuple[bytes, ...] = ()
+    trace_context: bytes = b""
 
     def to_proto(self) -> pb.EncodedChunk:
         """As the message on the wire."""
-        return pb.EncodedChunk(seq=self.seq, payload=self.payload, layers=self.layers)
+        return pb.EncodedChunk(
+            seq=self.seq,
+            payload=self.payload,
+            layers=self.layers,
+            trace_context=self.trace_context,
+        )
 
     @classmethod
     def from_proto(cls, message: pb.EncodedChunk) -> Self:
@@ -184,7 +194,7 @@ class EncodedChunk:
             raise ProtocolError(
                 f"chunk.layers may be {MAX_LAYERS} at most, got {len(message.layers)}"
             )
-        return cls(message.seq, message.payload, tuple(message.layers))
+        return cls(message.seq, message.payload, tuple(message.layers), message.trace_context)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""`mien`, the command for people: demo, recognize, watch, inspect, bundles.
+"""`mien`, the command for people: demo, recognize, watch, inspect, bundles, rescore.
 
 This module parses and dispatches, and it turns domain errors into one message and an exit code.
 What a subcommand needs is imported when it runs, so that `mien inspect` works with the bare
@@ -44,9 +44,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _missing(command: str, error: ModuleNotFoundError) -> str:
-    extras = {"watch": "cli", "inspect": "cli", "recognize": "edge,cli"}.get(
-        command, "edge,cloud,cli"
-    )
+    extras = {
+        "watch": "cli",
+        "inspect": "cli",
+        "recognize": "edge,cli",
+        "rescore": "cloud,cli,ray" if error.name == "ray" else "cloud,cli,archive",
+    }.get(command, "edge,cloud,cli")
     return (
         f"mien {command} needs the package {error.name}, which is not installed: "
         f"in mien's checkout, run pip install '.[{extras}]'"
@@ -67,6 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_watch(commands.add_parser("watch", help="follow what a running recognizer sees"))
     _add_inspect(commands.add_parser("inspect", help="say what is in a payload or a bundle"))
     _add_bundles(commands.add_parser("bundles", help="say which bundle of a repository does what"))
+    _add_rescore(commands.add_parser("rescore", help="classify an archive's faces anew"))
     return parser
 
 
@@ -206,6 +210,50 @@ def _bundles(options: argparse.Namespace) -> ExitCode:
         case _:
             said = bundles.rollback(folder)
     print(said)
+    return ExitCode.OK
+
+
+def _add_rescore(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Run the payloads of an archive (mien-cloud serve --archive) through another bundle's "
+        "classifier, and write a Parquet file with a row for each face. The same command goes on "
+        "where it was stopped."
+    )
+    parser.add_argument("archive", type=Path, metavar="ARCHIVE")
+    parser.add_argument(
+        "--bundle", type=Path, required=True, help="folder of the bundle that classifies"
+    )
+    parser.add_argument("--output", type=Path, required=True, metavar="FILE.parquet")
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--workers", type=int, default=1, metavar="N", help="processes here (1)")
+    where.add_argument(
+        "--ray",
+        action="store_true",
+        help="on the Ray cluster of RAY_ADDRESS, which must see all three paths; else a local one",
+    )
+    parser.add_argument(
+        "--any_analysis",
+        action="store_true",
+        help="also where the bundle's analysis transform is not the one that made the latents",
+    )
+    parser.set_defaults(run=_rescore)
+
+
+def _rescore(options: argparse.Namespace) -> ExitCode:
+    from mien.cli.rescore import RescoreOptions, rescore
+
+    print(
+        rescore(
+            RescoreOptions(
+                archive=options.archive,
+                bundle=options.bundle,
+                output=options.output,
+                workers=options.workers,
+                ray=options.ray,
+                any_analysis=options.any_analysis,
+            )
+        )
+    )
     return ExitCode.OK
 
 

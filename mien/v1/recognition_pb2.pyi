@@ -304,10 +304,16 @@ class EncodedChunk(_message.Message):
     SEQ_FIELD_NUMBER: _builtins.int
     PAYLOAD_FIELD_NUMBER: _builtins.int
     LAYERS_FIELD_NUMBER: _builtins.int
+    TRACE_CONTEXT_FIELD_NUMBER: _builtins.int
     seq: _builtins.int
     """Counts from 1 and grows within an epoch; what the device has dropped leaves a gap."""
     payload: _builtins.bytes
     """The coded bytes, header and checksum included."""
+    trace_context: _builtins.bytes
+    """Of a chunk that is traced, and of no other: trace id (16 bytes) and parent span id (8 bytes) of
+    W3C Trace Context, as they stand in a traceparent whose version is 00 and flags are 01. What is
+    anything else is ignored, and how many are followed is the server's to limit.
+    """
     @_builtins.property
     def layers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
         """Enhancement layers of the same faces, the first one first: what makes them viewable, and what
@@ -320,10 +326,11 @@ class EncodedChunk(_message.Message):
         seq: _builtins.int = ...,
         payload: _builtins.bytes = ...,
         layers: _abc.Iterable[_builtins.bytes] | None = ...,
+        trace_context: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["layers", b"layers", "payload", b"payload", "seq", b"seq"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["layers", b"layers", "payload", b"payload", "seq", b"seq", "trace_context", b"trace_context"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -11,6 +11,7 @@ import grpc
 from google.rpc.error_details_pb2 import RetryInfo
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_status import rpc_status
+from opentelemetry.sdk.trace.export import SpanExporter
 
 from cloud_recognizer.bundles.repository import LoadModel
 from cloud_recognizer.config import CloudConfig
@@ -62,14 +63,17 @@ class Running:
 
 @asynccontextmanager
 async def running_recognizer(
-    bundles: Path, load: LoadModel = ExpressionModel, **settings: Any
+    bundles: Path,
+    load: LoadModel = ExpressionModel,
+    exporter: SpanExporter | None = None,
+    **settings: Any,
 ) -> AsyncIterator[Running]:
-    """Serve in this process and connect; both end with the context."""
+    """Serve in this process and connect; both end with the context. exporter: of traces."""
     defaults: dict[str, Any] = {"port": 0, "metrics_port": None, "drain_grace_s": 0.0}
     config = CloudConfig(bundles, **(defaults | settings))
     metrics = Metrics()
     async with (
-        serving(config, metrics, load) as server,
+        serving(config, metrics, load, exporter) as server,
         grpc.aio.insecure_channel(f"127.0.0.1:{server.port}", SMALL_WINDOW) as channel,
     ):
         yield Running(server, metrics, channel)
@@ -87,8 +91,14 @@ class Device:
         assert isinstance(welcome, Welcome)
         return welcome
 
-    async def send(self, seq: int, payload: bytes, layers: tuple[bytes, ...] = ()) -> None:
-        await self.call.write(upward_to_proto(EncodedChunk(seq, payload, layers)))
+    async def send(
+        self,
+        seq: int,
+        payload: bytes,
+        layers: tuple[bytes, ...] = (),
+        trace_context: bytes = b"",
+    ) -> None:
+        await self.call.write(upward_to_proto(EncodedChunk(seq, payload, layers, trace_context)))
 
     async def read(self) -> Downward | None:
         """The next message, None when the server has ended the stream without an error."""

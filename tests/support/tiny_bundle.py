@@ -55,16 +55,18 @@ def make_tiny_bundle(
     table_width: float = 4.0,
     calibration: Calibration | None = None,
     figures: dict[str, Any] | None = None,
+    analysis_grey: float = 110.0,
 ) -> Bundle:
     """Write a bundle into a folder, which is made if need be, and load it with all its files.
 
     name and created change the bundle id and nothing else. classifier_seed: another one answers
     otherwise, with the same codec. table_width: another one is another codec. calibration: what the
-    manifest says of the classifier. figures: other ones.
+    manifest says of the classifier. figures: other ones. analysis_grey: another one is another
+    analysis transform.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for file, model in (
-        ("analysis.onnx", _analysis()),
+        ("analysis.onnx", _analysis(analysis_grey)),
         ("classifier.onnx", _classifier(classifier_seed)),
         ("enhancement.onnx", _enhancement()),
         ("synthesis.onnx", _synthesis()),
@@ -167,7 +169,7 @@ def _run(path: Path, **inputs: NDArray[np.generic]) -> NDArray[np.float32]:
     return np.asarray(session.run(None, inputs)[0], np.float32)
 
 
-def _analysis() -> onnx.ModelProto:
+def _analysis(grey: float) -> onnx.ModelProto:
     mixing = np.array([[1.0, 0.5, -0.5, 0.25]], np.float32).reshape(4, 1, 1, 1) / 12
     nodes = [
         helper.make_node("Cast", ["face"], ["grey"], to=TensorProto.FLOAT),
@@ -176,7 +178,7 @@ def _analysis() -> onnx.ModelProto:
         ),
         helper.make_node("Conv", ["means", "mixing", "bias"], ["y"], kernel_shape=[1, 1]),
     ]
-    weights = {"mixing": mixing, "bias": -110 * mixing.reshape(4)}
+    weights = {"mixing": mixing, "bias": np.float32(-grey) * mixing.reshape(4)}
     return _model(
         nodes, [("face", TensorProto.UINT8, (1, 48, 48))], ("y", TensorProto.FLOAT, SHAPE), weights
     )

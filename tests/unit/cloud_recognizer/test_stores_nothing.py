@@ -26,6 +26,8 @@ CLOUD_KEEPS = {
     "nats": None,
     "label_window_s": 0.0,
     "audit_log": None,
+    "archive": None,
+    "archive_days": None,
     "allow_reconstruction": False,
 }
 EDGE_KEEPS = {"spool": None, "record": None, "results": "-"}
