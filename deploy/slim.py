@@ -2,9 +2,10 @@
 
     python slim.py VENV --without PACKAGE … --loads MODULE …
 
-Half of what the wheels bring is for building wheels, for training or for other languages. What is
+A fifth of what the wheels bring is for building wheels, for tests or for other languages. What is
 named here and not there is no error: another version may not bring it. What is taken out and needed
-after all is one: `--loads` imports the modules that the service stands on, in the slimmed environment.
+after all is one: `--loads` imports the modules that the service stands on, in the environment as it
+is then.
 """
 
 import argparse

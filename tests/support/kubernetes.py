@@ -12,7 +12,7 @@ import yaml
 from tests.support.metric_catalogue import ROOT
 
 FOLDER = ROOT / "deploy" / "kubernetes"
-OVERLAYS = ("cpu", "gpu")
+OVERLAYS = ("cpu", "gpu", "single")
 _SCRIPTS = Path(sysconfig.get_path("scripts"))
 KUBECTL = _SCRIPTS / "kubectl"
 VALIDATE = _SCRIPTS / "kubernetes-validate"

@@ -89,6 +89,18 @@ def test_the_compose_files_device_is_one_that_its_policy_lets_in(services: dict[
         policy.admit(replace(declared, notice=""))
 
 
+def test_the_fleets_recognizers_are_ones_that_their_policy_lets_start(
+    services: dict[str, Any],
+) -> None:
+    config = parse_cloud(services["recognizer"]["command"][1:])
+    source, target, _ = services["recognizer"]["volumes"][0].split(":")
+    assert str(config.policy) == target
+    Policy.load(ROOT / source).check(config)
+    assert config.nats == "nats://nats:4222"
+    assert parse_edge(services["camera"]["command"][1:]).server == "envoy:50050"
+    assert services["recognizer"]["ports"] == [], "one port of the host cannot be three's"
+
+
 def test_prometheus_scrapes_the_services_where_they_listen(services: dict[str, Any]) -> None:
     text = (ROOT / "deploy" / "prometheus" / "prometheus.yml").read_text(encoding="utf-8")
     jobs = yaml.safe_load(text)["scrape_configs"]

@@ -82,11 +82,18 @@ def test_every_pod_is_unprivileged_with_a_root_that_is_read_only(manifests: Mani
         assert pod["automountServiceAccountToken"] is False
 
 
-def test_what_is_mounted_is_what_stands_in_deploy(manifests: Manifests, tmp_path: Path) -> None:
+def test_envoys_configuration_is_the_one_of_deploy(manifests: Manifests) -> None:
     envoy = manifests.mounted("envoy", "config")["envoy.yaml"]
     assert envoy == (ROOT / "deploy" / "envoy" / "envoy.yaml").read_text(encoding="utf-8")
+
+
+def test_the_policy_is_deploys_but_for_what_several_recognizers_must_hold(
+    manifests: Manifests, tmp_path: Path
+) -> None:
     policy = manifests.mounted("recognizer", "policy")["policy.yaml"]
-    assert policy == (ROOT / "deploy" / "policy.yaml").read_text(encoding="utf-8")
+    single = (ROOT / "deploy" / "policy.yaml").read_text(encoding="utf-8")
+    expected = yaml.safe_load(single) | {"longest_retention_s": 60}
+    assert yaml.safe_load(policy) == expected
     file = tmp_path / "policy.yaml"
     file.write_text(policy)
     Policy.load(file).check(recognizer(manifests))
@@ -118,7 +125,7 @@ def test_nats_takes_its_configuration(
     assert ran.returncode == 0, ran.stdout + ran.stderr
     routes = re.findall(r"nats://(nats-\d)\.nats:6222", config)
     replicas = manifests.one("StatefulSet", "nats")["spec"]["replicas"]
-    assert routes == [f"nats-{number}" for number in range(replicas)]
+    assert routes == ([f"nats-{number}" for number in range(replicas)] if replicas > 1 else [])
 
 
 def test_each_workload_may_be_reached_where_it_listens_and_nowhere_else(
