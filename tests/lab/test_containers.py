@@ -27,7 +27,8 @@ pytestmark = [
 CLIP_FACES = 120  # one in each frame
 # Containers start slowly on a machine that has other work.
 START_S = 900.0
-IMAGE_MB = 450
+# An image may have 450 MB with what Python's slim image itself has, some 130; a stand-in has more.
+OWN_MB = 450 - 130
 RECOGNIZERS = 3
 
 
@@ -87,7 +88,7 @@ def test_an_image_is_small_unprivileged_and_without_torch(
     size_mb = int(podman.outside("image", "inspect", "--format", "{{.Size}}", image)) / 1e6
     base_mb = int(podman.outside("image", "inspect", "--format", "{{.Size}}", PYTHON)) / 1e6
     lab.entry.rows = [("MB", round(size_mb)), ("of which Python's image", round(base_mb))]
-    assert size_mb <= IMAGE_MB
+    assert size_mb - base_mb <= OWN_MB
     asked = "import importlib.util as i, os; print(os.getuid(), i.find_spec('torch'))"
     run = ("run", "--rm", "--read-only", "--entrypoint", "python", image, "-c", asked)
     assert podman.run(*run).split() == ["10001", "None"]

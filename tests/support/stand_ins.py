@@ -1,8 +1,8 @@
 """The public images that the deployment names: those that are here, pulled, or stood in for.
 
 Where no registry of images is reached, an image with the same name and the same program is made of
-what packages bring: Debian's Python, and wheels with NATS and Envoy. What is built on them and how they
-are started is the same; their size is not.
+what packages bring: Debian's Python, and wheels with NATS and Envoy. What is built on them and how
+they are started is the same; their size is not.
 """
 
 import shutil
