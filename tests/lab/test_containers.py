@@ -37,8 +37,7 @@ def store() -> Iterator[Podman]:
     """A Podman that has the images of docker-compose.yml's small set."""
     with support.podman() as podman:
         provide(podman, PYTHON)
-        if not os.environ.get("MIEN_LAB_BUILT"):
-            podman.build("cloud", "edge")
+        podman.build("cloud", "edge")
         yield podman
 
 
