@@ -34,8 +34,11 @@ def test_every_object_of_an_overlay_follows_its_schema_to_the_field(
     file.write_text(rendered(overlay))
     ran = validated(file)
     assert ran.returncode == 0, ran.stdout + ran.stderr
-    # And it would have said so of one that does not.
-    file.write_text(rendered(overlay).replace("readinessProbe:", "readynessProbe:"))
+
+
+def test_a_field_that_the_schema_does_not_have_is_found(tmp_path: Path) -> None:
+    file = tmp_path / "rendered.yaml"
+    file.write_text(rendered("cpu").replace("readinessProbe:", "readynessProbe:"))
     assert validated(file).returncode != 0
 
 
