@@ -43,7 +43,7 @@ ENV PATH=/opt/mien/bin:$PATH \
 RUN install --directory --owner 10001 /var/cache/numba
 USER 10001
 EXPOSE 50051 9464
-HEALTHCHECK --interval=5s --timeout=3s --start-period=120s \
+HEALTHCHECK --interval=10s --timeout=10s --start-period=120s \
     CMD ["python", "/opt/mien/check_health.py", "127.0.0.1:50051"]
 ENTRYPOINT ["mien-cloud"]
 # It refuses to start without a GPU that works, rather than to be slow in silence.

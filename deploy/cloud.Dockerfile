@@ -28,7 +28,7 @@ ENV PATH=/opt/mien/bin:$PATH \
 USER 10001
 EXPOSE 50051 9464
 # SERVING only once the model is warm, and no longer while draining.
-HEALTHCHECK --interval=5s --timeout=3s --start-period=30s \
+HEALTHCHECK --interval=10s --timeout=10s --start-period=30s \
     CMD ["python", "/opt/mien/check_health.py", "127.0.0.1:50051"]
 ENTRYPOINT ["mien-cloud"]
 CMD ["serve", "--bundles", "/bundles", "--host", "0.0.0.0"]
