@@ -154,7 +154,9 @@ class Podman:
     def clear(self) -> None:
         """End and remove all containers, pods, networks and volumes of the store."""
         self.run("pod", "rm", "--all", "--force", "--time", "0")
-        self.run("rm", "--all", "--force", "--time", "0", "--volumes")
+        # One that others depend on (depends_on) goes only after them.
+        while names := self.run("ps", "--all", "--quiet").split():
+            self.run("rm", "--force", "--time", "0", "--volumes", "--depend", names[0])
         self.run("network", "prune", "--force")
         self.run("volume", "prune", "--force")
 
