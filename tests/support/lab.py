@@ -124,7 +124,12 @@ def stopped(cloud: Cloud) -> Iterator[None]:
 
 def cloud_metric(cloud: Cloud, name: str, network: Namespace | None = None) -> float:
     """A recognizer's metric, summed over its labels."""
-    url = f"http://{cloud.host}:{cloud.metrics_port}/metrics"
+    return metric_at(f"{cloud.host}:{cloud.metrics_port}", name, network)
+
+
+def metric_at(address: str, name: str, network: Namespace | None = None) -> float:
+    """The same of the recognizer whose /metrics are at HOST:PORT."""
+    url = f"http://{address}/metrics"
     with inside(network), urllib.request.urlopen(url, timeout=60) as response:
         page = response.read().decode()
     return sum(

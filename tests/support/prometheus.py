@@ -43,7 +43,9 @@ def watching(targets: dict[str, str], folder: Path) -> Iterator[Prometheus]:
     document = yaml.safe_load(CONFIG.read_text(encoding="utf-8"))
     document["global"] = dict.fromkeys(document["global"], "1s")
     document["rule_files"] = [str(path) for path in FILES]
+    del document["alerting"]
     for job in document["scrape_configs"]:
+        del job["dns_sd_configs"]
         job["static_configs"] = [{"targets": [targets[job["job_name"]]]}]
     config = folder / "prometheus.yml"
     config.write_text(yaml.safe_dump(document), encoding="utf-8")

@@ -16,6 +16,7 @@ from cloud_recognizer.intake import Intake
 from cloud_recognizer.metrics import Metrics
 from cloud_recognizer.model import ExpressionModel, RuntimeOptions
 from cloud_recognizer.recognizer import Job, Outcome, Recognizer
+from cloud_recognizer.server import LIVENESS
 from mien.bitstream import Limits
 from mien.bundle import Bundle
 from mien.cli.main import main
@@ -104,6 +105,7 @@ async def test_without_another_bundle_health_says_so_until_the_probe_holds_again
     async with watching(repository, load=load, probe_interval_s=0.05) as running:
         broken = True
         await eventually_async(lambda: health(running.channel), NOT_SERVING)
+        assert await health(running.channel, LIVENESS) == SERVING, "another start mends no model"
         device = Device(running.stub)
         await device.call.write(hello_request(first, "door"))
         assert (await device.status())[0] is grpc.StatusCode.UNAVAILABLE

@@ -23,7 +23,9 @@ from tests.support.tiny_bundle import make_tiny_bundle
 
 ROOT = Path(__file__).parents[3]
 COMPOSE = ROOT / "docker-compose.yml"
-DOCKERFILES = (ROOT / "deploy" / "edge.Dockerfile", ROOT / "deploy" / "cloud.Dockerfile")
+DOCKERFILES = tuple(
+    ROOT / "deploy" / f"{name}.Dockerfile" for name in ("edge", "cloud", "cloud-gpu")
+)
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +49,10 @@ def test_the_compose_file_follows_its_schema() -> None:
 
 
 def test_every_service_has_a_health_check(services: dict[str, Any]) -> None:
-    assert set(services) == {"cloud", "edge", "prometheus", "grafana"}
+    small = {name for name, service in services.items() if "profiles" not in service}
+    assert small == {"cloud", "edge"}
+    fleet = {"recognizer", "camera", "nats", "envoy"}
+    assert set(services) - small == fleet | {"prometheus", "alertmanager", "grafana"}
     for service in services.values():
         assert service["healthcheck"]["test"][0] == "CMD"
 
@@ -84,13 +89,28 @@ def test_the_compose_files_device_is_one_that_its_policy_lets_in(services: dict[
         policy.admit(replace(declared, notice=""))
 
 
+def test_the_fleets_recognizers_are_ones_that_their_policy_lets_start(
+    services: dict[str, Any],
+) -> None:
+    config = parse_cloud(services["recognizer"]["command"][1:])
+    source, target, _ = services["recognizer"]["volumes"][0].split(":")
+    assert str(config.policy) == target
+    Policy.load(ROOT / source).check(config)
+    assert config.nats == "nats://nats:4222"
+    assert parse_edge(services["camera"]["command"][1:]).server == "envoy:50050"
+    assert services["recognizer"]["ports"] == [], "one port of the host cannot be three's"
+
+
 def test_prometheus_scrapes_the_services_where_they_listen(services: dict[str, Any]) -> None:
     text = (ROOT / "deploy" / "prometheus" / "prometheus.yml").read_text(encoding="utf-8")
     jobs = yaml.safe_load(text)["scrape_configs"]
-    targets = {target for job in jobs for one in job["static_configs"] for target in one["targets"]}
+    found = [look for job in jobs for look in job["dns_sd_configs"]]
+    targets = {(name, look["port"]) for look in found for name in look["names"]}
     edge = parse_edge(services["edge"]["command"][1:])
+    camera = parse_edge(services["camera"]["command"][1:])
     assert "./deploy/prometheus:/etc/prometheus:ro" in services["prometheus"]["volumes"]
-    assert targets == {"cloud:9464", f"edge:{edge.metrics_port}"}
+    ports = {"edge": edge.metrics_port, "camera": camera.metrics_port}
+    assert targets == {("cloud", 9464), ("recognizer", 9464), *ports.items()}
     assert edge.metrics_host == "0.0.0.0"  # noqa: S104 -- inside its container
 
 

@@ -1,0 +1,50 @@
+# The recognizer on CUDA, for x86-64. Build from the repository root:
+#   docker build --file deploy/cloud-gpu.Dockerfile --tag mien-cloud-gpu .
+#   docker run --gpus all --publish 50051:50051 mien-cloud-gpu
+# CUDA 13 and cuDNN 9 are what the wheels of onnxruntime-gpu 1.31 are built for: raise both together.
+# The two stages have one base, for a virtual environment belongs to its Python.
+FROM nvidia/cuda:13.0.2-cudnn-runtime-ubuntu24.04 AS base
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends python3 \
+    && rm -rf /var/lib/apt/lists/*
+
+FROM base AS build
+WORKDIR /src
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends python3-venv \
+    && rm -rf /var/lib/apt/lists/* \
+    && python3 -m venv /opt/mien
+COPY pyproject.toml README.md LICENSE ./
+COPY mien mien
+COPY edge_encoder edge_encoder
+COPY cloud_recognizer cloud_recognizer
+COPY trainer trainer
+COPY deploy/slim.py /slim.py
+RUN --mount=type=cache,target=/root/.cache/pip \
+    /opt/mien/bin/python -m pip install '.[cloud-gpu,nats]' 'onnxruntime-gpu==1.31.*' \
+    && /opt/mien/bin/python /slim.py /opt/mien --without edge_encoder trainer \
+        --loads cloud_recognizer.cli cloud_recognizer.server onnxruntime nats numba
+# A service never needs torch: an image in which it can be imported is built wrongly.
+RUN ["/opt/mien/bin/python", "-c", \
+     "import importlib.util, sys; sys.exit(importlib.util.find_spec('torch') is not None)"]
+
+FROM base
+RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin mien
+COPY --from=build /opt/mien /opt/mien
+COPY deploy/check_health.py /opt/mien/check_health.py
+COPY bundles /bundles
+# numba keeps what it has compiled: mount a volume at /var/cache/numba, or every start compiles anew.
+ENV PATH=/opt/mien/bin:$PATH \
+    NUMBA_CACHE_DIR=/var/cache/numba \
+    PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1
+RUN install --directory --owner 10001 /var/cache/numba
+USER 10001
+EXPOSE 50051 9464
+HEALTHCHECK --interval=10s --timeout=10s --start-period=120s \
+    CMD ["python", "/opt/mien/check_health.py", "127.0.0.1:50051"]
+ENTRYPOINT ["mien-cloud"]
+# It refuses to start without a GPU that works, rather than to be slow in silence.
+CMD ["serve", "--bundles", "/bundles", "--host", "0.0.0.0", "--provider", "cuda"]

@@ -1,0 +1,204 @@
+"""The images, the compose file and the manifests as they are, in Podman."""
+
+import os
+import signal
+import subprocess
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support import podman as support
+from tests.support.consumer import Consumer, Face, consuming
+from tests.support.kubernetes import rendered
+from tests.support.kubernetes import why_not as why_no_kubectl
+from tests.support.lab import Lab, metric_at
+from tests.support.lab_device import inside
+from tests.support.podman import Podman
+from tests.support.stand_ins import ENVOY, NATS, PYTHON, provide
+from tests.support.waiting import until
+
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.timeout(3600),
+    pytest.mark.skipif(support.why_not() is not None, reason=str(support.why_not())),
+]
+CLIP_FACES = 120  # one in each frame
+# Containers start slowly on a machine that has other work.
+START_S = 900.0
+# An image may have 450 MB with what Python's slim image itself has, some 130; a stand-in has more.
+OWN_MB = 450 - 130
+RECOGNIZERS = 3
+
+
+@pytest.fixture(scope="module")
+def store() -> Iterator[Podman]:
+    """A Podman that has the images of docker-compose.yml's small set."""
+    with support.podman() as podman:
+        provide(podman, PYTHON)
+        podman.build("cloud", "edge")
+        yield podman
+
+
+@pytest.fixture
+def podman(store: Podman) -> Iterator[Podman]:
+    yield store
+    store.clear()
+
+
+def until_healthy(podman: Podman, *containers: str) -> None:
+    until(
+        lambda: all(podman.is_healthy(one) for one in containers),
+        lambda: "\n".join(podman.logs(one) for one in containers),
+        patience_s=START_S,
+        look_s=2.0,
+    )
+
+
+def consumer(podman: Podman, lab: Lab, server: str, *recognizers: str) -> Consumer:
+    """A consumer of these containers' recognitions that watches by now."""
+    with inside(podman.network):
+        found = lab.stack.enter_context(consuming(server, lab.folder / "consumer.log"))
+    until(
+        lambda: metric(podman, "watchers", *recognizers) >= 1,
+        found.last_words,
+        patience_s=START_S,
+    )
+    return found
+
+
+def metric(podman: Podman, name: str, *recognizers: str) -> float:
+    """A metric of these containers, summed; those that do not answer have none."""
+    return sum(metric_of(podman, name, one) for one in recognizers)
+
+
+def metric_of(podman: Podman, name: str, recognizer: str) -> float:
+    try:
+        return metric_at(f"{podman.address(recognizer)}:9464", name, podman.network)
+    except OSError:
+        return 0.0
+
+
+@pytest.mark.parametrize("image", ["mien-cloud", "mien-edge-demo"])
+def test_an_image_is_small_unprivileged_and_without_torch(
+    podman: Podman, lab: Lab, image: str
+) -> None:
+    size_mb = int(podman.outside("image", "inspect", "--format", "{{.Size}}", image)) / 1e6
+    base_mb = int(podman.outside("image", "inspect", "--format", "{{.Size}}", PYTHON)) / 1e6
+    lab.entry.rows = [("MB", round(size_mb)), ("of which Python's image", round(base_mb))]
+    assert size_mb - base_mb <= OWN_MB
+    asked = "import importlib.util as i, os; print(os.getuid(), i.find_spec('torch'))"
+    run = ("run", "--rm", "--read-only", "--entrypoint", "python", image, "-c", asked)
+    assert podman.run(*run).split() == ["10001", "None"]
+
+
+def test_a_clip_goes_in_and_recognitions_come_out_of_the_small_set(
+    podman: Podman, lab: Lab
+) -> None:
+    podman.compose("up", "--detach", "cloud")
+    (cloud,) = podman.containers("cloud")
+    until_healthy(podman, cloud)
+    watching = consumer(podman, lab, "127.0.0.1:50051", cloud)
+    podman.compose("up", "--detach", "edge")
+    (edge,) = podman.containers("edge")
+    until(
+        lambda: watching.seen.total() >= CLIP_FACES,
+        lambda: f"{watching.seen.total()} seen; {podman.logs(edge)}",
+        patience_s=START_S,
+    )
+    # The clip's end is the container's, and no failure starts it again.
+    until(lambda: podman.pid(edge) == 0, lambda: podman.logs(edge), patience_s=START_S)
+    assert podman.inspected(edge)["State"]["ExitCode"] == 0
+    assert (watching.seen.total(), len(watching.seen)) == (CLIP_FACES, CLIP_FACES)
+    lab.entry.rows = [("faces", CLIP_FACES)]
+    # As `docker compose stop` does: it drains, and ends well.
+    podman.compose("stop", "cloud")
+    assert podman.inspected(cloud)["State"]["ExitCode"] == 0
+
+
+def test_three_recognizers_survive_kill_9_and_a_partition(podman: Podman, lab: Lab) -> None:
+    for image in (NATS, ENVOY):
+        provide(podman, image)
+    fleet = ("--profile", "fleet", "up", "--detach", "--scale", f"recognizer={RECOGNIZERS}")
+    podman.compose(*fleet, "nats", "recognizer", "envoy")
+    recognizers = podman.containers("recognizer")
+    assert len(recognizers) == RECOGNIZERS
+    until_healthy(podman, *recognizers, *podman.containers("envoy"))
+    watching = consumer(podman, lab, "127.0.0.1:50050", *recognizers)
+    podman.compose("--profile", "fleet", "up", "--detach", "--no-deps", "camera")
+    (camera,) = podman.containers("camera")
+    until_more(podman, watching, camera)
+
+    killed = max(recognizers, key=lambda one: metric_of(podman, "streams", one))
+    before = podman.pid(killed)
+    os.kill(before, signal.SIGKILL)
+    until_more(podman, watching, camera)
+    until(
+        lambda: podman.pid(killed) not in (0, before),
+        lambda: podman.logs(killed),
+        patience_s=START_S,
+    )
+    until_healthy(podman, killed)
+
+    network = ("nsenter", f"--net=/proc/{podman.pid(camera)}/ns/net", "ip", "link", "set", "eth0")
+    subprocess.run([*network, "down"], check=True)
+    cut_off = watching.seen.total()
+    until(lambda: podman.pid(camera) == 0 or metric(podman, "streams", *recognizers) == 0)
+    subprocess.run([*network, "up"], check=False)  # a new process has a new network
+    until_more(podman, watching, camera, than=cut_off)
+
+    podman.compose("--profile", "fleet", "stop", "camera")
+    check_clips(lab, watching.seen)
+
+
+def until_more(podman: Podman, watching: Consumer, camera: str, than: int | None = None) -> None:
+    """Wait for more than a clip's faces."""
+    before = watching.seen.total() if than is None else than
+    until(
+        lambda: watching.seen.total() > before + CLIP_FACES,
+        lambda: f"{watching.seen.total()} seen; {podman.logs(camera)}",
+        patience_s=START_S,
+    )
+
+
+def check_clips(lab: Lab, seen: Counter[Face]) -> None:
+    """Nothing came twice, and each clip but the last came whole: a clip is one epoch."""
+    doubled = sum(times - 1 for times in seen.values())
+    clips = Counter(epoch for _, epoch, _, _ in seen)
+    lab.entry.rows = [("faces", seen.total()), ("doubled", doubled), ("clips", len(clips))]
+    assert doubled == 0
+    whole = [faces for epoch, faces in clips.items() if epoch != max(clips)]
+    assert whole
+    assert set(whole) == {CLIP_FACES}
+
+
+@pytest.mark.skipif(why_no_kubectl() is not None, reason=str(why_no_kubectl()))
+def test_the_recognizers_of_kubernetes_serve_as_their_manifest_has_them(
+    podman: Podman, lab: Lab, tmp_path: Path
+) -> None:
+    for image in (NATS, ENVOY):
+        provide(podman, image)
+    # Podman plays Deployments and ConfigMaps, no StatefulSet: NATS is run beside.
+    podman.run("network", "create", "pods")
+    podman.run("run", "--detach", "--name", "nats", "--network", "pods", NATS, "nats-server", "-js")
+    manifests = tmp_path / "single.yaml"
+    manifests.write_text(rendered("single"))
+    podman.run("kube", "play", "--network", "pods", str(manifests))
+    (recognizer,) = running(podman, "recognizer")
+    (envoy,) = running(podman, "envoy-pod")
+    until(
+        lambda: metric_of(podman, "hub_connected", recognizer) == 1,
+        lambda: podman.logs(recognizer),
+        patience_s=START_S,
+    )
+    check = ("exec", recognizer, "python", "/opt/mien/check_health.py", "127.0.0.1:50051")
+    podman.run(*check)
+    assert podman.pid(envoy) != 0, podman.logs(envoy)
+    lab.entry.rows = [("pods", 2)]
+
+
+def running(podman: Podman, name: str) -> list[str]:
+    """Names of the containers, without those that only hold a pod's network."""
+    found = podman.run("ps", "--filter", f"name={name}", "--format", "{{.Names}}").split()
+    return [one for one in found if not one.endswith("-infra")]

@@ -1,0 +1,158 @@
+"""What the manifests promise, as far as it can be checked without a cluster."""
+
+import re
+import subprocess
+import sysconfig
+from pathlib import Path
+
+import pytest
+import yaml
+
+from cloud_recognizer.config import CloudConfig, parse_config
+from cloud_recognizer.policy import Policy
+from cloud_recognizer.server import CLOSE_GRACE_S, LIVENESS
+from tests.support.kubernetes import FOLDER, OVERLAYS, Manifests, rendered, validated, why_not
+from tests.support.metric_catalogue import ROOT, scraped_samples
+
+pytestmark = pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
+
+
+@pytest.fixture(params=OVERLAYS)
+def manifests(request: pytest.FixtureRequest) -> Manifests:
+    return Manifests(request.param)
+
+
+def recognizer(manifests: Manifests) -> CloudConfig:
+    return parse_config(manifests.container("recognizer")["args"][1:])
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_every_object_of_an_overlay_follows_its_schema_to_the_field(
+    overlay: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "rendered.yaml"
+    file.write_text(rendered(overlay))
+    ran = validated(file)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+
+
+def test_a_field_that_the_schema_does_not_have_is_found(tmp_path: Path) -> None:
+    file = tmp_path / "rendered.yaml"
+    file.write_text(rendered("cpu").replace("readinessProbe:", "readynessProbe:"))
+    assert validated(file).returncode != 0
+
+
+def test_the_recognizer_takes_its_arguments_and_listens_where_it_is_asked(
+    manifests: Manifests,
+) -> None:
+    config, container = recognizer(manifests), manifests.container("recognizer")
+    ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+    assert container["args"][0] == "serve"
+    assert ports == {"grpc": config.port, "metrics": config.metrics_port}
+    assert config.nats == "nats://nats:4222"
+    nats = manifests.one("StatefulSet", "nats")
+    assert config.nats_replicas <= nats["spec"]["replicas"]
+    for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+        assert container[probe]["grpc"]["port"] == config.port
+    assert container["livenessProbe"]["grpc"]["service"] == LIVENESS
+    assert "service" not in container["readinessProbe"]["grpc"]
+
+
+def test_only_the_gpu_overlay_insists_on_cuda_and_it_gets_one() -> None:
+    cpu, gpu = Manifests("cpu"), Manifests("gpu")
+    assert (recognizer(cpu).provider, recognizer(gpu).provider) == ("auto", "cuda")
+    assert gpu.container("recognizer")["resources"]["limits"]["nvidia.com/gpu"] == "1"
+    images = [one.container("recognizer")["image"] for one in (cpu, gpu)]
+    assert images == ["mien-cloud:latest", "mien-cloud-gpu:latest"]
+
+
+def test_a_pod_has_time_to_drain(manifests: Manifests) -> None:
+    config, pods = recognizer(manifests), manifests.pods()
+    grace_s = pods["recognizer"]["terminationGracePeriodSeconds"]
+    assert grace_s > config.drain_grace_s + CLOSE_GRACE_S
+    waits_s = manifests.container("envoy")["lifecycle"]["preStop"]["sleep"]["seconds"]
+    assert pods["envoy"]["terminationGracePeriodSeconds"] > waits_s
+
+
+def test_every_pod_is_unprivileged_with_a_root_that_is_read_only(manifests: Manifests) -> None:
+    assert set(manifests.pods()) == {"recognizer", "envoy", "nats"}
+    for name, pod in manifests.pods().items():
+        own = manifests.container(name)["securityContext"]
+        assert pod["securityContext"]["runAsNonRoot"]
+        assert own["readOnlyRootFilesystem"]
+        assert own["capabilities"] == {"drop": ["ALL"]}
+        assert not own["allowPrivilegeEscalation"]
+        assert pod["automountServiceAccountToken"] is False
+
+
+def test_envoys_configuration_is_the_one_of_deploy(manifests: Manifests) -> None:
+    envoy = manifests.mounted("envoy", "config")["envoy.yaml"]
+    assert envoy == (ROOT / "deploy" / "envoy" / "envoy.yaml").read_text(encoding="utf-8")
+
+
+def test_the_policy_is_deploys_but_for_what_several_recognizers_must_hold(
+    manifests: Manifests, tmp_path: Path
+) -> None:
+    policy = manifests.mounted("recognizer", "policy")["policy.yaml"]
+    single = (ROOT / "deploy" / "policy.yaml").read_text(encoding="utf-8")
+    expected = yaml.safe_load(single) | {"longest_retention_s": 60}
+    assert yaml.safe_load(policy) == expected
+    file = tmp_path / "policy.yaml"
+    file.write_text(policy)
+    Policy.load(file).check(recognizer(manifests))
+
+
+def test_envoy_and_recognizers_meet_by_the_headless_services_name(manifests: Manifests) -> None:
+    config = yaml.safe_load(manifests.mounted("envoy", "config")["envoy.yaml"])
+    (cluster,) = config["static_resources"]["clusters"]
+    (group,) = cluster["load_assignment"]["endpoints"]
+    (endpoint,) = group["lb_endpoints"]
+    address = endpoint["endpoint"]["address"]["socket_address"]
+    service = manifests.one("Service", address["address"])
+    assert service["spec"]["clusterIP"] == "None", "one address would be one recognizer to Envoy"
+    assert service["spec"]["ports"][0]["port"] == address["port_value"]
+    (listener,) = config["static_resources"]["listeners"]
+    ports = [port["containerPort"] for port in manifests.container("envoy")["ports"]]
+    assert ports == [listener["address"]["socket_address"]["port_value"]]
+
+
+def test_nats_takes_its_configuration(
+    manifests: Manifests, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = manifests.mounted("nats", "config")["nats.conf"]
+    (tmp_path / "nats.conf").write_text(config.replace("/data", str(tmp_path / "data")))
+    monkeypatch.setenv("POD_NAME", "nats-0")
+    server = Path(sysconfig.get_path("scripts")) / "nats-server"
+    command = [str(server), "-t", "-c", str(tmp_path / "nats.conf")]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    routes = re.findall(r"nats://(nats-\d)\.nats:6222", config)
+    replicas = manifests.one("StatefulSet", "nats")["spec"]["replicas"]
+    assert routes == ([f"nats-{number}" for number in range(replicas)] if replicas > 1 else [])
+
+
+def test_each_workload_may_be_reached_where_it_listens_and_nowhere_else(
+    manifests: Manifests,
+) -> None:
+    everybody = manifests.one("NetworkPolicy", "nothing-but-names")["spec"]
+    assert everybody["podSelector"] == {}
+    assert "ingress" not in everybody
+    for name in manifests.pods():
+        rules = manifests.one("NetworkPolicy", name)["spec"]["ingress"]
+        opened = {port["port"] for rule in rules for port in rule["ports"]}
+        listens = {port["containerPort"] for port in manifests.container(name)["ports"]}
+        assert opened == listens - {8222}, "NATS's monitor is for the kubelet alone"
+
+
+def test_the_autoscaler_asks_for_what_the_adapter_makes_of_our_metrics(
+    manifests: Manifests,
+) -> None:
+    spec = manifests.one("HorizontalPodAutoscaler", "recognizer")["spec"]
+    (asked,) = [one["pods"]["metric"]["name"] for one in spec["metrics"]]
+    (rule,) = yaml.safe_load((FOLDER / "prometheus-adapter.yaml").read_text())["rules"]["custom"]
+    series = rule["seriesQuery"].partition("{")[0]
+    assert series in scraped_samples()
+    made = re.sub(rule["name"]["matches"], rule["name"]["as"].replace("${1}", r"\1"), series)
+    assert made == asked
+    assert spec["scaleTargetRef"]["name"] in manifests.pods()
+    assert "replicas" not in manifests.one("Deployment", "recognizer")["spec"], "the autoscaler's"

@@ -1,0 +1,60 @@
+"""docs/million-devices.md multiplies the README's figures: the products must follow them."""
+
+import math
+import re
+import shlex
+
+import pytest
+
+from cloud_recognizer.config import CloudConfig, parse_config
+from tests.support.metric_catalogue import ROOT
+
+PAGE = (ROOT / "docs" / "million-devices.md").read_text(encoding="utf-8")
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+DEVICES = 10_000  # of a cell
+FACES_PER_S = DEVICES * 0.1 * 10
+HOURS = 730
+
+
+def measured(pattern: str) -> float:
+    found = re.search(pattern, README)
+    assert found is not None, f"the README has no {pattern}"
+    return float(found[1].replace(",", ""))
+
+
+SATURATED = measured(r"shared with their load and other work \| ([\d,]+):")
+UP, DOWN = (
+    measured(r"chunks of 0\.5 s \| ([\d.]+) \(down"),
+    measured(r"0\.5 s \| [\d.]+ \(down: ([\d.]+)\)"),
+)
+CHUNKS_PER_S = 3900  # decision 14
+
+
+def test_the_recognizers_of_a_cell_follow_from_what_was_measured() -> None:
+    half = SATURATED / 2
+    assert f"| {half:,.0f} |" in PAGE
+    by_load = math.ceil(FACES_PER_S / half)
+    by_streams = math.ceil(DEVICES / CloudConfig(ROOT).max_streams)
+    assert f"{FACES_PER_S:,.0f} faces a second of {half:,.0f} each | {by_load} |" in PAGE
+    assert f"`--max_streams` {CloudConfig(ROOT).max_streams} each | {by_streams} |" in PAGE
+    assert f"{CHUNKS_PER_S / 2 / 0.2:,.0f} devices" in PAGE
+    assert f"{UP * FACES_PER_S / 1e6:.2f} and {DOWN * FACES_PER_S / 1e6:.2f} MB a second" in PAGE
+
+
+def test_the_setting_for_more_streams_is_one_that_keeps_every_credit() -> None:
+    flags = re.search(r"`(--max_streams 1536)` with\n?`(--queue_chunks[^`]+)`", PAGE)
+    assert flags is not None
+    config = parse_config(shlex.split(f"--bundles x {flags[1]} {flags[2]}"))
+    assert config.stream_chunks // config.max_streams >= config.credits
+    assert 7 * config.max_streams >= DEVICES, "eight, with one to spare"
+
+
+def test_the_cost_of_a_thousand_devices_follows_from_what_was_measured() -> None:
+    cores = 1000 / (SATURATED / 2) * 2
+    assert f"| {cores:.1f} cores" in PAGE
+    core_hours = (round(cores, 1) + 0.25) * HOURS
+    sent_gb = DOWN * 1000 * HOURS * 3600 / 1e9
+    costs = re.search(r"costs ([\d,]+)·c \+ (\d+)·g", PAGE)
+    assert costs is not None
+    assert float(costs[1].replace(",", "")) == pytest.approx(core_hours, abs=1)
+    assert float(costs[2]) == pytest.approx(sent_gb, abs=1)
