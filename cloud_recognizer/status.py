@@ -1,6 +1,7 @@
 """The one table from domain errors to gRPC status, with google.rpc details."""
 
 import logging
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final, TypeVar
@@ -20,11 +21,15 @@ from mien.errors import (
     MienError,
     OverloadedError,
     ProtocolError,
+    RateLimitedError,
     ReconstructionDisabledError,
     ResumeLostError,
     SupersededError,
+    UnauthenticatedError,
     UnavailableError,
     UnknownBundleError,
+    WrongDeviceError,
+    WrongRoleError,
 )
 
 _log = logging.getLogger(__name__)
@@ -41,6 +46,9 @@ STATUS: Final[dict[type[MienError], grpc.StatusCode]] = {
     UnknownBundleError: grpc.StatusCode.NOT_FOUND,
     ReconstructionDisabledError: grpc.StatusCode.PERMISSION_DENIED,
     LabelsDisabledError: grpc.StatusCode.PERMISSION_DENIED,
+    UnauthenticatedError: grpc.StatusCode.UNAUTHENTICATED,
+    WrongRoleError: grpc.StatusCode.PERMISSION_DENIED,
+    WrongDeviceError: grpc.StatusCode.PERMISSION_DENIED,
     OverloadedError: grpc.StatusCode.RESOURCE_EXHAUSTED,
     SupersededError: grpc.StatusCode.ABORTED,
     DeadlineExceededError: grpc.StatusCode.DEADLINE_EXCEEDED,
@@ -58,7 +66,10 @@ def status_of(error: Exception) -> grpc.Status:
     kind = _kind(error)
     if kind is None or not isinstance(error, MienError):
         return _status(grpc.StatusCode.INTERNAL, INTERNAL_MESSAGE, INTERNAL_CODE)
-    return _status(STATUS[kind], str(error), error.code, _RETRY_AFTER_S.get(kind))
+    retry_after_s = _RETRY_AFTER_S.get(kind)
+    if isinstance(error, RateLimitedError):
+        retry_after_s = max(math.ceil(error.retry_after_s), 1)
+    return _status(STATUS[kind], str(error), error.code, retry_after_s)
 
 
 def _kind(error: Exception) -> type[MienError] | None:

@@ -134,6 +134,34 @@ class OverloadedError(MienError):
     code = "overloaded"
 
 
+class RateLimitedError(OverloadedError):
+    """A device sends more than the operator allows one. `retry_after_s`: seconds to wait."""
+
+    code = "rate_limited"
+
+    def __init__(self, message: str, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class UnauthenticatedError(MienError):
+    """Neither a certificate nor a token says who calls."""
+
+    code = "unauthenticated"
+
+
+class WrongRoleError(MienError):
+    """Who calls is known, and has no business with this RPC."""
+
+    code = "wrong_role"
+
+
+class WrongDeviceError(MienError):
+    """A device says another id than its certificate does."""
+
+    code = "wrong_device"
+
+
 class DeadlineExceededError(MienError):
     """It was not worth recognising any more when its turn came."""
 
@@ -180,6 +208,12 @@ class ConfigError(MienError, ValueError):
     """A setting is wrong; the message names the field."""
 
     code = "bad_config"
+
+
+class CertificateError(ConfigError):
+    """A certificate, key or authority cannot be used."""
+
+    code = "certificate"
 
 
 class SourceError(MienError):

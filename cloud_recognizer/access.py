@@ -1,0 +1,147 @@
+"""Who may call what: one table, and the interceptor that holds to it.
+
+A client that comes with a certificate is who that says; one that comes by the token port, who its
+token says. On a plaintext port nobody is known, and nothing is refused.
+"""
+
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import Any, Final
+
+import grpc
+from grpc_health.v1 import health
+from grpc_reflection.v1alpha import reflection
+
+from cloud_recognizer.metrics import Metrics
+from cloud_recognizer.status import aborting
+from cloud_recognizer.tokens import Tokens
+from mien.errors import UnauthenticatedError, WrongDeviceError, WrongRoleError
+from mien.identity import Identity, Role
+from mien.v1 import bundle_pb2, recognition_pb2
+
+_RECOGNITION: Final = recognition_pb2.DESCRIPTOR.services_by_name["RecognitionService"].full_name
+_BUNDLES: Final = bundle_pb2.DESCRIPTOR.services_by_name["BundleService"].full_name
+_EVERYONE: Final = frozenset(Role)
+_BACKEND: Final = frozenset({Role.CONSUMER, Role.OPERATOR})
+_OPERATOR: Final = frozenset({Role.OPERATOR})
+
+# Full method → roles. What does not stand here nobody may call.
+ROLES: Final[Mapping[str, frozenset[Role]]] = {
+    f"/{_RECOGNITION}/StreamFaces": frozenset({Role.DEVICE}),
+    f"/{_RECOGNITION}/Recognize": _BACKEND,
+    f"/{_RECOGNITION}/WatchRecognitions": _BACKEND,
+    f"/{_RECOGNITION}/ReportLabels": _BACKEND,
+    f"/{_RECOGNITION}/Reconstruct": _OPERATOR,  # makes faces viewable
+    f"/{_BUNDLES}/ListBundles": _EVERYONE,
+    f"/{_BUNDLES}/DownloadEncoder": _EVERYONE,
+    f"/{reflection.SERVICE_NAME}/ServerReflectionInfo": _OPERATOR,
+}
+# Says nothing but whether we serve, and is asked by what has no identity: load balancers, kubelets.
+PUBLIC: Final = frozenset({f"/{health.SERVICE_NAME}/Check", f"/{health.SERVICE_NAME}/Watch"})
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class Access:
+    """Says who calls, and whether they may. tokens: None where none are taken."""
+
+    def __init__(self, tokens: Tokens | None) -> None:
+        self._tokens = tokens
+
+    def check(self, context: Context, method: str) -> None:
+        """Raises UnauthenticatedError and WrongRoleError."""
+        if method in PUBLIC or not _encrypted(context):
+            return
+        identity = self._identity(context)
+        if identity.role not in ROLES.get(method, frozenset()):
+            wanted = sorted(role.value for role in ROLES.get(method, frozenset()))
+            raise WrongRoleError(
+                f"{method} is for the role {' or '.join(wanted) or '(nobody)'}, and the caller's "
+                f"is {identity.role.value}"
+            )
+
+    def check_device(self, context: Context, device_id: str) -> None:
+        """Raises WrongDeviceError where Hello says another id than the certificate."""
+        if _encrypted(context) and self._identity(context).name != device_id:
+            raise WrongDeviceError(
+                "the device id of Hello must be that of the device's certificate "
+                "(spiffe://mien/device/ID): correct device_id, or get a certificate for it"
+            )
+
+    def _identity(self, context: Context) -> Identity:
+        # Only set where the certificate holds exactly one URI, as the standard asks for.
+        uris = list(context.auth_context().get("peer_spiffe_id", ()))
+        if uris:
+            try:
+                return Identity.from_uri(uris[0].decode())
+            except ValueError as error:
+                raise UnauthenticatedError(f"the certificate's URI says no role: {error}") from None
+        token = _bearer(context)
+        if self._tokens is None or token is None:
+            raise UnauthenticatedError(
+                "nothing says who calls: a certificate must hold one URI spiffe://mien/ROLE/NAME"
+                + (", or the metadata a token (authorization: Bearer …)" if self._tokens else "")
+            )
+        return self._tokens.identity(token)
+
+
+class Guard(grpc.aio.ServerInterceptor):
+    """Ends calls that `Access` refuses before anything of the service sees them."""
+
+    def __init__(self, access: Access, metrics: Metrics) -> None:
+        self._access = access
+        self._metrics = metrics
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Any:
+        """The method's handler, behind the check; as it is for what has none."""
+        handler = await continuation(handler_call_details)
+        if handler is None:
+            return None
+        method = handler_call_details.method
+        if isinstance(method, bytes):
+            method = method.decode()
+        kind = f"{_side(handler.request_streaming)}_{_side(handler.response_streaming)}"
+        make = getattr(grpc, f"{kind}_rpc_method_handler")
+        return make(
+            self._guarded(getattr(handler, kind), method),
+            handler.request_deserializer,
+            handler.response_serializer,
+        )
+
+    def _guarded(self, behaviour: Callable[..., Any], method: str) -> Callable[..., Any]:
+        async def check(context: Context) -> None:
+            async with aborting(context, self._metrics):
+                self._access.check(context, method)
+
+        async def call(request: Any, context: Context) -> Any:
+            await check(context)
+            return await behaviour(request, context)
+
+        async def generate(request: Any, context: Context) -> AsyncIterator[Any]:
+            await check(context)
+            async for response in behaviour(request, context):
+                yield response
+
+        return generate if inspect.isasyncgenfunction(behaviour) else call
+
+
+def _side(streaming: bool) -> str:
+    return "stream" if streaming else "unary"
+
+
+def _encrypted(context: Context) -> bool:
+    return bool(context.auth_context().get("transport_security_type")) and (
+        next(iter(context.auth_context()["transport_security_type"])) in (b"ssl", b"tls")
+    )
+
+
+def _bearer(context: Context) -> str | None:
+    for name, value in context.invocation_metadata() or ():
+        if name == "authorization" and isinstance(value, str):
+            scheme, _, token = value.partition(" ")
+            return token.strip() if scheme.lower() == "bearer" else None
+    return None

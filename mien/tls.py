@@ -1,0 +1,190 @@
+"""The files of one end's TLS: read, checked, and followed while they are rotated. TLS is gRPC's.
+
+A rotation writes two files, one after the other: a pair that does not fit is not an error of a
+running service, which keeps what it has until the files fit again.
+"""
+
+import ipaddress
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from mien.errors import CertificateError, ConfigError
+
+if TYPE_CHECKING:
+    import grpc
+    from cryptography.x509 import Certificate
+
+_log = logging.getLogger(__name__)
+
+MAX_FILE_BYTES: Final = 1 << 20
+Signature = tuple[tuple[int, int, int], ...]
+
+
+@dataclass(frozen=True)
+class TlsMaterial:
+    """PEM bytes of authorities to trust, own certificate chain and its key.
+
+    expires_unix_s: the end of our own certificate, None without one.
+    """
+
+    ca: bytes
+    certificate: bytes | None = None
+    key: bytes | None = field(default=None, repr=False)
+    expires_unix_s: float | None = None
+
+    def channel_credentials(self) -> "grpc.ChannelCredentials":
+        """What a client dials with."""
+        import grpc
+
+        return grpc.ssl_channel_credentials(self.ca, self.key, self.certificate)
+
+
+@dataclass(frozen=True)
+class TlsFiles:
+    """Where the PEM files are. A client with a token instead of a certificate has the first."""
+
+    ca: Path
+    certificate: Path | None = None
+    key: Path | None = None
+
+    @classmethod
+    def of(
+        cls, ca: Path | None, certificate: Path | None, key: Path | None
+    ) -> "TlsFiles | None":
+        """What the settings tls_ca, tls_certificate, tls_key mean; None is plaintext.
+
+        Raises ConfigError where one is missing.
+        """
+        if ca is None and certificate is None and key is None:
+            return None
+        if ca is None:
+            raise ConfigError("tls_ca must name the authorities' PEM file, for the others are given")
+        if (certificate is None) != (key is None):
+            raise ConfigError("tls_certificate and tls_key belong together: give both")
+        return cls(ca, certificate, key)
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The files that there are."""
+        return tuple(path for path in (self.ca, self.certificate, self.key) if path is not None)
+
+    def signature(self) -> Signature:
+        """Changes with the files. Raises CertificateError where one cannot be seen."""
+        return tuple(_signature(path) for path in self.paths)
+
+    def read(self, now_unix_s: float | None = None) -> TlsMaterial:
+        """Read and check all of it. Raises CertificateError, which names the file and the fault."""
+        now_s = time.time() if now_unix_s is None else now_unix_s
+        ca = _bytes(self.ca)
+        _certificates(self.ca, ca)
+        if self.certificate is None or self.key is None:
+            return TlsMaterial(ca)
+        chain, key = _bytes(self.certificate), _bytes(self.key)
+        own = _certificates(self.certificate, chain)[0]
+        _check_pair(own, self.certificate, key, self.key)
+        expires_s = own.not_valid_after_utc.timestamp()
+        if expires_s <= now_s:
+            raise CertificateError(
+                f"{self.certificate} expired on {own.not_valid_after_utc:%Y-%m-%d %H:%M:%S} UTC: "
+                "put a new certificate in its place"
+            )
+        return TlsMaterial(ca, chain, key, expires_s)
+
+
+class FollowedTls:
+    """The newest good state of the files. Safe to be asked from several threads.
+
+    on_refused: called once for each state of the files that cannot be used. Raises as
+    `TlsFiles.read` when made.
+    """
+
+    def __init__(self, files: TlsFiles, on_refused: Callable[[], None] = lambda: None) -> None:
+        self._files = files
+        self._on_refused = on_refused
+        self._lock = threading.Lock()
+        self._seen: Signature | None = files.signature()
+        self._material = files.read()
+
+    def current(self) -> TlsMaterial:
+        """What is to be used now: read anew where the files have changed."""
+        with self._lock:
+            try:
+                seen: Signature | None = self._files.signature()
+                if seen != self._seen:
+                    self._seen = seen
+                    self._material = self._files.read()
+                    _log.info("%s and what belongs to it were read anew", self._files.paths[-1])
+            except CertificateError as error:
+                self._refuse(error)
+            return self._material
+
+    def _refuse(self, error: CertificateError) -> None:
+        _log.error("the certificate stays as it was: %s", error)
+        self._on_refused()
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host, as it is written in a setting, is this machine; nothing is looked up."""
+    bare = host.removeprefix("dns:").lstrip("/").strip("[]")
+    if bare == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(bare).is_loopback
+    except ValueError:
+        return False
+
+
+def check_plaintext(host: str, *, insecure: bool, remedy: str) -> None:
+    """Raise ConfigError for plaintext beyond loopback that nobody has insisted upon."""
+    if not insecure and not is_loopback(host):
+        raise ConfigError(
+            f"without TLS only loopback is spoken to, and {host} is not: {remedy}, or insist on "
+            "plaintext with insecure"
+        )
+
+
+def _signature(path: Path) -> tuple[int, int, int]:
+    try:
+        found = path.stat()
+    except OSError as error:
+        raise CertificateError(f"{path} cannot be read: {error.strerror}") from error
+    return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise CertificateError(f"{path} cannot be read: {error.strerror}") from error
+    if len(data) > MAX_FILE_BYTES:
+        raise CertificateError(f"{path} has more than {MAX_FILE_BYTES} bytes: is it a PEM file?")
+    return data
+
+
+def _certificates(path: Path, data: bytes) -> "list[Certificate]":
+    from cryptography import x509
+
+    try:
+        return x509.load_pem_x509_certificates(data)
+    except ValueError as error:
+        raise CertificateError(f"{path} holds no certificate in PEM form: {error}") from error
+
+
+def _check_pair(own: "Certificate", certificate: Path, key: bytes, key_path: Path) -> None:
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+    try:
+        # Not chained: what the library says of a key it cannot read is no business of a log.
+        public = load_pem_private_key(key, None).public_key()
+    except (ValueError, TypeError):
+        raise CertificateError(
+            f"{key_path} holds no private key in PEM form that needs no password"
+        ) from None
+    if public != own.public_key():
+        raise CertificateError(f"the key in {key_path} is not that of {certificate}")
