@@ -1,7 +1,7 @@
 """Who may call what: one table, and the interceptor that holds to it.
 
 A client that comes with a certificate is who that says; one that comes by the token port, who its
-token says. On a plaintext port nobody is known, and nothing is refused.
+token says. Over plaintext nobody is known: there is no `Access`, and nothing is refused.
 """
 
 import inspect
@@ -50,7 +50,7 @@ class Access:
 
     def check(self, context: Context, method: str) -> None:
         """Raises UnauthenticatedError and WrongRoleError."""
-        if method in PUBLIC or not _encrypted(context):
+        if method in PUBLIC:
             return
         identity = self._identity(context)
         if identity.role not in ROLES.get(method, frozenset()):
@@ -62,7 +62,7 @@ class Access:
 
     def check_device(self, context: Context, device_id: str) -> None:
         """Raises WrongDeviceError where Hello says another id than the certificate."""
-        if _encrypted(context) and self._identity(context).name != device_id:
+        if self._identity(context) != Identity(Role.DEVICE, device_id):
             raise WrongDeviceError(
                 "the device id of Hello must be that of the device's certificate "
                 "(spiffe://mien/device/ID): correct device_id, or get a certificate for it"
@@ -131,12 +131,6 @@ class Guard(grpc.aio.ServerInterceptor):
 
 def _side(streaming: bool) -> str:
     return "stream" if streaming else "unary"
-
-
-def _encrypted(context: Context) -> bool:
-    return bool(context.auth_context().get("transport_security_type")) and (
-        next(iter(context.auth_context()["transport_security_type"])) in (b"ssl", b"tls")
-    )
 
 
 def _bearer(context: Context) -> str | None:

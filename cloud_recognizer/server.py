@@ -18,6 +18,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from cloud_recognizer.access import Guard
 from cloud_recognizer.accuracy.estimate import Accuracy
 from cloud_recognizer.accuracy.metrics import AccuracyCollector
 from cloud_recognizer.batcher import Batcher
@@ -31,13 +32,14 @@ from cloud_recognizer.credits import CreditLedger
 from cloud_recognizer.hub.contract import Hub
 from cloud_recognizer.hub.opening import open_hub
 from cloud_recognizer.intake import Intake
+from cloud_recognizer.listening import open_transport
 from cloud_recognizer.metrics import Metrics
 from cloud_recognizer.model import ExpressionModel, RuntimeOptions
+from cloud_recognizer.rate_limit import RateLimits, RateSettings
 from cloud_recognizer.recognizer import Job, Outcome, Recognizer
 from cloud_recognizer.servicer import RecognitionServicer
 from mien.background import background
 from mien.bitstream import Limits
-from mien.errors import ConfigError
 from mien.metrics_endpoint import metrics_endpoint
 from mien.v1 import bundle_pb2, recognition_pb2
 from mien.v1.bundle_pb2_grpc import add_BundleServiceServicer_to_server
@@ -70,6 +72,7 @@ class Serving:
     """A recognizer that answers: where, and with what."""
 
     port: int
+    token_port: int | None
     metrics_port: int | None
     bundle_id: str
     providers: tuple[str, ...]
@@ -85,6 +88,7 @@ async def serving(
     Raises BundleError where there is none, ConfigError for a port that cannot be bound,
     UnavailableError without NATS.
     """
+    transport = open_transport(config, metrics)
     options = RuntimeOptions(config.provider, config.threads, config.allow_reconstruction)
     limits = Limits()
     models = Catalogue(limits, metrics)
@@ -109,10 +113,13 @@ async def serving(
     accuracy = Accuracy(config, models, metrics)
     metrics.registry.register(AccuracyCollector(accuracy))
     servicer = RecognitionServicer(
-        config, models, recognizer, intake, ledger, hub, metrics, accuracy
+        *(config, models, recognizer, intake, ledger, hub, metrics, accuracy),
+        access=transport.access,
+        rates=_rates(config),
     )
     checks = health.aio.HealthServicer()
-    server = grpc.aio.server(options=OPTIONS)
+    guards = (Guard(transport.access, metrics),) if transport.access else ()
+    server = grpc.aio.server(interceptors=guards, options=OPTIONS)
     add_RecognitionServiceServicer_to_server(servicer, server)
     add_BundleServiceServicer_to_server(
         BundleServicer(models, metrics, config.write_timeout_s), server
@@ -123,7 +130,7 @@ async def serving(
     )
     prober = Prober(models, intake, ledger, repository.roll_back, metrics, config.probe_interval_s)
     async with hub, batcher, shadow.running():
-        port = _bind(server, config)
+        port, token_port = transport.bind(server, config)
         with metrics_endpoint(metrics.registry, config.host, config.metrics_port) as metrics_port:
             await server.start()
             try:
@@ -132,9 +139,11 @@ async def serving(
                     repository.watched(config.bundles_poll_s),
                     prober.running(),
                     accuracy.running(),
+                    transport.followed(),
                 ):
                     yield Serving(
                         port,
+                        token_port,
                         metrics_port,
                         models.promoted.bundle_id,
                         tuple(dict.fromkeys(model.provider for model in models)),
@@ -178,13 +187,11 @@ async def _health(models: Catalogue, checks: health.aio.HealthServicer) -> Async
         yield
 
 
-def _bind(server: grpc.aio.Server, config: CloudConfig) -> int:
-    try:
-        return server.add_insecure_port(f"{config.host}:{config.port}")
-    except RuntimeError as error:
-        raise ConfigError(
-            f"port {config.port} of {config.host} cannot be bound: is it taken? ({error})"
-        ) from error
+def _rates(config: CloudConfig) -> RateLimits:
+    settings = RateSettings(
+        config.device_chunks_per_s, config.device_faces_per_s, config.device_burst_s
+    )
+    return RateLimits(settings, config.max_sessions)
 
 
 async def _stop(

@@ -12,6 +12,7 @@ from typing import Any
 
 import grpc
 
+from cloud_recognizer.access import Access
 from cloud_recognizer.accuracy.estimate import Accuracy
 from cloud_recognizer.bundles.catalogue import Catalogue
 from cloud_recognizer.bundles.device_bundle import DeviceBundle
@@ -22,6 +23,7 @@ from cloud_recognizer.intake import Intake
 from cloud_recognizer.metrics import QUEUE_FULL, RECOGNIZE, Metrics
 from cloud_recognizer.model import ExpressionModel
 from cloud_recognizer.png import encode_grey
+from cloud_recognizer.rate_limit import RateLimits
 from cloud_recognizer.recognizer import Job, Recognizer
 from cloud_recognizer.sessions import Sessions
 from cloud_recognizer.status import aborting
@@ -67,6 +69,9 @@ class RecognitionServicer(RecognitionServiceServicer):
         hub: Hub,
         metrics: Metrics,
         accuracy: Accuracy,
+        *,
+        access: Access | None,
+        rates: RateLimits,
     ) -> None:
         self._config = config
         self._models = models
@@ -76,6 +81,8 @@ class RecognitionServicer(RecognitionServiceServicer):
         self._hub = hub
         self._metrics = metrics
         self._accuracy = accuracy
+        self._access = access
+        self._rates = rates
         self._sessions = Sessions(
             metrics, max_streams=config.max_streams, capacity=config.max_sessions
         )
@@ -92,6 +99,8 @@ class RecognitionServicer(RecognitionServiceServicer):
         """See recognition.proto."""
         async with aborting(context, self._metrics):
             hello = await self._hello(context)
+            if self._access is not None:
+                self._access.check_device(context, hello.device_id)
             if self._draining:
                 raise UnavailableError("the server is stopping; connect to another one")
             with self._models.lease() as lease, self._open(hello) as stream:
@@ -146,6 +155,7 @@ class RecognitionServicer(RecognitionServiceServicer):
             self._hub,
             self._metrics,
             self._accuracy,
+            self._rates,
             most=self._config.credits,
             max_age_s=self._config.max_age_s,
         )
