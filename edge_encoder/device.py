@@ -27,6 +27,7 @@ from edge_encoder.capture.recording import RecordedSource
 from edge_encoder.chunker import Chunker
 from edge_encoder.config import EdgeConfig
 from edge_encoder.detector import Detector, open_detector
+from edge_encoder.dialling import Dialler, open_dialler
 from edge_encoder.encoder_cache import fetch_encoder
 from edge_encoder.faces import FaceEncoder
 from edge_encoder.inference import return_freed_memory
@@ -44,6 +45,8 @@ from mien.messages import Hello
 from mien.metrics_endpoint import metrics_endpoint
 
 _log = logging.getLogger(__name__)
+
+Fetch = Callable[[str | None], Awaitable[Bundle]]
 
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
@@ -69,7 +72,10 @@ async def run(config: EdgeConfig) -> ExitCode:
         if source.live:
             await stack.enter_async_context(events.regularly())
         servers = Servers(config.servers, config.device)
-        bundle = await _bundle(config, servers)
+        # One for each: what was dialled with is remembered, for the stream alone.
+        dialler = open_dialler(config, metrics)
+        fetch = _fetch(config, servers, open_dialler(config, metrics))
+        bundle = await _bundle(config, fetch)
         pipeline = _pipeline(config, source, detector, bundle, results, metrics)
         return_freed_memory()
         spool = _spool(config, stack, metrics)
@@ -84,14 +90,13 @@ async def run(config: EdgeConfig) -> ExitCode:
             metrics_port=metrics_port,
         )
         try:
-            switch = BundleSwitch(
-                _fetch(config, servers), pipeline.change, bundle.bundle_id, metrics
-            )
+            switch = BundleSwitch(fetch, pipeline.change, bundle.bundle_id, metrics)
             async with Uplink(
                 *(servers, _settings(config, source), hello, pipeline.on_result, metrics),
                 on_bundle=switch.want if hello.fetches_bundles else lambda _: None,
                 spool=spool,
                 on_late_result=pipeline.on_late_result,
+                dialler=dialler,
             ) as uplink:
                 await uplink.ready()
                 received = _on_signals(pipeline.stop)
@@ -126,15 +131,15 @@ def _source(config: EdgeConfig, watcher: Watcher) -> Source:
     return source if config.record is None else RecordedSource(source, config.record)
 
 
-async def _bundle(config: EdgeConfig, servers: Servers) -> Bundle:
+async def _bundle(config: EdgeConfig, fetch: Fetch) -> Bundle:
     if config.bundle is not None:
         return load_bundle(config.bundle)
-    return await _fetch(config, servers)(None)
+    return await fetch(None)
 
 
-def _fetch(config: EdgeConfig, servers: Servers) -> Callable[[str | None], Awaitable[Bundle]]:
+def _fetch(config: EdgeConfig, servers: Servers, dialler: Dialler) -> Fetch:
     cache = Path(config.cache).expanduser()
-    return lambda bundle_id: fetch_encoder(servers, cache, config.give_up_s, bundle_id)
+    return lambda bundle_id: fetch_encoder(servers, cache, config.give_up_s, bundle_id, dialler)
 
 
 def _spool(config: EdgeConfig, stack: AsyncExitStack, metrics: Metrics) -> Spool | None:

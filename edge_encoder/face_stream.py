@@ -109,6 +109,7 @@ class Ending(Enum):
     FINISHED = "everything is settled, and no more comes"
     DRAINED = "the server goes away"
     CLOSED = "the server closed the stream"
+    ROTATED = "the device's certificate has changed"
     BEHIND = "more waits than the queue holds: fresh faces get an epoch of their own"
 
 
@@ -140,6 +141,7 @@ class FaceStream:
         self._heard_s = clock()
         self._drain: Drain | None = None
         self._finishing = False
+        self._leaving = False
         self._wake = asyncio.Event()
 
     @property
@@ -150,6 +152,11 @@ class FaceStream:
     def changed(self, *, finishing: bool) -> None:
         """There is something to send, or nothing more will come."""
         self._finishing = finishing
+        self._wake.set()
+
+    def leave(self) -> None:
+        """Send nothing more, take what is owed, and end in order: another call is to go on."""
+        self._leaving = True
         self._wake.set()
 
     async def run(self, stub: "RecognitionServiceAsyncStub", hello: Hello) -> Ending:
@@ -186,6 +193,8 @@ class FaceStream:
             return Ending.FINISHED
         if self._backlog.behind:
             return Ending.BEHIND
+        if self._leaving:
+            return Ending.ROTATED
         return Ending.DRAINED if self._drain else Ending.CLOSED
 
     async def _exchange(self, call: Call) -> None:
@@ -235,7 +244,7 @@ class FaceStream:
 
     async def _send(self, call: Call) -> None:
         """Write chunks while there are credits; at the end close our side."""
-        while not (self._drain or self._is_finished or self._backlog.behind):
+        while not (self._drain or self._leaving or self._is_finished or self._backlog.behind):
             if self._credits > 0 and self._backlog.can_send:
                 seq, chunk = self._backlog.next_to_send()
                 self._credits -= 1

@@ -22,9 +22,10 @@ import grpc
 
 from edge_encoder.backlog import Backlog
 from edge_encoder.chunker import Chunk
+from edge_encoder.dialling import PLAIN, Dialler
 from edge_encoder.epochs import Epochs
 from edge_encoder.face_stream import BrokenStreamError, Ending, FaceStream, OnBundle
-from edge_encoder.metrics import BEHIND, UNKNOWN_BUNDLE, Metrics
+from edge_encoder.metrics import BEHIND, ROTATED, UNKNOWN_BUNDLE, Metrics
 from edge_encoder.servers import Servers, Target
 from edge_encoder.spool.catch_up import CatchUp, OnLateAnswer
 from edge_encoder.spool.store import Spool
@@ -77,6 +78,7 @@ class Uplink:
 
     servers: one of them at a time gets the chunks; a walk through them begins when one fails.
     on_bundle: called with the bundle that the server wants, by Welcome and whenever it changes.
+    dialler: makes the channels.
     spool: where chunks wait on disk. The results of those of earlier runs go to `on_late_result`,
     with the Hello of their epoch.
 
@@ -97,7 +99,9 @@ class Uplink:
         clock: Callable[[], float] = time.monotonic,
         spool: Spool | None = None,
         on_late_result: OnLateAnswer = lambda hello, chunk, result: None,
+        dialler: Dialler = PLAIN,
     ) -> None:
+        self._dialler = dialler
         self._servers = servers
         self._walk = servers.walk()
         self._settings = settings
@@ -234,8 +238,8 @@ class Uplink:
         Raises ProtocolError where the server refuses, or breaks the contract.
         """
         self._wire.count(target.endpoints)
-        options = (*CHANNEL_OPTIONS, *self._keepalive, *target.options)
-        async with grpc.aio.insecure_channel(target.dial, options) as channel:
+        options = (*CHANNEL_OPTIONS, *self._keepalive)
+        async with self._dialler.channel(target, options) as channel:
             hello, backlog = self._epochs.next()
             self._connected.clear()
             self._stream = FaceStream(
@@ -289,15 +293,22 @@ class Uplink:
         """The live stream, and from its Welcome to its end what waits on disk beside it."""
         live = asyncio.create_task(stream.run(stub, hello))
         late = asyncio.create_task(self._run_late(stub))
+        rotation = asyncio.create_task(self._leave_when_rotated(stream))
         try:
             await asyncio.wait({live, late}, return_when=asyncio.FIRST_COMPLETED)
             if late.done() and not live.done():
                 late.result()
             return await live
         finally:
-            for task in (live, late):
+            for task in (live, late, rotation):
                 task.cancel()
-            await asyncio.gather(live, late, return_exceptions=True)
+            await asyncio.gather(live, late, rotation, return_exceptions=True)
+
+    async def _leave_when_rotated(self, stream: FaceStream) -> None:
+        await self._connected.wait()
+        await self._dialler.until_rotated()
+        _log.info("the certificate has changed: leaving the stream to dial with the new one")
+        stream.leave()
 
     async def _run_late(self, stub: "RecognitionServiceAsyncStub") -> None:
         await self._connected.wait()
@@ -321,8 +332,8 @@ class Uplink:
         if self._no_progress_since_s is None:
             self._no_progress_since_s = self._clock()
         self._reasons.add(reason)
-        # Who falls behind is not the server's fault: it knows the most of what was sent.
-        stays = reason == BEHIND
+        # Neither is the server's fault: it knows the most of what was sent.
+        stays = reason in (BEHIND, ROTATED)
         following, round_is_over = (target, True) if stays else await self._walk.advance()
         if round_is_over:
             self._check_patience()

@@ -53,9 +53,7 @@ class TlsFiles:
     key: Path | None = None
 
     @classmethod
-    def of(
-        cls, ca: Path | None, certificate: Path | None, key: Path | None
-    ) -> "TlsFiles | None":
+    def of(cls, ca: Path | None, certificate: Path | None, key: Path | None) -> "TlsFiles | None":
         """What the settings tls_ca, tls_certificate, tls_key mean; None is plaintext.
 
         Raises ConfigError where one is missing.
@@ -63,7 +61,9 @@ class TlsFiles:
         if ca is None and certificate is None and key is None:
             return None
         if ca is None:
-            raise ConfigError("tls_ca must name the authorities' PEM file, for the others are given")
+            raise ConfigError(
+                "tls_ca must name the authorities' PEM file, for the others are given"
+            )
         if (certificate is None) != (key is None):
             raise ConfigError("tls_certificate and tls_key belong together: give both")
         return cls(ca, certificate, key)

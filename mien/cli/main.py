@@ -12,9 +12,13 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mien.errors import MienError
 from mien.exit_codes import ExitCode, exit_code
+
+if TYPE_CHECKING:
+    from mien.cli.server import Security
 
 _EXIT_CODES = """exit codes:
   0 done; 1 failed, the message says how; 2 a wrong flag or setting; 3 the source cannot be read;
@@ -44,9 +48,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _missing(command: str, error: ModuleNotFoundError) -> str:
-    extras = {"watch": "cli", "inspect": "cli", "recognize": "edge,cli"}.get(
-        command, "edge,cloud,cli"
-    )
+    extras = {
+        "watch": "cli",
+        "inspect": "cli",
+        "recognize": "edge,cli",
+        "certificates": "encrypt",
+    }.get(command, "edge,cloud,cli")
     return (
         f"mien {command} needs the package {error.name}, which is not installed: "
         f"in mien's checkout, run pip install '.[{extras}]'"
@@ -66,6 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_recognize(commands.add_parser("recognize", help="name the expressions in photographs"))
     _add_watch(commands.add_parser("watch", help="follow what a running recognizer sees"))
     _add_inspect(commands.add_parser("inspect", help="say what is in a payload or a bundle"))
+    _add_certificates(commands.add_parser("certificates", help="make certificates to try TLS with"))
     _add_bundles(commands.add_parser("bundles", help="say which bundle of a repository does what"))
     return parser
 
@@ -113,6 +121,7 @@ def _add_recognize(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("images", type=Path, nargs="+", metavar="IMAGE")
     parser.add_argument("--server", required=True, metavar="HOST:PORT")
+    _add_identity(parser)
     parser.add_argument(
         "--bundle", type=Path, help="bundle folder; by default the recognizer's own is fetched"
     )
@@ -122,12 +131,13 @@ def _add_recognize(parser: argparse.ArgumentParser) -> None:
 def _recognize(options: argparse.Namespace) -> ExitCode:
     from mien.cli.recognize import recognize
 
-    return recognize(options.images, options.server, options.bundle)
+    return recognize(options.images, options.server, options.bundle, _security(options))
 
 
 def _add_watch(parser: argparse.ArgumentParser) -> None:
     parser.description = "Print each recognition as the recognizer makes it."
     parser.add_argument("--server", required=True, metavar="HOST:PORT")
+    _add_identity(parser)
     parser.add_argument("--device", action="append", default=[], help="only this one; repeatable")
     parser.add_argument("--track", action="append", default=[], type=int, help="only this track")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
@@ -152,6 +162,7 @@ def _watch(options: argparse.Namespace) -> ExitCode:
             as_json=options.json,
             limit=options.limit,
             give_up_s=options.give_up_s,
+            security=_security(options),
         )
     )
 
@@ -169,6 +180,63 @@ def _inspect(options: argparse.Namespace) -> ExitCode:
     from mien.cli.inspect import inspect
 
     print(inspect(options.path, options.bundle))
+    return ExitCode.OK
+
+
+def _add_identity(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("who speaks; only loopback is spoken to without TLS")
+    group.add_argument("--tls_ca", type=Path, help="PEM file of the authorities to trust")
+    group.add_argument("--tls_certificate", type=Path, help="PEM file of this client's certificate")
+    group.add_argument("--tls_key", type=Path, help="PEM file of its key")
+    group.add_argument("--token", type=Path, help="file with a token (JWT), for the token port")
+    group.add_argument("--insecure", action="store_true", help="plaintext to wherever it goes")
+
+
+def _security(options: argparse.Namespace) -> Security:
+    from mien.cli.server import Security
+    from mien.tls import TlsFiles
+
+    tls = TlsFiles.of(options.tls_ca, options.tls_certificate, options.tls_key)
+    return Security(tls, options.token, options.insecure)
+
+
+def _add_certificates(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "A certificate authority for development. Its key lies in the folder: not for production."
+    )
+    parser.add_argument("--folder", type=Path, default=Path("certificates"))
+    parser.add_argument("--days", type=float, default=30.0, help="how long it is valid (30)")
+    kinds = parser.add_subparsers(dest="kind", required=True, metavar="KIND")
+    kinds.add_parser("ca", help="the authority; once")
+    server = kinds.add_parser("server", help="a recognizer's, for the names it is dialled by")
+    server.add_argument("name", metavar="NAME")
+    server.add_argument("hosts", nargs="+", metavar="HOST")
+    for role in ("device", "consumer", "operator"):
+        kinds.add_parser(role, help=f"a client's of the role {role}").add_argument("name")
+    parser.set_defaults(run=_certificates)
+
+
+def _certificates(options: argparse.Namespace) -> ExitCode:
+    from datetime import timedelta
+
+    from mien.cli.certificates import DevelopmentCa
+    from mien.errors import ConfigError
+    from mien.identity import Identity, Role
+
+    valid = timedelta(days=options.days)
+    if options.kind == "ca":
+        DevelopmentCa.make(options.folder, valid)
+        print(options.folder / "ca.pem")
+        return ExitCode.OK
+    ca = DevelopmentCa(options.folder)
+    if options.kind == "server":
+        print(ca.issue_server(options.name, options.hosts, valid))
+        return ExitCode.OK
+    try:
+        identity = Identity(Role(options.kind), options.name)
+    except ValueError as error:
+        raise ConfigError(f"{options.name!r}: {error}") from None
+    print(ca.issue_client(identity, valid))
     return ExitCode.OK
 
 

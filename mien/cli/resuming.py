@@ -8,7 +8,7 @@ from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING
 
 from mien.backoff import Backoff
-from mien.cli.server import connected
+from mien.cli.server import PLAIN, Security, connected
 from mien.errors import ResumeLostError, UnavailableError
 
 if TYPE_CHECKING:
@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 
 def watching(
-    address: str, request: WatchRecognitionsRequest, give_up_s: float
+    address: str,
+    request: WatchRecognitionsRequest,
+    give_up_s: float,
+    security: Security = PLAIN,
 ) -> Generator[WatchRecognitionsResponse, None, None]:
     """Yield each response once, and go on after the last one when the connection breaks.
 
@@ -28,7 +31,7 @@ def watching(
     patience = _Patience(give_up_s)
     while True:
         try:
-            for response in _call(address, request, patience):
+            for response in _call(address, security, request, patience):
                 request.resume_token = response.resume_token
                 backoff.reset()
                 yield response
@@ -45,11 +48,11 @@ def watching(
 
 
 def _call(
-    address: str, request: WatchRecognitionsRequest, patience: _Patience
+    address: str, security: Security, request: WatchRecognitionsRequest, patience: _Patience
 ) -> Iterator[WatchRecognitionsResponse]:
     from mien.v1.recognition_pb2_grpc import RecognitionServiceStub
 
-    with connected(address, resumes=True) as channel:
+    with connected(address, security, resumes=True) as channel:
         call = RecognitionServiceStub(channel).WatchRecognitions(request)
         call.initial_metadata()  # comes when the subscription has begun
         patience.note_begun()
