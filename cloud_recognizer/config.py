@@ -46,7 +46,7 @@ class CloudConfig:
     """TCP port for consumers and operators with a token (JWT) in place of a certificate."""
     token_keys: Path | None = None
     """File of the public keys that tokens are checked with: PEM, or a JWKS."""
-    token_audience: str = "mien"
+    token_audience: str = "mien"  # noqa: S105  # no secret, a name
     """What a token's aud must hold."""
     token_issuer: str | None = None
     """What a token's iss must be; null asks for none."""

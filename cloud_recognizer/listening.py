@@ -85,9 +85,8 @@ def open_transport(config: CloudConfig, metrics: Metrics) -> Transport:
 
 
 def _configuration(material: TlsMaterial, mutual: bool) -> grpc.ServerCertificateConfiguration:
-    return grpc.ssl_server_certificate_configuration(
-        [(material.key, material.certificate)], material.ca if mutual else None
-    )
+    pair = (material.key or b"", material.certificate or b"")  # CloudConfig asks for both
+    return grpc.ssl_server_certificate_configuration([pair], material.ca if mutual else None)
 
 
 def _bound(

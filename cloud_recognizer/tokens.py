@@ -37,7 +37,7 @@ class Tokens:
         self._keys = _load(keys)
 
     def identity(self, token: str) -> Identity:
-        """Whose token it is. Raises UnauthenticatedError; the message holds nothing of the token."""
+        """Whose token it is. Raises UnauthenticatedError, which says nothing of what it holds."""
         if len(token) > MAX_TOKEN_CHARS:
             raise UnauthenticatedError(f"a token may have {MAX_TOKEN_CHARS} characters")
         self._follow()

@@ -61,9 +61,7 @@ class TlsFiles:
         if ca is None and certificate is None and key is None:
             return None
         if ca is None:
-            raise ConfigError(
-                "tls_ca must name the authorities' PEM file, for the others are given"
-            )
+            raise ConfigError("tls_ca, the authorities' PEM file, is needed beside the others")
         if (certificate is None) != (key is None):
             raise ConfigError("tls_certificate and tls_key belong together: give both")
         return cls(ca, certificate, key)

@@ -18,9 +18,9 @@ from mien.errors import MienError, SourceError
 from mien.exit_codes import ExitCode
 
 if TYPE_CHECKING:
-    from mien.cli.server import Security
     from edge_encoder.detector.base import Image
     from mien.bundle import Bundle
+    from mien.cli.server import Security
     from mien.messages import ChunkResult
     from mien.v1.recognition_pb2_grpc import RecognitionServiceStub
 

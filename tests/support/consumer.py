@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from mien.cli.resuming import watching
+from mien.cli.server import Security
 from mien.v1.recognition_pb2 import WatchRecognitionsRequest
 from tests.support.followed import Event, Followed, followed
 
@@ -88,7 +89,7 @@ def consuming(address: str, log: Path) -> Iterator[Consumer]:
 
 def _main(address: str, token: str = "") -> None:
     request = WatchRecognitionsRequest(resume_token=bytes.fromhex(token))
-    for response in watching(address, request, GIVE_UP_S):
+    for response in watching(address, request, GIVE_UP_S, Security(insecure=True)):
         chunk = {
             "event": "chunk",
             "device_id": response.device_id,
