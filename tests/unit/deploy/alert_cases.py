@@ -231,4 +231,28 @@ EDGE: Final = (
         4,
         5,
     ),
+    *(
+        Case(
+            alert,
+            # promtool's clock begins at 0: a week and ten minutes ahead, and eight days.
+            {f"mien_{end}_certificate_expiry_timestamp_seconds": "605400x60"},
+            {f"mien_{end}_certificate_expiry_timestamp_seconds": "691200x60"},
+            14,
+            17,
+        )
+        for alert, end in (
+            ("MienCertificateExpires", "cloud"),
+            ("MienDeviceCertificateExpires", "edge"),
+        )
+    ),
+    *(
+        Case(
+            alert,
+            {f"mien_{end}_certificate_refusals_total": "0x4 1+1x60"},
+            {f"mien_{end}_certificate_refusals_total": "3x60"},
+            8,
+            11,
+        )
+        for alert, end in (("MienCertificateRefused", "cloud"), ("MienDeviceCertificateRefused", "edge"))
+    ),
 )
