@@ -43,6 +43,7 @@ BOUNDS: Final[dict[tuple[str, str], tuple[str, ...] | str]] = {
     ("mien_cloud_rejected_chunks", "code"): _ERROR,
     ("mien_cloud_dropped", "reason"): cloud.REASONS,
     ("mien_cloud_rpc_errors", "code"): _ERROR,
+    ("mien_cloud_rate_limited", "how"): cloud.RATE_LIMITS,
     ("mien_cloud_model_info", "bundle_id"): _BUNDLE,
     ("mien_cloud_model_info", "provider"): "ONNX Runtime's word for where it runs",
     ("mien_cloud_probe_difference", "bundle_id"): _BUNDLE,

@@ -253,6 +253,9 @@ EDGE: Final = (
             8,
             11,
         )
-        for alert, end in (("MienCertificateRefused", "cloud"), ("MienDeviceCertificateRefused", "edge"))
+        for alert, end in (
+            ("MienCertificateRefused", "cloud"),
+            ("MienDeviceCertificateRefused", "edge"),
+        )
     ),
 )

@@ -13,6 +13,7 @@ import yaml
 from cloud_recognizer.config import parse_config as parse_cloud
 from edge_encoder.config import parse_config as parse_edge
 from mien.bundle import Bundle
+from mien.errors import ConfigError
 from tests.support.services import serving
 from tests.support.tiny_bundle import make_tiny_bundle
 
@@ -55,9 +56,15 @@ def test_the_edges_command_is_one_that_the_edge_takes(services: dict[str, Any]) 
     assert config.give_up_s >= 30, "not every compose waits for a healthy cloud"
 
 
-def test_the_clouds_command_is_one_that_the_cloud_takes() -> None:
+def test_the_clouds_command_is_one_that_the_cloud_takes(
+    services: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     text = DOCKERFILES[1].read_text(encoding="utf-8")
     command, *arguments = re.findall(r'"([^"]+)"', text.rpartition("\nCMD")[2])
+    with pytest.raises(ConfigError, match="insecure"):  # an image alone is no trusted network
+        parse_cloud(arguments)
+    for name, value in services["cloud"]["environment"].items():
+        monkeypatch.setenv(name, value)
     config = parse_cloud(arguments)
     assert command == "serve"
     assert (config.host, config.port, config.metrics_port) == ("0.0.0.0", 50051, 9464)  # noqa: S104
