@@ -1,7 +1,8 @@
 """A consumer of WatchRecognitions that goes on after every break with its resume token.
 
-python -m tests.support.consumer ADDRESS TOKEN [CA CERTIFICATE KEY] says each chunk as a JSON line. It
-is a process of its own, so that it can be in another network than the test, and cannot be held up by it.
+python -m tests.support.consumer ADDRESS TOKEN [CA CERTIFICATE KEY] says each chunk as a JSON line.
+It is a process of its own, so that it can be in another network than the test, and cannot be held
+up by it.
 """
 
 import json

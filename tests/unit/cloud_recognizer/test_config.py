@@ -120,7 +120,7 @@ TOKENS = {"token_port": 0, "token_keys": Path("keys")}
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "[::]", "10.0.0.7", "cloud"])  # noqa: S104
 def test_plaintext_is_heard_beyond_loopback_only_when_insisted_upon(host: str) -> None:
-    with pytest.raises(ConfigError, match="give tls_ca, .* or insist on plaintext with insecure"):
+    with pytest.raises(ConfigError, match=r"give tls_ca, .* or insist on plaintext with insecure"):
         CloudConfig(Path(), host=host)
     assert CloudConfig(Path(), host=host, insecure=True).tls is None
     assert CloudConfig(Path(), host=host, **TLS).tls is not None  # type: ignore[arg-type]

@@ -34,7 +34,7 @@ TLS = {"tls_ca": "ca.pem", "tls_certificate": "door.pem", "tls_key": "door-key.p
 
 @pytest.mark.parametrize("server", ["cloud:50051", "127.0.0.1:1, cloud:2", "[2001:db8::1]:50051"])
 def test_plaintext_leaves_the_machine_only_when_insisted_upon(server: str) -> None:
-    with pytest.raises(ConfigError, match="give tls_ca, .* or insist on plaintext with insecure"):
+    with pytest.raises(ConfigError, match=r"give tls_ca, .* or insist on plaintext with insecure"):
         EdgeConfig("x", server)
     assert EdgeConfig("x", server, insecure=True).tls is None
     secured = EdgeConfig("x", server, **{name: Path(path) for name, path in TLS.items()})
