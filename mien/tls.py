@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 MAX_FILE_BYTES: Final = 1 << 20
+# Between the first file of a rotation and the last one nothing is wrong.
+SETTLE_S: Final = 2.0
 Signature = tuple[tuple[int, int, int], ...]
 
 
@@ -85,6 +87,11 @@ class TlsFiles:
         chain, key = _bytes(self.certificate), _bytes(self.key)
         own = _certificates(self.certificate, chain)[0]
         _check_pair(own, self.certificate, key, self.key)
+        if now_s < own.not_valid_before_utc.timestamp():
+            raise CertificateError(
+                f"{self.certificate} is valid from {own.not_valid_before_utc:%Y-%m-%d %H:%M:%S} "
+                "UTC on only: wait, or set this machine's clock"
+            )
         expires_s = own.not_valid_after_utc.timestamp()
         if expires_s <= now_s:
             raise CertificateError(
@@ -94,36 +101,62 @@ class TlsFiles:
         return TlsMaterial(ca, chain, key, expires_s)
 
 
+@dataclass
+class _Trouble:
+    """A state of the files that cannot be used. said: whether anyone was told."""
+
+    seen: Signature
+    since_s: float
+    said: bool = False
+
+
 class FollowedTls:
     """The newest good state of the files. Safe to be asked from several threads.
 
-    on_refused: called once for each state of the files that cannot be used. Raises as
+    on_refused: called once for each state of the files that cannot be used and stays. Raises as
     `TlsFiles.read` when made.
     """
 
-    def __init__(self, files: TlsFiles, on_refused: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        files: TlsFiles,
+        on_refused: Callable[[], None] = lambda: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._files = files
         self._on_refused = on_refused
+        self._clock = clock
         self._lock = threading.Lock()
-        self._seen: Signature | None = files.signature()
+        self._trouble: _Trouble | None = None
+        # Looked at before they are read: what is written meanwhile is a change.
+        self._used = files.signature()
         self._material = files.read()
 
     def current(self) -> TlsMaterial:
-        """What is to be used now: read anew where the files have changed."""
+        """What is to be used now: read anew where the files are not those in use."""
         with self._lock:
-            try:
-                seen: Signature | None = self._files.signature()
-                if seen != self._seen:
-                    self._seen = seen
-                    self._material = self._files.read()
-                    _log.info("%s and what belongs to it were read anew", self._files.paths[-1])
-            except CertificateError as error:
-                self._refuse(error)
+            seen = self._files.signature()
+            if seen != self._used:
+                self._take(seen)
             return self._material
 
-    def _refuse(self, error: CertificateError) -> None:
-        _log.error("the certificate stays as it was: %s", error)
-        self._on_refused()
+    def _take(self, seen: Signature) -> None:
+        try:
+            self._material = self._files.read()
+        except CertificateError as error:
+            self._refuse(seen, error)
+        else:
+            self._used, self._trouble = seen, None
+            _log.info("%s and what belongs to it were read anew", self._files.paths[-1])
+
+    def _refuse(self, seen: Signature, error: CertificateError) -> None:
+        now_s = self._clock()
+        if self._trouble is None or self._trouble.seen != seen:
+            self._trouble = _Trouble(seen, now_s)
+        elif not self._trouble.said and now_s - self._trouble.since_s >= SETTLE_S:
+            self._trouble.said = True
+            _log.error("the certificate stays as it was: %s", error)
+            self._on_refused()
 
 
 def is_loopback(host: str) -> bool:

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from edge_encoder.config import EdgeConfig
 from edge_encoder.dialling import Dialler
 from edge_encoder.encoder_cache import fetch_encoder
 from edge_encoder.metrics import Metrics
@@ -13,7 +12,7 @@ from edge_encoder.servers import Servers
 from edge_encoder.uplink import Uplink, UplinkSettings
 from mien.backoff import Backoff
 from mien.bundle import Bundle
-from mien.errors import ConfigError, ProtocolError, UnavailableError
+from mien.errors import ProtocolError, UnavailableError
 from mien.identity import Role
 from mien.messages import ItemStatus
 from mien.tls import FollowedTls, TlsFiles
@@ -126,12 +125,3 @@ async def test_an_encoder_comes_over_tls_by_name_and_not_from_a_stranger(
         dialler = Dialler(FollowedTls(stranger))
         with pytest.raises(UnavailableError, match="TLS"):
             await fetch_encoder(servers, tmp_path / "none", 0.0, dialler=dialler)
-
-
-def test_faces_leave_the_device_in_plaintext_only_when_that_is_insisted_upon() -> None:
-    assert EdgeConfig("0", server="localhost:1,[::1]:1").tls is None
-    assert EdgeConfig("0", server="cloud:1", insecure=True).tls is None
-    with pytest.raises(ConfigError, match="cloud is not: give tls_ca"):
-        EdgeConfig("0", server="localhost:1,cloud:1")
-    with pytest.raises(ConfigError, match="exclude each other"):
-        EdgeConfig("0", server="cloud:1", insecure=True, tls_ca=Path("ca.pem"))

@@ -1,6 +1,7 @@
 """TLS files: what is wrong with one is said by name, and a rotation is followed."""
 
 import shutil
+import time
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from mien.cli.main import main
 from mien.errors import CertificateError, ConfigError
 from mien.identity import Identity, Role
-from mien.tls import FollowedTls, TlsFiles, check_plaintext, is_loopback
+from mien.tls import SETTLE_S, FollowedTls, TlsFiles, check_plaintext, is_loopback
 from tests.support.certificates import Authority
 
 NAMES = st.from_regex(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}", fullmatch=True)
@@ -83,12 +84,29 @@ def test_an_expired_certificate_is_refused_with_its_date(authority: Authority) -
         files.read(expires_s)
 
 
+def test_a_certificate_that_begins_later_is_refused_and_taken_when_it_is_time(
+    authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = authority.client(Role.DEVICE, "door")
+    followed = FollowedTls(files)
+    first = followed.current()
+    authority.client(Role.DEVICE, "door")
+    real = time.time
+    monkeypatch.setattr("mien.tls.time.time", lambda: real() - 7200)
+    with pytest.raises(CertificateError, match=r"device-door\.pem is valid from \d{4}-"):
+        files.read()
+    assert followed.current() is first
+    monkeypatch.setattr("mien.tls.time.time", real)
+    assert followed.current() == files.read() != first
+
+
 def test_a_rotation_is_followed_and_a_half_one_waits_for_its_other_half(
     authority: Authority, tmp_path: Path
 ) -> None:
     files = authority.client(Role.DEVICE, "door")
     refused: list[int] = []
-    followed = FollowedTls(files, lambda: refused.append(1))
+    now_s = [0.0]
+    followed = FollowedTls(files, lambda: refused.append(1), lambda: now_s[0])
     first = followed.current()
     assert followed.current() is first
     newer = Authority(tmp_path / "newer", authority.ca)
@@ -100,14 +118,17 @@ def test_a_rotation_is_followed_and_a_half_one_waits_for_its_other_half(
     assert other.key is not None
     shutil.copy(other.certificate, files.certificate)
     assert followed.current() is first
-    assert followed.current() is first
+    assert refused == []  # the other half may come in a moment
+    for _ in range(3):
+        now_s[0] += SETTLE_S
+        assert followed.current() is first
     assert refused == [1]  # said once, not at each look
     shutil.copy(other.key, files.key)
     assert followed.current().certificate == other.certificate.read_bytes()
     files.key.unlink()
-    assert followed.current().certificate == other.certificate.read_bytes()
-    assert len(refused) == 2
-    followed.current()
+    for _ in range(3):
+        assert followed.current().certificate == other.certificate.read_bytes()
+        now_s[0] += SETTLE_S
     assert len(refused) == 2
 
 
