@@ -10,6 +10,7 @@ import jwt
 
 from mien.errors import CertificateError, UnauthenticatedError
 from mien.identity import Identity, Role
+from mien.tls import signature_of
 
 _log = logging.getLogger(__name__)
 
@@ -33,7 +34,7 @@ class Tokens:
         self._path = keys
         self._audience = audience
         self._issuer = issuer
-        self._seen = _modified(keys)
+        self._seen = signature_of(keys)
         self._keys = _load(keys)
 
     def identity(self, token: str) -> Identity:
@@ -67,10 +68,11 @@ class Tokens:
         return self._keys[kid]
 
     def _follow(self) -> None:
+        if (seen := signature_of(self._path)) == self._seen:
+            return
+        self._seen = seen
         try:
-            if (seen := _modified(self._path)) != self._seen:
-                self._seen = seen
-                self._keys = _load(self._path)
+            self._keys = _load(self._path)
         except CertificateError as error:
             _log.error("the keys of tokens stay as they were: %s", error)
 
@@ -88,14 +90,6 @@ def _identity(claims: Mapping[str, Any]) -> Identity:
     return identity
 
 
-def _modified(path: Path) -> tuple[int, int]:
-    try:
-        found = path.stat()
-    except OSError as error:
-        raise CertificateError(f"{path} cannot be read: {error.strerror}") from error
-    return found.st_mtime_ns, found.st_ino
-
-
 def _load(path: Path) -> dict[str, Any]:
     try:
         data = path.read_bytes()
@@ -105,7 +99,8 @@ def _load(path: Path) -> dict[str, Any]:
             return {_ONLY: load_pem_public_key(data)}
         keys = jwt.PyJWKSet.from_dict(json.loads(data)).keys
         named = {key.key_id: key.key for key in keys if key.key_id and key.public_key_use != "enc"}
-        secret = any(isinstance(key, bytes) for key in named.values())
+        # A symmetric key is bytes; both kinds could make tokens, too.
+        secret = any(isinstance(x, bytes) or hasattr(x, "private_bytes") for x in named.values())
     except (OSError, ValueError, TypeError, KeyError, jwt.PyJWTError) as error:
         raise CertificateError(
             f"{path} holds neither a public key in PEM form nor a JWKS: {type(error).__name__}"

@@ -75,7 +75,7 @@ class TlsFiles:
 
     def signature(self) -> Signature:
         """Changes with the files, also when one comes or goes."""
-        return tuple(_signature(path) for path in self.paths)
+        return tuple(signature_of(path) for path in self.paths)
 
     def read(self, now_unix_s: float | None = None) -> TlsMaterial:
         """Read and check all of it. Raises CertificateError, which names the file and the fault."""
@@ -179,7 +179,8 @@ def check_plaintext(host: str, *, insecure: bool, remedy: str) -> None:
         )
 
 
-def _signature(path: Path) -> tuple[int, int, int]:
+def signature_of(path: Path) -> tuple[int, int, int]:
+    """Changes with a file, also when it comes or goes."""
     try:
         found = path.stat()
     except OSError:
