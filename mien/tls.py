@@ -31,7 +31,8 @@ Signature = tuple[tuple[int, int, int], ...]
 class TlsMaterial:
     """PEM bytes of authorities to trust, own certificate chain and its key.
 
-    expires_unix_s: the end of our own certificate, None without one.
+    expires_unix_s: the end of our own certificate, or of the last authority where that is sooner;
+    None without a certificate.
     """
 
     ca: bytes
@@ -81,7 +82,11 @@ class TlsFiles:
         """Read and check all of it. Raises CertificateError, which names the file and the fault."""
         now_s = time.time() if now_unix_s is None else now_unix_s
         ca = _bytes(self.ca)
-        _certificates(self.ca, ca)
+        ca_expires_s = max(
+            authority.not_valid_after_utc.timestamp() for authority in _certificates(self.ca, ca)
+        )
+        if ca_expires_s <= now_s:
+            raise CertificateError(f"every authority in {self.ca} has expired: get its successor")
         if self.certificate is None or self.key is None:
             return TlsMaterial(ca)
         chain, key = _bytes(self.certificate), _bytes(self.key)
@@ -98,7 +103,7 @@ class TlsFiles:
                 f"{self.certificate} expired on {own.not_valid_after_utc:%Y-%m-%d %H:%M:%S} UTC: "
                 "put a new certificate in its place"
             )
-        return TlsMaterial(ca, chain, key, expires_s)
+        return TlsMaterial(ca, chain, key, min(expires_s, ca_expires_s))
 
 
 @dataclass

@@ -44,6 +44,8 @@ class DevelopmentCa:
                 f"{folder} holds no authority ({type(error).__name__}): make one with "
                 f"mien certificates --folder {folder} ca"
             ) from None
+        if self._certificate.not_valid_after_utc <= datetime.now(UTC):
+            raise CertificateError(f"the authority in {folder} has expired; make one elsewhere")
         if not isinstance(key, ec.EllipticCurvePrivateKey):
             raise CertificateError(f"{folder / 'ca-key.pem'} is no elliptic curve's key")
         self._key = key
@@ -83,6 +85,8 @@ class DevelopmentCa:
         usage: x509.ObjectIdentifier,
         valid: timedelta,
     ) -> Path:
+        # What outlived its authority would be refused, whatever it says itself.
+        valid = min(valid, self._certificate.not_valid_after_utc - datetime.now(UTC))
         key = ec.generate_private_key(ec.SECP256R1())
         certificate = (
             _begun(_name(stem[:64]), self._certificate.subject, key.public_key(), valid)

@@ -205,7 +205,9 @@ def _add_certificates(parser: argparse.ArgumentParser) -> None:
         "A certificate authority for development. Its key lies in the folder: not for production."
     )
     parser.add_argument("--folder", type=Path, default=Path("certificates"))
-    parser.add_argument("--days", type=float, default=30.0, help="how long it is valid (30)")
+    parser.add_argument(
+        "--days", type=float, help="how long it is valid (365 for the authority, else 30)"
+    )
     kinds = parser.add_subparsers(dest="kind", required=True, metavar="KIND")
     kinds.add_parser("ca", help="the authority; once")
     server = kinds.add_parser("server", help="a recognizer's, for the names it is dialled by")
@@ -223,7 +225,9 @@ def _certificates(options: argparse.Namespace) -> ExitCode:
     from mien.errors import ConfigError
     from mien.identity import Identity, Role
 
-    valid = timedelta(days=options.days)
+    if options.days is not None and options.days <= 0:
+        raise ConfigError(f"--days must be above 0, got {options.days:g}")
+    valid = timedelta(days=options.days or (365 if options.kind == "ca" else 30))
     if options.kind == "ca":
         DevelopmentCa.make(options.folder, valid)
         print(options.folder / "ca.pem")

@@ -242,6 +242,26 @@ async def test_the_recognizer_takes_a_new_certificate_and_open_streams_go_on(
         await eventually(lambda: running.sample("certificate_expiry_timestamp_seconds") > 0)
 
 
+async def test_an_authority_is_succeeded_while_the_recognizer_serves(
+    bundles: Path, authority: Authority, tmp_path: Path
+) -> None:
+    successor = Authority.made(tmp_path / "successor").client(Role.DEVICE, "door")
+    door = TlsFiles(authority.folder / "ca.pem", successor.certificate, successor.key)
+    async with recognizer(bundles, authority) as running:
+        port = running.serving.port
+        async with channel(port, door) as early:
+            with pytest.raises(grpc.aio.AioRpcError) as raised:
+                await health(early)
+            assert raised.value.code() is CODE.UNAVAILABLE
+        both = door.ca.read_bytes() + successor.ca.read_bytes()
+        door.ca.with_suffix(".new").write_bytes(both)
+        door.ca.with_suffix(".new").replace(door.ca)
+        async with channel(port, door) as in_time:
+            assert await health(in_time) == health_pb2.HealthCheckResponse.SERVING
+        async with channel(port, authority.client(Role.DEVICE, "yard")) as of_the_old_one:
+            assert await health(of_the_old_one) == health_pb2.HealthCheckResponse.SERVING
+
+
 def test_every_rpc_of_the_contract_has_its_roles() -> None:
     methods = {
         f"/{service.full_name}/{method.name}"

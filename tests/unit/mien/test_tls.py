@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mien.cli.certificates import DevelopmentCa
 from mien.cli.main import main
 from mien.errors import CertificateError, ConfigError
 from mien.identity import Identity, Role
@@ -82,6 +83,19 @@ def test_an_expired_certificate_is_refused_with_its_date(authority: Authority) -
     files.read(expires_s - 1)
     with pytest.raises(CertificateError, match=r"device-door\.pem expired on \d{4}-"):
         files.read(expires_s)
+
+
+def test_the_end_of_the_authority_is_the_end_of_what_it_has_issued(tmp_path: Path) -> None:
+    short = Authority(tmp_path, DevelopmentCa.make(tmp_path, timedelta(minutes=10)))
+    files = short.client(Role.DEVICE, "door", timedelta(hours=1))
+    longer = Authority.made(tmp_path / "longer").client(Role.DEVICE, "door", timedelta(hours=1))
+    expires_s = files.read().expires_unix_s
+    assert expires_s is not None
+    assert expires_s == pytest.approx(time.time() + 600, abs=120)
+    of_another = TlsFiles(files.ca, longer.certificate, longer.key)
+    assert of_another.read().expires_unix_s == pytest.approx(expires_s, abs=120)
+    with pytest.raises(CertificateError, match=r"every authority in .*ca\.pem has expired"):
+        of_another.read(expires_s + 200)
 
 
 def test_a_certificate_that_begins_later_is_refused_and_taken_when_it_is_time(
@@ -164,5 +178,6 @@ def test_an_authority_is_not_made_twice_and_one_is_needed(
     assert main([*where, "ca"]) == 2
     assert (tmp_path / "ca-key.pem").read_bytes() == before
     assert main([*where, "device", "no/name"]) == 2
+    assert main([*where, "--days", "0", "device", "door"]) == 2
     assert main([*where, "device", "door"]) == 0
     assert capsys.readouterr().out.endswith("device-door.pem\n")
