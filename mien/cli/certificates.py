@@ -23,8 +23,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from mien.errors import CertificateError
-from mien.identity import Identity
+from mien.errors import CertificateError, ConfigError
+from mien.identity import Identity, Role
 
 CA: Final = "ca"
 # Clocks of devices differ; a certificate must not begin in the future of one.
@@ -100,6 +100,27 @@ class DevelopmentCa:
             .sign(self._key, hashes.SHA256())
         )
         return _write_pair(self._folder, stem, certificate, key)
+
+
+def issue(folder: Path, kind: str, name: str, hosts: Sequence[str], days: float | None) -> Path:
+    """Make what `mien certificates KIND` asks for; returns the certificate's file.
+
+    days: None for a year where it is the authority, else for 30 days. Raises ConfigError.
+    """
+    if days is not None and days <= 0:
+        raise ConfigError(f"--days must be above 0, got {days:g}")
+    valid = timedelta(days=days or (365 if kind == CA else 30))
+    if kind == CA:
+        DevelopmentCa.make(folder, valid)
+        return folder / f"{CA}.pem"
+    authority = DevelopmentCa(folder)
+    if kind == "server":
+        return authority.issue_server(name, hosts, valid)
+    try:
+        identity = Identity(Role(kind), name)
+    except ValueError as error:
+        raise ConfigError(f"{name!r}: {error}") from None
+    return authority.issue_client(identity, valid)
 
 
 def _begun(

@@ -12,13 +12,10 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from mien.cli.security import add_security, security_of
 from mien.errors import MienError
 from mien.exit_codes import ExitCode, exit_code
-
-if TYPE_CHECKING:
-    from mien.cli.server import Security
 
 _EXIT_CODES = """exit codes:
   0 done; 1 failed, the message says how; 2 a wrong flag or setting; 3 the source cannot be read;
@@ -121,7 +118,7 @@ def _add_recognize(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("images", type=Path, nargs="+", metavar="IMAGE")
     parser.add_argument("--server", required=True, metavar="HOST:PORT")
-    _add_identity(parser)
+    add_security(parser)
     parser.add_argument(
         "--bundle", type=Path, help="bundle folder; by default the recognizer's own is fetched"
     )
@@ -131,13 +128,13 @@ def _add_recognize(parser: argparse.ArgumentParser) -> None:
 def _recognize(options: argparse.Namespace) -> ExitCode:
     from mien.cli.recognize import recognize
 
-    return recognize(options.images, options.server, options.bundle, _security(options))
+    return recognize(options.images, options.server, options.bundle, security_of(options))
 
 
 def _add_watch(parser: argparse.ArgumentParser) -> None:
     parser.description = "Print each recognition as the recognizer makes it."
     parser.add_argument("--server", required=True, metavar="HOST:PORT")
-    _add_identity(parser)
+    add_security(parser)
     parser.add_argument("--device", action="append", default=[], help="only this one; repeatable")
     parser.add_argument("--track", action="append", default=[], type=int, help="only this track")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
@@ -162,7 +159,7 @@ def _watch(options: argparse.Namespace) -> ExitCode:
             as_json=options.json,
             limit=options.limit,
             give_up_s=options.give_up_s,
-            security=_security(options),
+            security=security_of(options),
         )
     )
 
@@ -181,23 +178,6 @@ def _inspect(options: argparse.Namespace) -> ExitCode:
 
     print(inspect(options.path, options.bundle))
     return ExitCode.OK
-
-
-def _add_identity(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("who speaks; only loopback is spoken to without TLS")
-    group.add_argument("--tls_ca", type=Path, help="PEM file of the authorities to trust")
-    group.add_argument("--tls_certificate", type=Path, help="PEM file of this client's certificate")
-    group.add_argument("--tls_key", type=Path, help="PEM file of its key")
-    group.add_argument("--token", type=Path, help="file with a token (JWT), for the token port")
-    group.add_argument("--insecure", action="store_true", help="plaintext to wherever it goes")
-
-
-def _security(options: argparse.Namespace) -> Security:
-    from mien.cli.server import Security
-    from mien.tls import TlsFiles
-
-    tls = TlsFiles.of(options.tls_ca, options.tls_certificate, options.tls_key)
-    return Security(tls, options.token, options.insecure)
 
 
 def _add_certificates(parser: argparse.ArgumentParser) -> None:
@@ -219,28 +199,10 @@ def _add_certificates(parser: argparse.ArgumentParser) -> None:
 
 
 def _certificates(options: argparse.Namespace) -> ExitCode:
-    from datetime import timedelta
+    from mien.cli.certificates import issue
 
-    from mien.cli.certificates import DevelopmentCa
-    from mien.errors import ConfigError
-    from mien.identity import Identity, Role
-
-    if options.days is not None and options.days <= 0:
-        raise ConfigError(f"--days must be above 0, got {options.days:g}")
-    valid = timedelta(days=options.days or (365 if options.kind == "ca" else 30))
-    if options.kind == "ca":
-        DevelopmentCa.make(options.folder, valid)
-        print(options.folder / "ca.pem")
-        return ExitCode.OK
-    ca = DevelopmentCa(options.folder)
-    if options.kind == "server":
-        print(ca.issue_server(options.name, options.hosts, valid))
-        return ExitCode.OK
-    try:
-        identity = Identity(Role(options.kind), options.name)
-    except ValueError as error:
-        raise ConfigError(f"{options.name!r}: {error}") from None
-    print(ca.issue_client(identity, valid))
+    name, hosts = getattr(options, "name", ""), getattr(options, "hosts", ())
+    print(issue(options.folder, options.kind, name, hosts, options.days))
     return ExitCode.OK
 
 

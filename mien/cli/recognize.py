@@ -20,7 +20,7 @@ from mien.exit_codes import ExitCode
 if TYPE_CHECKING:
     from edge_encoder.detector.base import Image
     from mien.bundle import Bundle
-    from mien.cli.server import Security
+    from mien.cli.security import Security
     from mien.messages import ChunkResult
     from mien.v1.recognition_pb2_grpc import RecognitionServiceStub
 
@@ -59,7 +59,8 @@ def recognize(
     Raises UnavailableError, RefusedError, BundleError. Photographs that cannot be read do not keep
     the others from being recognised; the exit code says that there were some.
     """
-    from mien.cli.server import PLAIN, connected
+    from mien.cli.security import PLAIN
+    from mien.cli.server import connected
     from mien.v1.recognition_pb2_grpc import RecognitionServiceStub
 
     exit_code = ExitCode.OK

@@ -8,8 +8,9 @@ from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING
 
 from mien.backoff import Backoff
-from mien.cli.server import PLAIN, Security, connected
-from mien.errors import ResumeLostError, UnavailableError
+from mien.cli.security import PLAIN, Security
+from mien.cli.server import connected
+from mien.errors import CertificateError, ResumeLostError, UnavailableError
 
 if TYPE_CHECKING:
     from mien.v1.recognition_pb2 import WatchRecognitionsRequest, WatchRecognitionsResponse
@@ -38,7 +39,8 @@ def watching(
         except ResumeLostError as error:
             _say(f"{error}. Some recognitions may be missing here")
             request.resume_token = b""
-        except UnavailableError as error:
+        except (UnavailableError, CertificateError) as error:
+            # After a break the files may be amid a rotation; at first they are just wrong.
             if patience.is_over():
                 raise
             _say(f"{error}; trying to go on")

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mien.errors import ConfigError, MienError, ResumeLostError, UnavailableError
-from mien.tls import TlsFiles, check_plaintext
+from mien.cli.security import PLAIN, Security
+from mien.errors import MienError, ResumeLostError, UnavailableError
 
 if TYPE_CHECKING:
     import grpc
@@ -21,49 +19,6 @@ class RefusedError(MienError):
     """The recognizer answered, and the answer was no."""
 
     code = "refused"
-
-
-@dataclass(frozen=True)
-class Security:
-    """How a command dials: TLS files, a file with a token, or plaintext beyond loopback."""
-
-    tls: TlsFiles | None = None
-    token: Path | None = None
-    insecure: bool = False
-
-    @property
-    def bearer(self) -> str | None:
-        """The token in the file, None where there is none. Raises ConfigError."""
-        return _token(self.token) if self.token else None
-
-    def channel(self, address: str) -> grpc.Channel:
-        """A channel to HOST:PORT, not connected yet. Raises ConfigError."""
-        import grpc
-
-        if self.tls is None:
-            if self.token is not None:
-                raise ConfigError("a token is sent over TLS only: give --tls_ca")
-            host = address.rpartition(":")[0]
-            check_plaintext(host, insecure=self.insecure, remedy="give --tls_ca")
-            return grpc.insecure_channel(address)
-        credentials = self.tls.read().channel_credentials()
-        if (token := self.bearer) is not None:
-            call = grpc.access_token_call_credentials(token)
-            credentials = grpc.composite_channel_credentials(credentials, call)
-        return grpc.secure_channel(address, credentials)
-
-
-PLAIN = Security()
-
-
-def _token(path: Path) -> str:
-    try:
-        token = path.read_text("ascii").strip()
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path} holds no token: {type(error).__name__}") from None
-    if not token or any(character.isspace() for character in token):
-        raise ConfigError(f"{path} must hold one token and nothing else")
-    return token
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from mien.cli.server import PLAIN, Security
+from mien.cli.security import PLAIN, Security
 from mien.cli.tally import bar
 from mien.exit_codes import ExitCode
 

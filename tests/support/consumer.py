@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from mien.cli.resuming import watching
-from mien.cli.server import Security
+from mien.cli.security import Security
 from mien.tls import TlsFiles
 from mien.v1.recognition_pb2 import WatchRecognitionsRequest
 from tests.support.followed import Event, Followed, followed
