@@ -1,6 +1,7 @@
 """The development authority in a test's hands, and clients that it has issued certificates to."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -8,14 +9,18 @@ from typing import Any
 
 import grpc
 import jwt
+from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from mien.cli.certificates import DevelopmentCa
 from mien.identity import Identity, Role
 from mien.tls import TlsFiles
+from tests.support.recognizer import Running, running_recognizer
 
 HOUR = timedelta(hours=1)
+LOOPBACK = ("127.0.0.1", "localhost")
 
 
 @dataclass(frozen=True)
@@ -29,13 +34,20 @@ class Authority:
     def made(cls, folder: Path) -> "Authority":
         return cls(folder, DevelopmentCa.make(folder))
 
-    def server(self, name: str = "here", valid: timedelta = HOUR) -> TlsFiles:
-        """A recognizer's files for loopback; made anew where they are there."""
-        return self._files(self.ca.issue_server(name, ["127.0.0.1", "localhost"], valid))
+    def server(
+        self, name: str = "here", valid: timedelta = HOUR, hosts: Sequence[str] = LOOPBACK
+    ) -> TlsFiles:
+        """A recognizer's files; made anew where they are there."""
+        return self._files(self.ca.issue_server(name, hosts, valid))
 
     def client(self, role: Role, name: str, valid: timedelta = HOUR) -> TlsFiles:
         """A client's files; made anew where they are there."""
         return self._files(self.ca.issue_client(Identity(role, name), valid))
+
+    def odd_client(self, *sans: x509.GeneralName) -> TlsFiles:
+        """A client's files with names that `mien certificates` gives to none."""
+        usage = ExtendedKeyUsageOID.CLIENT_AUTH
+        return self._files(self.ca._issue("odd", sans, usage, HOUR))
 
     def _files(self, certificate: Path) -> TlsFiles:
         key = certificate.with_name(f"{certificate.stem}-key.pem")
@@ -55,6 +67,13 @@ def flags(files: TlsFiles) -> Sequence[str]:
 def channel(port: int, files: TlsFiles) -> grpc.aio.Channel:
     """A channel to a recognizer on loopback, to be entered."""
     return grpc.aio.secure_channel(f"127.0.0.1:{port}", files.read().channel_credentials())
+
+
+@asynccontextmanager
+async def recognizer(bundles: Path, authority: Authority, **more: Any) -> AsyncIterator[Running]:
+    """A recognizer in this process with the authority's certificate. more: further settings."""
+    async with running_recognizer(bundles, **settings(authority.server()), **more) as running:
+        yield running
 
 
 class TokenIssuer:

@@ -1,16 +1,12 @@
 """Real handshakes over loopback: who is let in, who may call what, and how that is refused."""
 
-import asyncio
-import socket
-import ssl
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
+from cryptography import x509
 from google.rpc.error_details_pb2 import ErrorInfo
 from grpc_health.v1 import health_pb2
 from grpc_status import rpc_status
@@ -22,11 +18,9 @@ from mien.tls import TlsFiles
 from mien.v1 import bundle_pb2, recognition_pb2
 from mien.v1.bundle_pb2_grpc import BundleServiceStub
 from mien.v1.recognition_pb2_grpc import RecognitionServiceStub
-from tests.support.certificates import Authority, TokenIssuer, channel, settings
+from tests.support.certificates import Authority, TokenIssuer, channel, recognizer, settings
 from tests.support.recognizer import (
     Device,
-    Running,
-    eventually,
     health,
     hello,
     payload,
@@ -34,17 +28,12 @@ from tests.support.recognizer import (
 )
 
 CODE = grpc.StatusCode
+URI = x509.UniformResourceIdentifier
 
 
 @pytest.fixture
 def authority(tmp_path: Path) -> Authority:
     return Authority.made(tmp_path / "certificates")
-
-
-@asynccontextmanager
-async def recognizer(bundles: Path, authority: Authority, **more: Any) -> AsyncIterator[Running]:
-    async with running_recognizer(bundles, **settings(authority.server()), **more) as running:
-        yield running
 
 
 def reason(error: grpc.aio.AioRpcError) -> str:
@@ -58,21 +47,6 @@ async def refused(call: Any) -> tuple[grpc.StatusCode, str]:
     with pytest.raises(grpc.aio.AioRpcError) as raised:
         await call
     return raised.value.code(), reason(raised.value)
-
-
-def served_until_s(port: int, files: TlsFiles) -> float:
-    """The end of the certificate that a recognizer shows to a newcomer."""
-    context = ssl.create_default_context(cafile=files.ca)
-    assert files.certificate is not None
-    context.load_cert_chain(files.certificate, files.key)
-    context.set_alpn_protocols(["h2"])
-    with (
-        socket.create_connection(("127.0.0.1", port)) as plain,
-        context.wrap_socket(plain, server_hostname="127.0.0.1") as wrapped,
-    ):
-        shown = wrapped.getpeercert()
-    assert shown is not None
-    return ssl.cert_time_to_seconds(str(shown["notAfter"]))
 
 
 async def test_a_device_streams_under_the_id_of_its_certificate(
@@ -133,6 +107,45 @@ async def test_a_client_refuses_a_recognizer_of_another_authority(
     async with (
         recognizer(bundles, authority) as running,
         channel(running.serving.port, stranger) as connected,
+    ):
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            await health(connected)
+        assert raised.value.code() is CODE.UNAVAILABLE
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        pytest.param((x509.DNSName("door"),), id="a host's name"),
+        pytest.param((URI("spiffe://elsewhere/device/door"),), id="another trust domain"),
+        pytest.param((URI("spiffe://mien/root/door"),), id="no role"),
+        # Which of them should it be?
+        pytest.param((URI("spiffe://mien/device/door"), URI("spiffe://mien/operator/o")), id="two"),
+    ],
+)
+async def test_a_certificate_of_the_authority_without_one_identity_is_nobodys(
+    bundles: Path, bundle: Bundle, authority: Authority, names: tuple[x509.GeneralName, ...]
+) -> None:
+    async with (
+        recognizer(bundles, authority) as running,
+        channel(running.serving.port, authority.odd_client(*names)) as connected,
+    ):
+        device = Device(RecognitionServiceStub(connected))
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            await device.open(hello(bundle, "door"))
+        assert raised.value.code() is CODE.UNAUTHENTICATED
+        assert reason(raised.value) == "unauthenticated"
+        assert running.sample("rpc_errors_total", code="unauthenticated") == 1
+
+
+async def test_a_client_refuses_a_recognizer_whose_certificate_is_for_another_host(
+    bundles: Path, authority: Authority
+) -> None:
+    elsewhere = authority.server("elsewhere", hosts=("cloud.example", "10.0.0.1"))
+    ops = authority.client(Role.OPERATOR, "ops")
+    async with (
+        running_recognizer(bundles, **settings(elsewhere)) as running,
+        channel(running.serving.port, ops) as connected,
     ):
         with pytest.raises(grpc.aio.AioRpcError) as raised:
             await health(connected)
@@ -210,56 +223,6 @@ async def test_a_token_opens_no_port_that_asks_for_a_certificate(
         with pytest.raises(grpc.aio.AioRpcError) as raised:
             await health(connected)
         assert raised.value.code() is CODE.UNAVAILABLE
-
-
-async def test_the_recognizer_takes_a_new_certificate_and_open_streams_go_on(
-    bundles: Path, bundle: Bundle, authority: Authority
-) -> None:
-    door = authority.client(Role.DEVICE, "door")
-    server = authority.server()
-    assert server.key is not None
-    async with recognizer(bundles, authority) as running:
-        port = running.serving.port
-        async with channel(port, door) as connected:
-            device = Device(RecognitionServiceStub(connected))
-            await device.open(hello(bundle, "door"))
-            await device.send(1, payload(bundle))
-            await device.acknowledged(1)
-            good = server.key.read_bytes()
-            server.key.write_bytes(b"half a file")
-            yard = authority.client(Role.DEVICE, "yard")
-            async with channel(port, yard) as newcomer:  # served with what was good before
-                assert await health(newcomer) == health_pb2.HealthCheckResponse.SERVING
-            await eventually(lambda: running.sample("certificate_refusals_total") == 1)
-            server.key.write_bytes(good)
-            authority.server(valid=timedelta(hours=9))
-            async with channel(port, yard) as newcomer:
-                assert await health(newcomer) == health_pb2.HealthCheckResponse.SERVING
-            shown = await asyncio.to_thread(served_until_s, port, yard)
-            assert shown == server.read().expires_unix_s
-            await device.send(2, payload(bundle, seed=1))
-            assert [result.seq for result in (await device.close()).results] == [2]
-        await eventually(lambda: running.sample("certificate_expiry_timestamp_seconds") > 0)
-
-
-async def test_an_authority_is_succeeded_while_the_recognizer_serves(
-    bundles: Path, authority: Authority, tmp_path: Path
-) -> None:
-    successor = Authority.made(tmp_path / "successor").client(Role.DEVICE, "door")
-    door = TlsFiles(authority.folder / "ca.pem", successor.certificate, successor.key)
-    async with recognizer(bundles, authority) as running:
-        port = running.serving.port
-        async with channel(port, door) as early:
-            with pytest.raises(grpc.aio.AioRpcError) as raised:
-                await health(early)
-            assert raised.value.code() is CODE.UNAVAILABLE
-        both = door.ca.read_bytes() + successor.ca.read_bytes()
-        door.ca.with_suffix(".new").write_bytes(both)
-        door.ca.with_suffix(".new").replace(door.ca)
-        async with channel(port, door) as in_time:
-            assert await health(in_time) == health_pb2.HealthCheckResponse.SERVING
-        async with channel(port, authority.client(Role.DEVICE, "yard")) as of_the_old_one:
-            assert await health(of_the_old_one) == health_pb2.HealthCheckResponse.SERVING
 
 
 def test_every_rpc_of_the_contract_has_its_roles() -> None:

@@ -1,0 +1,90 @@
+"""The recognizer's certificate and its authorities change while it serves."""
+
+import asyncio
+import socket
+import ssl
+from datetime import timedelta
+from pathlib import Path
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2
+
+from mien.bundle import Bundle
+from mien.identity import Role
+from mien.tls import TlsFiles
+from mien.v1.recognition_pb2_grpc import RecognitionServiceStub
+from tests.support.certificates import Authority, channel, recognizer
+from tests.support.recognizer import Device, eventually, health, hello, payload
+
+CODE = grpc.StatusCode
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    return Authority.made(tmp_path / "certificates")
+
+
+def served_until_s(port: int, files: TlsFiles) -> float:
+    """The end of the certificate that a recognizer shows to a newcomer."""
+    context = ssl.create_default_context(cafile=files.ca)
+    assert files.certificate is not None
+    context.load_cert_chain(files.certificate, files.key)
+    context.set_alpn_protocols(["h2"])
+    with (
+        socket.create_connection(("127.0.0.1", port)) as plain,
+        context.wrap_socket(plain, server_hostname="127.0.0.1") as wrapped,
+    ):
+        shown = wrapped.getpeercert()
+    assert shown is not None
+    return ssl.cert_time_to_seconds(str(shown["notAfter"]))
+
+
+async def test_the_recognizer_takes_a_new_certificate_and_open_streams_go_on(
+    bundles: Path, bundle: Bundle, authority: Authority
+) -> None:
+    door = authority.client(Role.DEVICE, "door")
+    server = authority.server()
+    assert server.key is not None
+    async with recognizer(bundles, authority) as running:
+        port = running.serving.port
+        async with channel(port, door) as connected:
+            device = Device(RecognitionServiceStub(connected))
+            await device.open(hello(bundle, "door"))
+            await device.send(1, payload(bundle))
+            await device.acknowledged(1)
+            good = server.key.read_bytes()
+            server.key.write_bytes(b"half a file")
+            yard = authority.client(Role.DEVICE, "yard")
+            async with channel(port, yard) as newcomer:  # served with what was good before
+                assert await health(newcomer) == health_pb2.HealthCheckResponse.SERVING
+            await eventually(lambda: running.sample("certificate_refusals_total") == 1)
+            server.key.write_bytes(good)
+            authority.server(valid=timedelta(hours=9))
+            async with channel(port, yard) as newcomer:
+                assert await health(newcomer) == health_pb2.HealthCheckResponse.SERVING
+            shown = await asyncio.to_thread(served_until_s, port, yard)
+            assert shown == server.read().expires_unix_s
+            await device.send(2, payload(bundle, seed=1))
+            assert [result.seq for result in (await device.close()).results] == [2]
+        await eventually(lambda: running.sample("certificate_expiry_timestamp_seconds") > 0)
+
+
+async def test_an_authority_is_succeeded_while_the_recognizer_serves(
+    bundles: Path, authority: Authority, tmp_path: Path
+) -> None:
+    successor = Authority.made(tmp_path / "successor").client(Role.DEVICE, "door")
+    door = TlsFiles(authority.folder / "ca.pem", successor.certificate, successor.key)
+    async with recognizer(bundles, authority) as running:
+        port = running.serving.port
+        async with channel(port, door) as early:
+            with pytest.raises(grpc.aio.AioRpcError) as raised:
+                await health(early)
+            assert raised.value.code() is CODE.UNAVAILABLE
+        both = door.ca.read_bytes() + successor.ca.read_bytes()
+        door.ca.with_suffix(".new").write_bytes(both)
+        door.ca.with_suffix(".new").replace(door.ca)
+        async with channel(port, door) as in_time:
+            assert await health(in_time) == health_pb2.HealthCheckResponse.SERVING
+        async with channel(port, authority.client(Role.DEVICE, "yard")) as of_the_old_one:
+            assert await health(of_the_old_one) == health_pb2.HealthCheckResponse.SERVING
