@@ -5,6 +5,7 @@ rotated is left in order, and the next one dials with the new files.
 """
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from typing import Final
 
@@ -14,6 +15,8 @@ from edge_encoder.config import EdgeConfig
 from edge_encoder.metrics import Metrics
 from edge_encoder.servers import Target
 from mien.tls import FollowedTls, TlsMaterial
+
+_log = logging.getLogger(__name__)
 
 # Certificates last for hours at least, and stat of three files costs next to nothing.
 LOOK_S: Final = 5.0
@@ -39,6 +42,7 @@ class Dialler:
         self._look_s = look_s
         self._token = token
         self._dialled: TlsMaterial | None = None
+        self._told: TlsMaterial | None = None
 
     def channel(self, target: Target, options: Options) -> grpc.aio.Channel:
         """A channel, to be entered."""
@@ -46,6 +50,7 @@ class Dialler:
         if self._tls is None:
             return grpc.aio.insecure_channel(target.dial, options)
         self._dialled = self._look(self._tls)
+        self._tell_of_expiry(self._dialled)
         credentials = self._dialled.channel_credentials()
         if self._token is not None:
             call = grpc.access_token_call_credentials(self._token)
@@ -57,6 +62,14 @@ class Dialler:
         dialled = self._dialled
         while self._tls is None or self._look(self._tls) == dialled:
             await asyncio.sleep(self._look_s)
+
+    def _tell_of_expiry(self, material: TlsMaterial) -> None:
+        # Once, for attempts come every second: all that a server says is that the socket is closed.
+        if material.expired and material != self._told:
+            self._told = material
+            _log.error(
+                "the certificate has expired: no recognizer takes it; put a new one in place"
+            )
 
     def _look(self, tls: FollowedTls) -> TlsMaterial:
         material = tls.current()

@@ -40,6 +40,11 @@ class TlsMaterial:
     key: bytes | None = field(default=None, repr=False)
     expires_unix_s: float | None = None
 
+    @property
+    def expired(self) -> bool:
+        """Whether nobody takes it any more."""
+        return self.expires_unix_s is not None and self.expires_unix_s <= time.time()
+
     def channel_credentials(self) -> "grpc.ChannelCredentials":
         """What a client dials with."""
         import grpc

@@ -1,5 +1,6 @@
 """A device whose certificate is rotated while it streams, against a real recognizer process."""
 
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 from edge_encoder.dialling import Dialler
 from edge_encoder.encoder_cache import fetch_encoder
 from edge_encoder.metrics import Metrics
-from edge_encoder.servers import Servers
+from edge_encoder.servers import Servers, Target
 from edge_encoder.uplink import Uplink, UplinkSettings
 from mien.backoff import Backoff
 from mien.bundle import Bundle
@@ -125,3 +126,17 @@ async def test_an_encoder_comes_over_tls_by_name_and_not_from_a_stranger(
         dialler = Dialler(FollowedTls(stranger))
         with pytest.raises(UnavailableError, match="TLS"):
             await fetch_encoder(servers, tmp_path / "none", 0.0, dialler=dialler)
+
+
+async def test_a_device_says_once_that_its_certificate_has_expired(
+    authority: Authority, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    dialler = Dialler(FollowedTls(authority.client(Role.DEVICE, "door")))
+    there = Target(1, "localhost:1", "localhost:1", ())
+    async with dialler.channel(there, ()):
+        assert "has expired" not in caplog.text
+    now_s = time.time()
+    monkeypatch.setattr("mien.tls.time.time", lambda: now_s + 7200)
+    for _ in range(2):
+        async with dialler.channel(there, ()):
+            assert caplog.text.count("the certificate has expired") == 1
