@@ -48,10 +48,10 @@ class Transport:
         return port, _bound(server, config.host, config.token_port, credentials)
 
     def _credentials(self, tls: FollowedTls, *, mutual: bool) -> grpc.ServerCredentials:
+        newest = _Newest(tls, mutual)
         credentials: grpc.ServerCredentials = grpc.dynamic_ssl_server_credentials(
-            _configuration(tls.current(), mutual),
-            # Called for each handshake, on a thread of gRPC; open connections stay as they are.
-            lambda: _configuration(tls.current(), mutual),
+            newest.first,
+            newest,  # type: ignore[arg-type]  # None means no change, says its documentation
             require_client_authentication=mutual,
         )
         return credentials
@@ -82,6 +82,24 @@ def open_transport(config: CloudConfig, metrics: Metrics) -> Transport:
         tokens = Tokens(config.token_keys, config.token_audience, config.token_issuer)
     tls = FollowedTls(config.tls, metrics.certificate_refusals.inc)
     return Transport(metrics, tls, Access(tokens))
+
+
+class _Newest:
+    """Asked for each handshake, on a thread of gRPC; open connections stay as they are."""
+
+    def __init__(self, tls: FollowedTls, mutual: bool) -> None:
+        self._tls = tls
+        self._mutual = mutual
+        self._given = tls.current()
+        self.first = _configuration(self._given, mutual)
+
+    def __call__(self) -> grpc.ServerCertificateConfiguration | None:
+        """None where nothing has changed: gRPC then parses nothing anew."""
+        material = self._tls.current()
+        if material is self._given:
+            return None
+        self._given = material
+        return _configuration(material, self._mutual)
 
 
 def _configuration(material: TlsMaterial, mutual: bool) -> grpc.ServerCertificateConfiguration:
