@@ -5,17 +5,25 @@ token says. Over plaintext nobody is known: there is no `Access`, and nothing is
 """
 
 import inspect
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from functools import lru_cache
 from typing import Any, Final
 
 import grpc
+from cryptography.x509 import load_pem_x509_certificate
 from grpc_health.v1 import health
 from grpc_reflection.v1alpha import reflection
 
 from cloud_recognizer.metrics import Metrics
 from cloud_recognizer.status import aborting
 from cloud_recognizer.tokens import Tokens
-from mien.errors import UnauthenticatedError, WrongDeviceError, WrongRoleError
+from mien.errors import (
+    CertificateExpiredError,
+    UnauthenticatedError,
+    WrongDeviceError,
+    WrongRoleError,
+)
 from mien.identity import Identity, Role
 from mien.v1 import bundle_pb2, recognition_pb2
 
@@ -49,7 +57,7 @@ class Access:
         self._tokens = tokens
 
     def check(self, context: Context, method: str) -> None:
-        """Raises UnauthenticatedError and WrongRoleError."""
+        """Raises UnauthenticatedError, WrongRoleError and CertificateExpiredError."""
         if method in PUBLIC:
             return
         identity = self._identity(context)
@@ -60,15 +68,24 @@ class Access:
                 f"is {identity.role.value}"
             )
 
-    def check_device(self, context: Context, device_id: str) -> None:
-        """Raises WrongDeviceError where Hello says another id than the certificate."""
-        if self._identity(context) != Identity(Role.DEVICE, device_id):
+    def check_device(self, context: Context, device_id: str) -> float | None:
+        """The end of the device's certificate, Unix seconds.
+
+        Raises WrongDeviceError where Hello says another id than the certificate.
+        """
+        if self._identity(context).name != device_id:  # its role the guard has seen to
             raise WrongDeviceError(
                 "the device id of Hello must be that of the device's certificate "
                 "(spiffe://mien/device/ID): correct device_id, or get a certificate for it"
             )
+        return _ends_unix_s(context)
 
     def _identity(self, context: Context) -> Identity:
+        if (ends_s := _ends_unix_s(context)) is not None and ends_s <= time.time():
+            # The handshake was before that, and a connection may last.
+            raise CertificateExpiredError(
+                "the certificate of this connection has expired: connect with its successor"
+            )
         # Only set where the certificate holds exactly one URI, as the standard asks for.
         uris = list(context.auth_context().get("peer_spiffe_id", ()))
         if uris:
@@ -131,6 +148,16 @@ class Guard(grpc.aio.ServerInterceptor):
 
 def _side(streaming: bool) -> str:
     return "stream" if streaming else "unary"
+
+
+def _ends_unix_s(context: Context) -> float | None:
+    shown = next(iter(context.auth_context().get("x509_pem_cert", ())), None)
+    return None if shown is None else _end_of(shown)
+
+
+@lru_cache(1024)  # the calls of a connection show the same one
+def _end_of(certificate: bytes) -> float:
+    return load_pem_x509_certificate(certificate).not_valid_after_utc.timestamp()
 
 
 def _bearer(context: Context) -> str | None:

@@ -16,6 +16,7 @@ from cloud_recognizer.access import Access
 from cloud_recognizer.accuracy.estimate import Accuracy
 from cloud_recognizer.bundles.catalogue import Catalogue
 from cloud_recognizer.bundles.device_bundle import DeviceBundle
+from cloud_recognizer.certificate_end import CertificateEnd
 from cloud_recognizer.config import CloudConfig
 from cloud_recognizer.credits import CreditLedger
 from cloud_recognizer.hub.contract import Hub
@@ -99,8 +100,9 @@ class RecognitionServicer(RecognitionServiceServicer):
         """See recognition.proto."""
         async with aborting(context, self._metrics):
             hello = await self._hello(context)
-            if self._access is not None:
-                self._access.check_device(context, hello.device_id)
+            access, ends_s = self._access, None
+            if access is not None:
+                ends_s = access.check_device(context, hello.device_id)
             if self._draining:
                 raise UnavailableError("the server is stopping; connect to another one")
             with self._models.lease() as lease, self._open(hello) as stream:
@@ -109,8 +111,10 @@ class RecognitionServicer(RecognitionServiceServicer):
                 bundle = DeviceBundle(self._models, lease, hello, welcome.bundle_id)
                 reader = asyncio.create_task(_read(context, stream))
                 reader.add_done_callback(lambda _: stream.wake.set())
+                grace_s = self._config.drain_grace_s
                 try:
-                    await self._answer(context, stream, bundle, reader)
+                    with CertificateEnd(ends_s, grace_s, stream.wake.set) as end:
+                        await self._answer(context, stream, bundle, reader, end)
                 finally:
                     reader.cancel()
                     await asyncio.gather(reader, return_exceptions=True)
@@ -175,6 +179,7 @@ class RecognitionServicer(RecognitionServiceServicer):
         stream: DeviceStream,
         bundle: DeviceBundle,
         reader: "asyncio.Task[None]",
+        end: CertificateEnd,
     ) -> None:
         """Write what is settled until the device has closed its side and has all its answers."""
         drain_said = False
@@ -187,7 +192,8 @@ class RecognitionServicer(RecognitionServiceServicer):
                 await self._write(context, message)
             if change := bundle.change():
                 await self._write(context, change)
-            if self._draining and not drain_said:
+            end.check()
+            if (self._draining or end.due) and not drain_said:
                 drain_said = True
                 grace_ms = round(self._config.drain_grace_s * 1000)
                 await self._write(context, Drain(grace_ms))

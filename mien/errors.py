@@ -204,6 +204,12 @@ class UnavailableError(MienError):
     code = "unavailable"
 
 
+class CertificateExpiredError(UnavailableError):
+    """The certificate that a connection was opened with has expired since."""
+
+    code = "certificate_expired"
+
+
 class ConfigError(MienError, ValueError):
     """A setting is wrong; the message names the field."""
 

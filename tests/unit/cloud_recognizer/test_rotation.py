@@ -12,7 +12,10 @@ from grpc_health.v1 import health_pb2
 
 from mien.bundle import Bundle
 from mien.identity import Role
+from mien.messages import Drain
 from mien.tls import TlsFiles
+from mien.v1.bundle_pb2 import ListBundlesRequest
+from mien.v1.bundle_pb2_grpc import BundleServiceStub
 from mien.v1.recognition_pb2_grpc import RecognitionServiceStub
 from tests.support.certificates import Authority, channel, recognizer
 from tests.support.recognizer import Device, eventually, health, hello, payload
@@ -88,3 +91,53 @@ async def test_an_authority_is_succeeded_while_the_recognizer_serves(
             assert await health(in_time) == health_pb2.HealthCheckResponse.SERVING
         async with channel(port, authority.client(Role.DEVICE, "yard")) as of_the_old_one:
             assert await health(of_the_old_one) == health_pb2.HealthCheckResponse.SERVING
+
+
+async def test_a_connection_is_of_no_use_once_its_certificate_has_expired(
+    bundles: Path, authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = ListBundlesRequest()
+    shop = authority.client(Role.CONSUMER, "shop")
+    ends_s = shop.read().expires_unix_s
+    assert ends_s is not None
+    async with (
+        recognizer(bundles, authority) as running,
+        channel(running.serving.port, shop) as connected,
+    ):
+        stub = BundleServiceStub(connected)
+        assert (await stub.ListBundles(request)).bundles
+        monkeypatch.setattr("cloud_recognizer.access.time.time", lambda: ends_s + 1)
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            await stub.ListBundles(request)
+        assert raised.value.code() is CODE.UNAVAILABLE
+        assert "has expired" in str(raised.value.details())
+        assert running.sample("rpc_errors_total", code="certificate_expired") == 1
+
+
+@pytest.mark.parametrize("leaves", [True, False])
+async def test_a_device_is_asked_to_go_when_its_certificate_ends_and_cut_if_it_stays(
+    bundles: Path,
+    bundle: Bundle,
+    authority: Authority,
+    monkeypatch: pytest.MonkeyPatch,
+    leaves: bool,
+) -> None:
+    door = authority.client(Role.DEVICE, "door")
+    ends_s = door.read().expires_unix_s
+    assert ends_s is not None
+    async with (
+        recognizer(bundles, authority, drain_grace_s=30.0 if leaves else 0.05) as running,
+        channel(running.serving.port, door) as connected,
+    ):
+        # It stands still: however slow this machine is, the stream begins before the end.
+        monkeypatch.setattr("cloud_recognizer.access.time.time", lambda: ends_s - 0.2)
+        device = Device(RecognitionServiceStub(connected))
+        await device.open(hello(bundle, "door"))
+        assert isinstance(await device.read(), Drain)
+        if leaves:
+            await device.send(1, payload(bundle))
+            assert [result.seq for result in (await device.close()).results] == [1]
+        else:
+            assert (await device.status())[0] is CODE.UNAVAILABLE
+            assert running.sample("rpc_errors_total", code="certificate_expired") == 1
+        await eventually(lambda: running.sample("streams") == 0)
