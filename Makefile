@@ -16,7 +16,7 @@ PYTEST_ARGS ?=
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test lab lint proto metrics clean
+.PHONY: help demo test lab lint proto metrics dashboards clean
 
 help:
 	@echo "make demo [SOURCE=…]  stream a clip, a folder of images, a camera (0) or a URL, and watch"
@@ -25,6 +25,7 @@ help:
 	@echo "make lint             ruff, mypy --strict and buf lint alone"
 	@echo "make proto            regenerate the gRPC stubs under mien/v1"
 	@echo "make metrics          regenerate docs/metrics.md from the code"
+	@echo "make dashboards       regenerate Grafana's dashboards under deploy/grafana"
 	@echo "make clean            remove .venv, caches and the demo's results"
 
 demo: $(VENV)/.services $(if $(filter $(CLIP),$(SOURCE)),$(CLIP))
@@ -47,6 +48,9 @@ proto: $(VENV)/.everything
 
 metrics: $(VENV)/.services
 	$(BIN)/python docs/generate_metrics.py
+
+dashboards: $(VENV)/.services
+	$(BIN)/python deploy/grafana/generate.py
 
 clean:
 	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis demo-out build *.egg-info

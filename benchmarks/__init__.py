@@ -1,1 +1,5 @@
 """Where the README's figures come from: `python -m benchmarks NAME`."""
+
+from mien.telemetry import forbid_telemetry
+
+forbid_telemetry()

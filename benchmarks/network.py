@@ -65,7 +65,7 @@ def take_end(patience_s: float) -> None:
     while SERVER not in _counters():
         if time.monotonic() > end_s:
             raise SystemExit(f"no cable came within {patience_s:g} s")
-        time.sleep(0.02)
+        time.sleep(0.02)  # the other process makes it; nothing can be waited on
     _raise_end(SERVER, SERVER_ADDRESS)
 
 

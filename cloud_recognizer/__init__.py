@@ -1,1 +1,5 @@
 """Recognizer: decode, batch, classify, publish."""
+
+from mien.telemetry import forbid_telemetry
+
+forbid_telemetry()

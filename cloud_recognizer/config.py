@@ -120,6 +120,18 @@ class CloudConfig:
     """Seconds that answers wait in memory for people's labels; 0: none, and no ReportLabels."""
     label_faces: int = 65536
     """Faces whose answers may wait so, beyond which the oldest are forgotten."""
+    policy: Path | None = None
+    """YAML file of the uses that are allowed; without it all that the AI Act does not forbid."""
+    audit_log: Path | None = None
+    """File that says who has watched and what was made viewable; null keeps none."""
+    audit_required: bool = False
+    """Whether nothing is shown while the audit log cannot be written."""
+    audit_mb: float = 10.0
+    """Megabytes of one file of the audit log."""
+    audit_files: int = 10
+    """Files of the audit log that are kept; the oldest goes."""
+    audit_days: float = 365.0
+    """Days that an entry of the audit log is kept, and one more at most."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Least serious messages to log."""
 
@@ -167,6 +179,11 @@ class CloudConfig:
         check_within("drift_min_faces", self.drift_min_faces, 1, 1 << 24)
         check_within("label_window_s", self.label_window_s, 0, 7 * 86_400)
         check_within("label_faces", self.label_faces, Limits().max_faces, 1 << 22)
+        if self.audit_required and self.audit_log is None:
+            raise ConfigError("audit_required needs a file: give audit_log, too")
+        check_within("audit_mb", self.audit_mb, 0.001, 1e5)
+        check_within("audit_files", self.audit_files, 2, 1000)
+        check_within("audit_days", self.audit_days, 1, 36_500)
 
     def _check_transport(self) -> None:
         files = self.tls

@@ -18,6 +18,7 @@ from prometheus_client import (
     ProcessCollector,
 )
 
+from mien.declaration import ContextOfUse
 from mien.messages import ItemStatus, LabelStatus
 
 # Why something was dropped: one for each rule of a queue.
@@ -50,6 +51,11 @@ TOO_MANY: Final = "too_many"
 CREDITS_WITHHELD: Final = "credits_withheld"
 STREAM_REFUSED: Final = "stream_refused"
 RATE_LIMITS: Final = (CREDITS_WITHHELD, STREAM_REFUSED)
+
+# What became of an entry of the audit log.
+AUDIT_WRITTEN: Final = "written"
+AUDIT_LOST: Final = "lost"
+AUDIT_OUTCOMES: Final = (AUDIT_WRITTEN, AUDIT_LOST)
 
 # How faces come in.
 STREAM_FACES: Final = "StreamFaces"
@@ -103,6 +109,12 @@ class Metrics:
             "rpc_errors", "RPCs ended with an error, by its code", "code"
         )
         self.reconstructions = self._counter("reconstructions", "Faces made viewable")
+        self.bundle_faces = self._counter(
+            "bundle_faces", "Faces recognised, by the bundle that they were coded with", "bundle_id"
+        )
+        self.bundle_payload_bytes = self._counter(
+            "bundle_payload_bytes", "Bytes of the chunks that these came in", "bundle_id"
+        )
         self.face_bits = self._histogram("face_bits", "Payload bits a face, by chunk", _BITS)
         self.batch_faces = self._histogram("batch_faces", "Faces in a batch", _FACES)
         self.batch_chunks = self._histogram("batch_chunks", "Chunks in a batch", _FACES)
@@ -187,6 +199,21 @@ class Metrics:
         self.hub_publish_seconds = self._histogram(
             "hub_publish_seconds", "From a result's turn to its acknowledgement by NATS", _SECONDS
         )
+        self.admitted = self._counter(
+            "admitted_streams", "Device streams let in, by the declared context of use", "context"
+        )
+        for context in ContextOfUse:
+            self.admitted.labels(context.word)
+        self.refused = self._counter(
+            "policy_refusals",
+            "Streams and calls that the policy has refused, by its rule and the declared context",
+            *("rule", "context"),
+        )
+        self.audit_entries = self._counter(
+            "audit_entries", "Entries of the audit log, by what became of them", "outcome"
+        )
+        for outcome in AUDIT_OUTCOMES:
+            self.audit_entries.labels(outcome)
         for reason in REASONS:
             self.dropped.labels(reason)
 

@@ -3,6 +3,8 @@
 device ⇄ RecognitionServicer ⇄ DeviceStream → Intake → Batcher → Recognizer (thread) → back
                                     │                          └→ Shadow (thread of its own)
                                     ├→ Hub → Fanout → Subscription → WatchRecognitions
+                                    ├→ Policy, before anything of a device is taken in
+                                    ├→ AuditLog, before anything is shown
                                     └→ Accuracy → AccuracyCollector; ReportLabels → Accuracy
 folder → Repository → Catalogue, which all of them read; Prober → Intake, on a schedule
 """
@@ -21,6 +23,7 @@ from grpc_reflection.v1alpha import reflection
 from cloud_recognizer.access import Guard
 from cloud_recognizer.accuracy.estimate import Accuracy
 from cloud_recognizer.accuracy.metrics import AccuracyCollector
+from cloud_recognizer.audit import AuditLog
 from cloud_recognizer.batcher import Batcher
 from cloud_recognizer.bundles.catalogue import Catalogue
 from cloud_recognizer.bundles.probing import Prober
@@ -35,6 +38,7 @@ from cloud_recognizer.intake import Intake
 from cloud_recognizer.listening import open_transport
 from cloud_recognizer.metrics import Metrics
 from cloud_recognizer.model import ExpressionModel, RuntimeOptions
+from cloud_recognizer.policy import Policy
 from cloud_recognizer.rate_limit import RateLimits, RateSettings
 from cloud_recognizer.recognizer import Job, Outcome, Recognizer
 from cloud_recognizer.servicer import RecognitionServicer
@@ -85,10 +89,12 @@ async def serving(
     """Serve while the context lasts; on leaving, drain within `drain_grace_s`.
 
     Nothing listens before the models that are there are proven and warm and the hub is there.
-    Raises BundleError where there is none, ConfigError for a port that cannot be bound,
-    UnavailableError without NATS.
+    Raises BundleError where there is none, ConfigError for a port that cannot be bound and for a
+    policy that cannot be read or forbids a setting, UnavailableError without NATS.
     """
     transport = open_transport(config, metrics)
+    policy = Policy.load(config.policy) if config.policy else Policy.lenient()
+    policy.check(config)
     options = RuntimeOptions(config.provider, config.threads, config.allow_reconstruction)
     limits = Limits()
     models = Catalogue(limits, metrics)
@@ -111,9 +117,10 @@ async def serving(
     ledger = _ledger(config, metrics)
     intake = Intake(recognizer, batcher, limits)
     accuracy = Accuracy(config, models, metrics)
+    audit = _audit(config, metrics)
     metrics.registry.register(AccuracyCollector(accuracy))
     servicer = RecognitionServicer(
-        *(config, models, recognizer, intake, ledger, hub, metrics, accuracy),
+        *(config, models, recognizer, intake, ledger, hub, metrics, accuracy, policy, audit),
         access=transport.access,
         rates=_rates(config),
     )
@@ -131,7 +138,10 @@ async def serving(
     prober = Prober(models, intake, ledger, repository.roll_back, metrics, config.probe_interval_s)
     async with hub, batcher, shadow.running():
         port, token_port = transport.bind(server, config)
-        with metrics_endpoint(metrics.registry, config.host, config.metrics_port) as metrics_port:
+        with (
+            audit,
+            metrics_endpoint(metrics.registry, config.host, config.metrics_port) as metrics_port,
+        ):
             await server.start()
             try:
                 async with (
@@ -140,6 +150,7 @@ async def serving(
                     prober.running(),
                     accuracy.running(),
                     transport.followed(),
+                    audit.running(),
                 ):
                     yield Serving(
                         port,
@@ -151,6 +162,17 @@ async def serving(
             finally:
                 await checks.enter_graceful_shutdown()
                 await _stop(server, servicer, hub, config.drain_grace_s)
+
+
+def _audit(config: CloudConfig, metrics: Metrics) -> AuditLog:
+    return AuditLog(
+        config.audit_log,
+        metrics,
+        required=config.audit_required,
+        max_bytes=round(config.audit_mb * 1_000_000),
+        files=config.audit_files,
+        max_age_s=config.audit_days * 86_400,
+    )
 
 
 def _ledger(config: CloudConfig, metrics: Metrics) -> CreditLedger:

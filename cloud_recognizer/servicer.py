@@ -6,6 +6,7 @@ settles. Only this side of the service aborts an RPC, by the table in `status`.
 
 import asyncio
 import contextlib
+import logging
 import math
 from collections.abc import Iterator
 from typing import Any
@@ -14,6 +15,7 @@ import grpc
 
 from cloud_recognizer.access import Access
 from cloud_recognizer.accuracy.estimate import Accuracy
+from cloud_recognizer.audit import AuditLog
 from cloud_recognizer.bundles.catalogue import Catalogue
 from cloud_recognizer.bundles.device_bundle import DeviceBundle
 from cloud_recognizer.certificate_end import CertificateEnd
@@ -24,14 +26,17 @@ from cloud_recognizer.intake import Intake
 from cloud_recognizer.metrics import QUEUE_FULL, RECOGNIZE, Metrics
 from cloud_recognizer.model import ExpressionModel
 from cloud_recognizer.png import encode_grey
+from cloud_recognizer.policy import REFUSALS, Policy
 from cloud_recognizer.rate_limit import RateLimits
 from cloud_recognizer.recognizer import Job, Recognizer
 from cloud_recognizer.sessions import Sessions
 from cloud_recognizer.status import aborting
 from cloud_recognizer.stream import DeviceStream, count, result_of
 from cloud_recognizer.writing import write
+from mien.declaration import ContextOfUse
 from mien.errors import (
     OverloadedError,
+    PolicyError,
     ProtocolError,
     ReconstructionDisabledError,
     UnavailableError,
@@ -43,11 +48,14 @@ from mien.messages import (
     EncodedChunk,
     FaceLabel,
     Hello,
+    check_device_id,
     downward_to_proto,
     upward_from_proto,
 )
 from mien.v1 import recognition_pb2 as pb
 from mien.v1.recognition_pb2_grpc import RecognitionServiceServicer
+
+_log = logging.getLogger(__name__)
 
 MAX_PAYLOADS = 256
 MAX_FILTERS = 1024
@@ -70,6 +78,8 @@ class RecognitionServicer(RecognitionServiceServicer):
         hub: Hub,
         metrics: Metrics,
         accuracy: Accuracy,
+        policy: Policy,
+        audit: AuditLog,
         *,
         access: Access | None,
         rates: RateLimits,
@@ -82,6 +92,8 @@ class RecognitionServicer(RecognitionServiceServicer):
         self._hub = hub
         self._metrics = metrics
         self._accuracy = accuracy
+        self._policy = policy
+        self._audit = audit
         self._access = access
         self._rates = rates
         self._sessions = Sessions(
@@ -93,6 +105,8 @@ class RecognitionServicer(RecognitionServiceServicer):
         self._idle = asyncio.Event()
         self._idle.set()
         models.on_change(self._wake_streams)
+        for rule, context in REFUSALS:
+            metrics.refused.labels(rule, context.word)
 
     async def StreamFaces(  # type: ignore[override]  # noqa: N802  # reader and writer, no generators
         self, request_iterator: object, context: StreamContext
@@ -103,6 +117,7 @@ class RecognitionServicer(RecognitionServiceServicer):
             access, ends_s = self._access, None
             if access is not None:
                 ends_s = access.check_device(context, hello.device_id)
+            self._admit(hello)
             if self._draining:
                 raise UnavailableError("the server is stopping; connect to another one")
             with self._models.lease() as lease, self._open(hello) as stream:
@@ -132,6 +147,26 @@ class RecognitionServicer(RecognitionServiceServicer):
             if isinstance(first, Hello):
                 return first
         raise ProtocolError("the first request of a stream must be hello")
+
+    def _admit(self, hello: Hello) -> None:
+        with self._counting_refusals():
+            granted = self._policy.admit(hello)
+        self._metrics.admitted.labels(hello.context.word).inc()
+        level = logging.WARNING if hello.context is ContextOfUse.UNDECLARED else logging.INFO
+        _log.log(
+            level,
+            "device %s is let in: context %s, purpose %r, notice %r%s",
+            *(hello.device_id, hello.context.word, hello.purpose, hello.notice),
+            f", exception {hello.exception.word}, granted for {granted!r}" if granted else "",
+        )
+
+    @contextlib.contextmanager
+    def _counting_refusals(self) -> Iterator[None]:
+        try:
+            yield
+        except PolicyError as error:
+            self._metrics.refused.labels(error.rule, error.context).inc()
+            raise
 
     def _choose(self, hello: Hello) -> ExpressionModel:
         """What the device is to use if it has it, else the first of the device's we serve."""
@@ -213,6 +248,8 @@ class RecognitionServicer(RecognitionServiceServicer):
     ) -> pb.RecognizeResponse:
         """See recognition.proto. When there is no room for all chunks, the call is refused."""
         async with aborting(context, self._metrics):
+            with self._counting_refusals():
+                self._policy.admit_call()
             size = len(request.payloads)
             if size > MAX_PAYLOADS:
                 raise ProtocolError(f"at most {MAX_PAYLOADS} payloads fit a call, got {size}")
@@ -242,8 +279,8 @@ class RecognitionServicer(RecognitionServiceServicer):
             for outcome in outcomes:
                 self._intake.withdraw(outcome)
         results = [result_of(seq, outcome) for seq, outcome in enumerate(outcomes, 1)]
-        for result in results:
-            count(self._metrics, result, RECOGNIZE)
+        for payload, result in zip(payloads, results, strict=True):
+            count(self._metrics, result, RECOGNIZE, len(payload))
             self._accuracy.observe(None, result)
         recognised = {
             done.bundle_id: done.expressions
@@ -269,11 +306,15 @@ class RecognitionServicer(RecognitionServiceServicer):
         async with aborting(context, self._metrics):
             if max(len(request.device_ids), len(request.track_ids)) > MAX_FILTERS:
                 raise ProtocolError(f"a filter may name {MAX_FILTERS} devices or tracks")
-            async with self._hub.subscription(
-                request.device_ids, request.track_ids, request.resume_token
-            ) as subscription:
+            async with (
+                self._hub.subscription(
+                    request.device_ids, request.track_ids, request.resume_token
+                ) as subscription,
+                self._audit.watching(context, request.device_ids, request.track_ids) as watching,
+            ):
                 await context.send_initial_metadata(())
                 async for chunk in subscription:
+                    await watching.note(chunk)
                     await context.write(chunk.to_proto())
             raise UnavailableError("the server is stopping; watch another one")
 
@@ -288,13 +329,17 @@ class RecognitionServicer(RecognitionServiceServicer):
                 raise ReconstructionDisabledError(
                     "this server makes no viewable faces; its operator can set allow_reconstruction"
                 )
+            if request.device_id or self._audit.enabled:
+                check_device_id("device_id", request.device_id)
             if self._reconstructing >= MAX_RECONSTRUCTIONS:
                 raise OverloadedError(f"{self._reconstructing} reconstructions run already")
             self._reconstructing += 1
             work = asyncio.ensure_future(asyncio.to_thread(self._reconstruct, request.payload))
             work.add_done_callback(self._reconstructed)
             # A cancelled call leaves its thread running, which must go on being counted.
-            return await asyncio.shield(work)
+            response = await asyncio.shield(work)
+            await self._audit.reconstructed(context, request.device_id, len(response.faces))
+            return response
 
     def _reconstructed(self, work: "asyncio.Future[pb.ReconstructResponse]") -> None:
         self._reconstructing -= 1

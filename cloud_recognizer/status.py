@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Final, TypeVar
 
@@ -15,11 +15,13 @@ from grpc_status import rpc_status
 
 from cloud_recognizer.metrics import Metrics
 from mien.errors import (
+    ERROR_DOMAIN,
     BitstreamError,
     DeadlineExceededError,
     LabelsDisabledError,
     MienError,
     OverloadedError,
+    PolicyError,
     ProtocolError,
     RateLimitedError,
     ReconstructionDisabledError,
@@ -36,7 +38,6 @@ _log = logging.getLogger(__name__)
 _Request = TypeVar("_Request")
 _Response = TypeVar("_Response")
 
-DOMAIN: Final = "mien"
 INTERNAL_CODE: Final = "internal"
 INTERNAL_MESSAGE: Final = "unexpected error; the server's log has the details"
 
@@ -49,6 +50,7 @@ STATUS: Final[dict[type[MienError], grpc.StatusCode]] = {
     UnauthenticatedError: grpc.StatusCode.UNAUTHENTICATED,
     WrongRoleError: grpc.StatusCode.PERMISSION_DENIED,
     WrongDeviceError: grpc.StatusCode.PERMISSION_DENIED,
+    PolicyError: grpc.StatusCode.PERMISSION_DENIED,
     OverloadedError: grpc.StatusCode.RESOURCE_EXHAUSTED,
     SupersededError: grpc.StatusCode.ABORTED,
     DeadlineExceededError: grpc.StatusCode.DEADLINE_EXCEEDED,
@@ -62,6 +64,7 @@ def status_of(error: Exception) -> grpc.Status:
     """The status an error ends its RPC with; INTERNAL with a fixed text for an unexpected one.
 
     Details: an ErrorInfo with the error's code as reason, and a RetryInfo where trying again helps.
+    That of a PolicyError has the rule and the declared context as metadata.
     """
     kind = _kind(error)
     if kind is None or not isinstance(error, MienError):
@@ -69,7 +72,10 @@ def status_of(error: Exception) -> grpc.Status:
     retry_after_s = _RETRY_AFTER_S.get(kind)
     if isinstance(error, RateLimitedError):
         retry_after_s = max(math.ceil(error.retry_after_s), 1)
-    return _status(STATUS[kind], str(error), error.code, retry_after_s)
+    metadata = {}
+    if isinstance(error, PolicyError):
+        metadata = {"rule": error.rule, "context": error.context}
+    return _status(STATUS[kind], str(error), error.code, retry_after_s, metadata)
 
 
 def _kind(error: Exception) -> type[MienError] | None:
@@ -77,9 +83,13 @@ def _kind(error: Exception) -> type[MienError] | None:
 
 
 def _status(
-    code: grpc.StatusCode, message: str, reason: str, retry_after_s: int | None = None
+    code: grpc.StatusCode,
+    message: str,
+    reason: str,
+    retry_after_s: int | None = None,
+    metadata: Mapping[str, str] | None = None,
 ) -> grpc.Status:
-    details = [_packed(ErrorInfo(reason=reason, domain=DOMAIN))]
+    details = [_packed(ErrorInfo(reason=reason, domain=ERROR_DOMAIN, metadata=metadata))]
     if retry_after_s is not None:
         details.append(_packed(RetryInfo(retry_delay=Duration(seconds=retry_after_s))))
     status: grpc.Status = rpc_status.to_status(

@@ -60,6 +60,7 @@ MAX_JOINED: Final = 32
 @dataclass(slots=True)
 class _Unsettled:
     seq: int
+    payload_bytes: int
     received_s: float
     outcome: "asyncio.Future[Outcome]"
     result: ChunkResult | None = None  # from here on it is handed to the hub
@@ -182,7 +183,7 @@ class DeviceStream:
             return
         received_s = time.monotonic()
         outcome = self._intake.submit(Job(chunk.payload), self._flow, self._max_age_s)
-        self._unsettled.append(_Unsettled(chunk.seq, received_s, outcome))
+        self._unsettled.append(_Unsettled(chunk.seq, len(chunk.payload), received_s, outcome))
         self._highest_seq = chunk.seq
         outcome.add_done_callback(lambda done: self._answered(done, received_s))
 
@@ -268,7 +269,7 @@ class DeviceStream:
         self._metrics.chunk_seconds.observe(time.monotonic() - chunk.received_s)
         self._session.acknowledged_seq = chunk.seq
         self._rate.note_faces(len(result.recognitions))
-        count(self._metrics, result, STREAM_FACES)
+        count(self._metrics, result, STREAM_FACES, chunk.payload_bytes)
         self._accuracy.observe(self._hello, result)
 
     def supersede(self) -> None:
@@ -331,12 +332,14 @@ def result_of(seq: int, outcome: "asyncio.Future[Outcome]") -> ChunkResult:
     return ChunkResult(seq, ItemStatus.RESULT, done.bundle_id, done.recognitions)
 
 
-def count(metrics: Metrics, result: ChunkResult, rpc: str) -> None:
-    """Count a settled chunk and its faces."""
+def count(metrics: Metrics, result: ChunkResult, rpc: str, payload_bytes: int) -> None:
+    """Count a settled chunk of so many bytes, and its faces."""
     metrics.chunks.labels(result.status.name.lower()).inc()
     if result.error is not None:
         metrics.rejected.labels(result.error.code).inc()
     if result.recognitions:
         metrics.faces.labels(rpc).inc(len(result.recognitions))
+        metrics.bundle_faces.labels(result.bundle_id).inc(len(result.recognitions))
+        metrics.bundle_payload_bytes.labels(result.bundle_id).inc(payload_bytes)
     for recognition in result.recognitions:
         metrics.recognitions.labels(recognition.expression).inc()

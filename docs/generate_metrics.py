@@ -19,10 +19,12 @@ from cloud_recognizer.accuracy.device_groups import CALLS, MAX_GROUPS, OTHER
 from cloud_recognizer.accuracy.metrics import OF, accuracy_families
 from cloud_recognizer.accuracy.sliding_window import BUNDLE, FIRST_WINDOW
 from cloud_recognizer.bundles import catalogue
+from cloud_recognizer.policy import RULES
 from edge_encoder import metrics as edge
 from edge_encoder.capture.health import CameraHealth
 from edge_encoder.fleet import metrics as fleet
 from edge_encoder.fleet.cameras_file import MAX_CAMERAS
+from mien.declaration import ContextOfUse
 from mien.errors import EncodeError, LimitError, SymbolRangeError
 from mien.messages import ItemStatus, LabelStatus
 
@@ -32,6 +34,7 @@ _ERROR: Final = "a code of [errors.md](errors.md)"
 _BUNDLE: Final = "ids of bundles in memory, at most `--max_bundles`"
 _CAMERA: Final = f"names in the cameras file, at most {MAX_CAMERAS}"
 
+_CONTEXTS: Final = tuple(context.word for context in ContextOfUse)
 _GROUP: Final = f"names of `--device_groups`, at most {MAX_GROUPS}, `{OTHER}` and `{CALLS}`"
 
 BOUNDS: Final[dict[tuple[str, str], tuple[str, ...] | str]] = {
@@ -44,7 +47,13 @@ BOUNDS: Final[dict[tuple[str, str], tuple[str, ...] | str]] = {
     ("mien_cloud_dropped", "reason"): cloud.REASONS,
     ("mien_cloud_rpc_errors", "code"): _ERROR,
     ("mien_cloud_rate_limited", "how"): cloud.RATE_LIMITS,
+    ("mien_cloud_admitted_streams", "context"): _CONTEXTS,
+    ("mien_cloud_policy_refusals", "rule"): RULES,
+    ("mien_cloud_policy_refusals", "context"): _CONTEXTS,
+    ("mien_cloud_audit_entries", "outcome"): cloud.AUDIT_OUTCOMES,
     ("mien_cloud_model_info", "bundle_id"): _BUNDLE,
+    ("mien_cloud_bundle_faces", "bundle_id"): _BUNDLE,
+    ("mien_cloud_bundle_payload_bytes", "bundle_id"): _BUNDLE,
     ("mien_cloud_model_info", "provider"): "ONNX Runtime's word for where it runs",
     ("mien_cloud_probe_difference", "bundle_id"): _BUNDLE,
     ("mien_cloud_bundle_role", "bundle_id"): _BUNDLE,

@@ -96,8 +96,11 @@ class Backlog:
 
     @property
     def lag_s(self) -> float:
-        """How long the oldest chunk in memory that is not answered has waited; 0 without one."""
-        oldest = next(iter(self._sent.values()), self._waiting[0] if self._waiting else None)
+        """How long the oldest chunk in memory that is not answered has waited; 0 without one.
+
+        Asked from the metrics' thread, too: each queue is copied at once, not walked.
+        """
+        oldest = next(iter([*list(self._sent.values()), *list(self._waiting)[:1]]), None)
         return self._clock() - oldest.offered_s if oldest is not None else 0.0
 
     @property

@@ -5,17 +5,20 @@
 
 Results go to standard output or a file as JSON lines; everything else goes to standard error.
 Exit codes: 0 done, 1 the server broke the contract, 2 wrong usage or setting, 3 the source cannot
-be read, 4 the server cannot be reached, 5 the bundle cannot be used, 130 ended by Ctrl-C.
+be read, 4 the server cannot be reached, 5 the bundle cannot be used, 6 the recognizer's policy
+refuses what is declared, 130 ended by Ctrl-C.
 """
 
 import asyncio
+import contextlib
 import json
 import logging
 import os
 import sys
+import threading
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from edge_encoder.config import parse_config
 from edge_encoder.fleet.config import parse_fleet_config
@@ -37,10 +40,7 @@ _log = logging.getLogger(__name__)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code."""
     command, *rest = [*(sys.argv[1:] if arguments is None else arguments), ""]
-    if command in ("-h", "--help"):
-        print(USAGE)
-        return ExitCode.OK
-    commands = {"run": _run, "fleet": _fleet, "spool": _spool}
+    commands = {"-h": _help, "--help": _help, "run": _run, "fleet": _fleet, "spool": _spool}
     if command not in commands:
         print(USAGE, file=sys.stderr)
         return ExitCode.USAGE
@@ -55,6 +55,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader of our results, `head` for instance, has seen enough.
         sys.stdout = None
         return ExitCode.OK
+
+
+def program(arguments: Sequence[str] | None = None) -> NoReturn:
+    """`main` as a process: ends with its exit code, whatever a camera's thread is still doing.
+
+    A decoder may block for its whole timeout after everyone has left, and one that is taken down
+    under its thread, as Python's end does, can abort the process. All is settled by then.
+    """
+    code = main(arguments)
+    if any(thread.daemon for thread in threading.enumerate()):
+        logging.shutdown()
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:
+                with contextlib.suppress(OSError):
+                    stream.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
+def _help(arguments: Sequence[str]) -> int:
+    print(USAGE, flush=True)  # while a reader that is gone is still looked for
+    return ExitCode.OK
 
 
 def _run(arguments: Sequence[str]) -> int:
@@ -94,4 +116,4 @@ def _set_up_logging(level: int, who: str, settings: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    program()

@@ -16,6 +16,20 @@ from mien.tls import TlsFiles, check_plaintext
 MAX_CHUNK_FACES = 64
 MAX_SERVERS = 16
 
+# The words of mien.declaration.ContextOfUse.
+Context = Literal[
+    "undeclared",
+    "public_space",
+    "retail",
+    "research",
+    "healthcare",
+    "safety",
+    "workplace",
+    "education",
+    "home",
+    "demonstration",
+]
+
 
 @dataclass(frozen=True)
 class EdgeConfig:
@@ -45,6 +59,10 @@ class EdgeConfig:
     """What the recognitions are for, in the owner's words."""
     notice: str = ""
     """How the people in view are informed: a text or an address."""
+    context: Context = "undeclared"
+    """Where the people in view are; a recognizer may refuse what it does not allow."""
+    exception: Literal["none", "medical", "safety"] = "none"
+    """What makes a place of work or education lawful; purpose must say why."""
     pace: bool = False
     """Whether a video file is played at its own speed, not as fast as it can be read."""
     open_timeout_s: float = 10.0
@@ -164,6 +182,8 @@ class EdgeConfig:
         for name in ("purpose", "notice"):
             if len(getattr(self, name)) > 500:
                 raise ConfigError(f"{name} may have 500 characters")
+        if self.exception != "none" and not self.purpose.strip():
+            raise ConfigError(f"exception {self.exception} needs its reason: give purpose, too")
 
     def _check_servers(self) -> None:
         if not 1 <= len(self.servers) <= MAX_SERVERS:

@@ -40,6 +40,7 @@ from edge_encoder.servers import Servers
 from edge_encoder.spool.store import Spool, SpoolSettings, open_spool
 from edge_encoder.uplink import Uplink, UplinkSettings
 from mien.bundle import Bundle, load_bundle
+from mien.declaration import ContextOfUse, LegalException
 from mien.exit_codes import ExitCode
 from mien.messages import Hello
 from mien.metrics_endpoint import metrics_endpoint
@@ -47,6 +48,9 @@ from mien.metrics_endpoint import metrics_endpoint
 _log = logging.getLogger(__name__)
 
 Fetch = Callable[[str | None], Awaitable[Bundle]]
+
+# Of a bundle whose manifest does not say what a face costs.
+USUAL_FACE_BYTES: Final = 30.0
 
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
@@ -166,6 +170,8 @@ def _hello(config: EdgeConfig, bundle: Bundle, spool: Spool | None) -> Hello:
         bundle_ids=(bundle.bundle_id,),
         purpose=config.purpose,
         notice=config.notice,
+        context=ContextOfUse.of("context", config.context),
+        exception=LegalException.of("exception", config.exception),
         max_latency_ms=config.max_latency_ms,
         fetches_bundles=config.bundle is None,
     )
@@ -188,8 +194,13 @@ def _pipeline(
     chunker = Chunker(bundle.codec(), config.chunk_faces, config.chunk_seconds)
     pacing = None
     if source.live and config.rate_control:
-        pacing = Pacing(_paces(config), chunker, encoder, metrics)
+        pacing = Pacing(_paces(config), _face_bytes(bundle), chunker, encoder, metrics)
     return Pipeline(source, encoder, chunker, results, bundle, metrics, pacing)
+
+
+def _face_bytes(bundle: Bundle) -> float:
+    """What a face costs by the bundle's own figures, where it has them."""
+    return float(bundle.manifest.figures.get("payload_bytes_per_face", USUAL_FACE_BYTES))
 
 
 def _paces(config: EdgeConfig) -> PaceSettings:

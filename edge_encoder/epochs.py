@@ -42,6 +42,7 @@ class Epochs:
         self.backlog = self._backlog_on(self._shelf)
         metrics.queue_chunks.set_function(lambda: self.backlog.waiting)
         metrics.in_flight_chunks.set_function(lambda: self.backlog.in_flight)
+        metrics.lag.set_function(lambda: self.backlog.lag_s)
 
     def _shelf_of(self, hello: Hello) -> Shelf | None:
         return Shelf(self._spool, hello) if self._spool else None

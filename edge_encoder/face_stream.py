@@ -17,7 +17,15 @@ import grpc
 
 from edge_encoder.chunker import Chunk
 from edge_encoder.metrics import CANCELLED, CLOSED, SILENT
-from mien.errors import ProtocolError, UnavailableError, UnknownBundleError
+from edge_encoder.refusal import Refusal
+from mien.errors import (
+    PolicyError,
+    ProtocolError,
+    UnavailableError,
+    UnknownBundleError,
+    WrongDeviceError,
+    WrongRoleError,
+)
 from mien.messages import (
     Acknowledgement,
     ChunkResult,
@@ -54,6 +62,9 @@ RESUMABLE: Final = frozenset(
         grpc.StatusCode.UNKNOWN,
     }
 )
+
+# Not what a device declares is refused, but who it is.
+IDENTITY: Final = frozenset({WrongDeviceError.code, WrongRoleError.code})
 
 OnAnswer = Callable[[Chunk, ChunkResult], None]
 OnWelcome = Callable[[Welcome, list[Chunk]], None]
@@ -94,13 +105,17 @@ class Unsettled(Protocol):
 
 
 class BrokenStreamError(UnavailableError):
-    """The call broke in a way that means: come again. `reason` is one of `metrics.RECONNECTS`."""
+    """The call broke in a way that means: come again.
+
+    reason: one of `metrics.RECONNECTS`. retry_after_s: how long the server wants to be left alone.
+    """
 
     code = "stream_broken"
 
-    def __init__(self, reason: str, message: str) -> None:
+    def __init__(self, reason: str, message: str, retry_after_s: float = 0.0) -> None:
         super().__init__(message)
         self.reason = reason
+        self.retry_after_s = retry_after_s
 
 
 class Ending(Enum):
@@ -163,18 +178,23 @@ class FaceStream:
         """Open a call and serve it until it ends.
 
         Raises BrokenStreamError, UnknownBundleError where the server has none of the device's
-        bundles, grpc.aio.AioRpcError where it refuses for another reason, and ProtocolError for
-        answers that no server of this contract gives.
+        bundles, PolicyError where it does not allow what the Hello declares, grpc.aio.AioRpcError
+        where it refuses for another reason, and ProtocolError for answers that no server of this
+        contract gives.
         """
         try:
             return await self._run(stub, hello)
         except grpc.aio.AioRpcError as error:
-            code, details = error.code(), error.details()
+            code, details, refusal = error.code(), error.details(), Refusal.of(error)
             if code is grpc.StatusCode.NOT_FOUND:
                 raise UnknownBundleError(details) from error
+            if code is grpc.StatusCode.PERMISSION_DENIED and refusal.reason not in IDENTITY:
+                raise PolicyError(details or "the server does not say why") from error
             if code not in RESUMABLE:
                 raise
-            raise BrokenStreamError(code.name.lower(), f"{code.name}: {details}") from error
+            raise BrokenStreamError(
+                code.name.lower(), f"{code.name}: {details}", refusal.retry_after_s
+            ) from error
         except (asyncio.CancelledError, asyncio.InvalidStateError):
             # grpc.aio shows some broken streams like this; a cancellation of ours is not one.
             task = asyncio.current_task()

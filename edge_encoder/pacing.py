@@ -19,13 +19,11 @@ from edge_encoder.uplink import Uplink
 
 _log = logging.getLogger(__name__)
 
-# What a chunk costs beside its payload: message, HTTP/2, TCP and IP, up; measured by
+# What a chunk costs up beside its payload, TLS, TCP and IP included: docs/adr/0019, measured by
 # `python -m benchmarks wire`.
-CHUNK_WIRE_BYTES: Final = 90.0
+CHUNK_WIRE_BYTES: Final = 175
 # Faces a second are those of the last seconds.
 MEMORY_S: Final = 2.0
-# Until a bundle says what a face costs at its levels, and for one that does not.
-USUAL_FACE_BYTES: Final = 30.0
 
 
 @dataclass(frozen=True)
@@ -42,11 +40,12 @@ class PaceSettings:
 
 
 class Pacing:
-    """Steers one chunker and one encoder."""
+    """Steers one chunker and one encoder. face_bytes: what a face costs on average."""
 
     def __init__(
         self,
         settings: PaceSettings,
+        face_bytes: float,
         chunker: Chunker,
         encoder: FaceEncoder,
         metrics: Metrics,
@@ -54,25 +53,24 @@ class Pacing:
     ) -> None:
         self._settings, self._clock, self._metrics = settings, clock, metrics
         self._chunker, self._encoder = chunker, encoder
-        sizes = (USUAL_FACE_BYTES,)
-        self._points = ladder(
+        sizes = (face_bytes,)
+        points = ladder(
             sizes, settings.chunk_seconds, settings.max_chunk_s, settings.min_faces_per_s
         )
-        self._control = RateControl(self._points, sizes, CHUNK_WIRE_BYTES, settings.rate, clock())
+        self._control = RateControl(points, sizes, CHUNK_WIRE_BYTES, settings.rate, clock())
         self._answered_bytes = 0
         self._faces_per_s = 0.0
         self._counted_s = clock()
 
     def answered(self, chunk: Chunk) -> None:
         """An answer came."""
-        self._answered_bytes += len(chunk.payload) + round(CHUNK_WIRE_BYTES)
+        self._answered_bytes += len(chunk.payload) + CHUNK_WIRE_BYTES
 
     def look(self, uplink: Uplink, faces: int) -> None:
         """After a frame with so many faces, before any were left out: decide what to do next."""
         now_s = self._clock()
         self._count(now_s, faces)
         lag_s, before = uplink.lag_s, self._control.rung
-        self._metrics.lag.set(lag_s)
         if not uplink.connected:
             self._control.pause(now_s, self._answered_bytes)
             return

@@ -72,7 +72,7 @@ def ladder(
     while points[-1].chunk_seconds < max_chunk_s:
         longer = min(2 * max(points[-1].chunk_seconds, 0.05), max_chunk_s)
         points.append(replace(points[-1], chunk_seconds=longer))
-    # From thirty frames a second down: the first of these is what a camera at five gives anyway.
+    # Five faces a second are still smooth to look at; each rung halves them.
     period_s = 0.2
     while period_s < 1 / min_faces_per_s:
         points.append(replace(points[-1], face_period_s=period_s))
@@ -128,13 +128,6 @@ class RateControl:
     def rung(self) -> int:
         """How far down the ladder, 0 at its top."""
         return self._rung
-
-    def change(self, points: Sequence[OperatingPoint], level_bytes: Sequence[float]) -> None:
-        """Another ladder, of another bundle or target; as far down as before, where it is long."""
-        self._points, self._level_bytes = tuple(points), tuple(level_bytes)
-        self._rung = min(self._rung, len(self._points) - 1)
-        self._waits.clear()
-        self._raised_to = None
 
     def bytes_per_s(self, point: OperatingPoint, faces_per_s: float) -> float:
         """What a point costs, for one track."""

@@ -10,6 +10,7 @@ that was not sent yet, and the loss is counted; with a spool it waits on disk in
 """
 
 import asyncio
+import contextlib
 import logging
 import math
 import time
@@ -31,7 +32,7 @@ from edge_encoder.spool.catch_up import CatchUp, OnLateAnswer
 from edge_encoder.spool.store import Spool
 from edge_encoder.wire import WireMeter
 from mien.backoff import Backoff
-from mien.errors import ProtocolError, UnavailableError, UnknownBundleError
+from mien.errors import PolicyError, ProtocolError, UnavailableError, UnknownBundleError
 from mien.messages import ChunkResult, Hello, ItemStatus, Welcome
 from mien.v1.recognition_pb2_grpc import RecognitionServiceStub
 
@@ -83,7 +84,7 @@ class Uplink:
     with the Hello of their epoch.
 
     Every method raises what made the uplink give up: UnavailableError after `give_up_s` without
-    a server that answers, UnknownBundleError, ProtocolError.
+    a server that answers, UnknownBundleError, PolicyError, ProtocolError.
     """
 
     def __init__(
@@ -119,7 +120,8 @@ class Uplink:
         self._stream: FaceStream | None = None
         self._connected = asyncio.Event()
         self._welcome: Welcome | None = None
-        self._finishing = False
+        self._finishing = asyncio.Event()
+        self._not_before_s: dict[Target, float] = {}  # who has asked to be left alone until then
         self._failure: BaseException | None = None
         self._progress = asyncio.Event()
         self._no_progress_since_s: float | None = clock()
@@ -193,7 +195,7 @@ class Uplink:
 
         Who goes on without a server does not wait for one either: what is on disk stays there.
         """
-        self._finishing = True
+        self._finishing.set()
         self._changed()
         await self._until(self._task.done)
 
@@ -209,7 +211,7 @@ class Uplink:
     def _changed(self) -> None:
         self._progress.set()
         if self._stream is not None:
-            self._stream.changed(finishing=self._finishing)
+            self._stream.changed(finishing=self._finishing.is_set())
 
     async def _keep_connected(self) -> None:
         try:
@@ -230,18 +232,18 @@ class Uplink:
     def _is_done(self) -> bool:
         """Whether no further stream is needed; asked while there is none."""
         settled = self._welcome is not None and self._epochs.backlog.is_empty
-        return self._finishing and (settled or self._patient)
+        return self._finishing.is_set() and (settled or self._patient)
 
     async def _connect(self, target: Target) -> str | None:
         """One connection and one call; why it ended, None when nothing is left to do.
 
-        Raises ProtocolError where the server refuses, or breaks the contract.
+        Raises PolicyError where the server does not allow what is declared, ProtocolError where it
+        refuses for another reason, or breaks the contract.
         """
         self._wire.count(target.endpoints)
         options = (*CHANNEL_OPTIONS, *self._keepalive)
         async with self._dialler.channel(target, options) as channel:
             hello, backlog = self._epochs.next()
-            self._connected.clear()
             self._stream = FaceStream(
                 backlog,
                 lambda welcome, lost: self._on_welcome(target, hello, backlog, welcome, lost),
@@ -251,15 +253,21 @@ class Uplink:
                 answer_timeout_s=self._settings.answer_timeout_s,
                 clock=self._clock,
             )
-            self._stream.changed(finishing=self._finishing)
+            self._stream.changed(finishing=self._finishing.is_set())
             try:
                 ending = await self._run(self._stream, RecognitionServiceStub(channel), hello)
             except BrokenStreamError as error:
                 self._last_problem = f"{target}: {error}"
+                self._leave_alone(target, error.retry_after_s)
                 return error.reason
             except UnknownBundleError as error:
                 self._last_problem = f"{target}: {error}"
                 return UNKNOWN_BUNDLE
+            except PolicyError as error:
+                raise PolicyError(
+                    f"{target} does not let this device in: {error}. What it declares is set by "
+                    "context, exception, purpose and notice"
+                ) from error
             except grpc.aio.AioRpcError as error:
                 said = f"{error.code().name}: {error.details()}"
                 raise ProtocolError(f"{target} ended the stream with {said}") from error
@@ -343,9 +351,28 @@ class Uplink:
         self._metrics.reconnects.labels(reason).inc()
         # Another server needs no long wait, but a spread one: the others of this one come, too.
         wait_s = self._backoff.next_s() if round_is_over else self._backoff.soon_s()
+        asked_s = self._not_before_s.get(following, 0.0) - asyncio.get_running_loop().time()
+        if asked_s > 0:
+            wait_s = max(wait_s, asked_s + self._backoff.soon_s())  # others were asked to, as well
         _log.info("%s; next attempt in %.2f s at %s", self._last_problem, wait_s, following)
-        await asyncio.sleep(wait_s)
+        await self._pause(wait_s)
         return following
+
+    def _leave_alone(self, target: Target, retry_after_s: float) -> None:
+        """Note what a server has asked for; patience goes on, but is not looked at meanwhile."""
+        now_s = asyncio.get_running_loop().time()
+        noted = self._not_before_s | {target: now_s + retry_after_s}
+        self._not_before_s = {
+            target: until_s for target, until_s in noted.items() if until_s > now_s
+        }
+
+    async def _pause(self, wait_s: float) -> None:
+        """Wait; no longer than until no further stream is needed."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(wait_s):
+                await self._finishing.wait()
+                if not self._is_done:
+                    await asyncio.sleep(wait_s)  # the rest of it
 
     def _check_patience(self) -> None:
         """Give up where it is time to, but never before each server had its turn."""

@@ -5,7 +5,10 @@ Every class has a stable `code`: one word of a bounded set, which goes to the wi
 do. Which gRPC status an error becomes is the recognizer's business, not theirs.
 """
 
-from typing import ClassVar
+from typing import ClassVar, Final
+
+# Whose words `code` holds, where google.rpc's ErrorInfo says it on the wire.
+ERROR_DOMAIN: Final = "mien"
 
 
 class MienError(Exception):
@@ -174,6 +177,20 @@ class ReconstructionDisabledError(MienError):
     code = "reconstruction_disabled"
 
 
+class PolicyError(MienError):
+    """What was declared, or left undeclared, is not allowed by the recognizer's policy.
+
+    rule: which part of it; context: the word that was declared. Both of a bounded set.
+    """
+
+    code = "policy_refused"
+
+    def __init__(self, message: str, rule: str = "", context: str = "") -> None:
+        super().__init__(message)
+        self.rule = rule
+        self.context = context
+
+
 class ResumeLostError(MienError):
     """A watcher cannot go on where it was: what it has missed is not known here any more."""
 
@@ -208,6 +225,12 @@ class CertificateExpiredError(UnavailableError):
     """The certificate that a connection was opened with has expired since."""
 
     code = "certificate_expired"
+
+
+class AuditError(UnavailableError):
+    """What must be written to the audit log cannot be, so nothing is shown."""
+
+    code = "audit_failed"
 
 
 class ConfigError(MienError, ValueError):

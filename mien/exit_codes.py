@@ -2,7 +2,14 @@
 
 from enum import IntEnum
 
-from mien.errors import BundleError, ConfigError, MienError, SourceError, UnavailableError
+from mien.errors import (
+    BundleError,
+    ConfigError,
+    MienError,
+    PolicyError,
+    SourceError,
+    UnavailableError,
+)
 
 
 class ExitCode(IntEnum):
@@ -14,6 +21,7 @@ class ExitCode(IntEnum):
     SOURCE = 3  # a camera, clip or image that cannot be read
     SERVER = 4  # the recognizer cannot be reached
     BUNDLE = 5  # the bundle is missing, damaged or unknown to the recognizer
+    POLICY = 6  # the recognizer's policy refuses what was declared
     INTERRUPTED = 130  # as shells say it of a command ended by Ctrl-C
 
 
@@ -22,6 +30,7 @@ _BY_ERROR: tuple[tuple[type[MienError], ExitCode], ...] = (
     (SourceError, ExitCode.SOURCE),
     (UnavailableError, ExitCode.SERVER),
     (BundleError, ExitCode.BUNDLE),
+    (PolicyError, ExitCode.POLICY),
 )
 
 

@@ -46,7 +46,7 @@ class FolderLock:
                     raise TimeoutError(
                         f"another process has held {self._folder} for {self._timeout_s:g} s"
                     ) from None
-                time.sleep(_RETRY_S)
+                time.sleep(_RETRY_S)  # flock knows no time limit of its own
             except OSError:
                 os.close(descriptor)
                 raise

@@ -8,9 +8,10 @@ proto/mien/v1/recognition.proto says what the fields mean.
 import re
 from dataclasses import dataclass
 from enum import Enum
-from typing import Self
+from typing import Self, TypeVar
 
 from mien.bitstream import Box
+from mien.declaration import ContextOfUse, LegalException
 from mien.errors import ProtocolError
 from mien.v1 import recognition_pb2 as pb
 
@@ -18,6 +19,8 @@ MAX_BUNDLE_IDS = 64
 MAX_TEXT = 500
 MAX_EXPRESSION = 64
 MAX_LATENCY_MS = 3_600_000
+
+_Declared = TypeVar("_Declared", ContextOfUse, LegalException)
 
 _DEVICE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _BUNDLE_ID = re.compile(r"[0-9a-f]{64}", re.ASCII)
@@ -28,7 +31,18 @@ def is_bundle_id(text: str) -> bool:
     return _BUNDLE_ID.fullmatch(text) is not None
 
 
-def _check_device_id(field: str, text: str) -> None:
+def _declared(kind: type[_Declared], field: str, number: int) -> _Declared:
+    """A newer device may say what this version cannot judge: that is refused, not guessed at."""
+    try:
+        return kind(number)
+    except ValueError:
+        raise ProtocolError(
+            f"hello.{field} must be 0 to {len(kind) - 1}, got {number}; update the server"
+        ) from None
+
+
+def check_device_id(field: str, text: str) -> None:
+    """Raise ProtocolError, which names the field, for what is no device id."""
     if not _DEVICE_ID.fullmatch(text):
         raise ProtocolError(
             f"{field} must be 1 to 64 letters, digits, '.', '_' or '-', got {text[:80]!r}"
@@ -59,6 +73,8 @@ class Hello:
     max_latency_ms: int = 0
     fetches_bundles: bool = False
     takes_settled: bool = False
+    context: ContextOfUse = ContextOfUse.UNDECLARED
+    exception: LegalException = LegalException.NONE
 
     def to_proto(self) -> pb.Hello:
         """As the message on the wire."""
@@ -72,12 +88,14 @@ class Hello:
             max_latency_ms=self.max_latency_ms,
             fetches_bundles=self.fetches_bundles,
             takes_settled=self.takes_settled,
+            context=pb.ContextOfUse.ValueType(self.context.value),
+            exception=pb.LegalException.ValueType(self.exception.value),
         )
 
     @classmethod
     def from_proto(cls, message: pb.Hello) -> Self:
         """Raises ProtocolError that names the field which is out of its range."""
-        _check_device_id("hello.device_id", message.device_id)
+        check_device_id("hello.device_id", message.device_id)
         if len(message.bundle_ids) > MAX_BUNDLE_IDS:
             raise ProtocolError(
                 f"hello.bundle_ids may name {MAX_BUNDLE_IDS} bundles, got {len(message.bundle_ids)}"
@@ -104,6 +122,8 @@ class Hello:
             max_latency_ms=message.max_latency_ms,
             fetches_bundles=message.fetches_bundles,
             takes_settled=message.takes_settled,
+            context=_declared(ContextOfUse, "context", message.context),
+            exception=_declared(LegalException, "exception", message.exception),
         )
 
 
@@ -386,7 +406,7 @@ class FaceLabel:
     @classmethod
     def from_proto(cls, message: pb.FaceLabel) -> Self:
         """Raises ProtocolError that names the field which is out of its range."""
-        _check_device_id("label.device_id", message.device_id)
+        check_device_id("label.device_id", message.device_id)
         if message.seq < 1:
             raise ProtocolError("label.seq counts from 1, got 0")
         if not 1 <= len(message.expression) <= MAX_EXPRESSION:

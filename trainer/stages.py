@@ -88,6 +88,12 @@ def cross_entropies(logits: Tensor, target: Tensor) -> Tensor:
     return -(target * F.log_softmax(logits, dim=1)).sum(dim=1)
 
 
+def psnr_sum(x_hat: Tensor, x: Tensor) -> float:
+    """Sum over the faces of each one's PSNR, dB, both (N, C, H, W) in 0..1; 90 for a copy."""
+    error = (x_hat.clamp(0, 1) - x).square().mean(dim=(1, 2, 3)).clamp_min(1e-9)
+    return float(-10 * torch.log10(error).sum())
+
+
 def augmented(
     faces: Tensor, votes: Tensor, config: StageConfig, progress: float, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
@@ -228,7 +234,6 @@ class JointStage:
             y_hat = torch.round(joint.analysis(x))
             right += int((joint.classifier(y_hat).argmax(dim=1) == m).sum())
             bits += float(joint.prior.bits(y_hat).sum())
-            error = (joint.synthesis(y_hat).clamp(0, 1) - x).square().mean(dim=(1, 2, 3))
-            psnr += float(-10 * torch.log10(error).sum())
+            psnr += psnr_sum(joint.synthesis(y_hat), x)
         n = len(valid)
         return {"accuracy": right / n, "bytes": bits / 8 / n, "psnr_db": psnr / n}

@@ -138,6 +138,8 @@ class Catalogue:
         self._retired.discard(model.bundle_id)
         self._metrics.model_info.labels(model.bundle_id, model.provider).set(1)
         self._metrics.probe_difference.labels(model.bundle_id).set(difference)
+        for counter in (self._metrics.bundle_faces, self._metrics.bundle_payload_bytes):
+            counter.labels(model.bundle_id)  # shown at zero
         self._resolve()
 
     def retire(self, bundle_id: str) -> None:
@@ -182,6 +184,8 @@ class Catalogue:
             model = self._models.pop(bundle_id)
             self._metrics.model_info.remove(bundle_id, model.provider)
             self._metrics.probe_difference.remove(bundle_id)
+            self._metrics.bundle_faces.remove(bundle_id)
+            self._metrics.bundle_payload_bytes.remove(bundle_id)
 
     def _resolve(self) -> None:
         """Make the next view, and tell about it."""

@@ -54,7 +54,7 @@ class VideoFile(_FileSource):
         capture: cv2.VideoCapture | None = None,
         pace: bool = False,
         clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], None] = time.sleep,
+        sleep: Callable[[float], None] = time.sleep,  # to play a clip at its own speed
     ) -> None:
         super().__init__(str(path))
         if capture is None:

@@ -66,13 +66,21 @@ class CameraProcess:
         self._over = asyncio.Event()
 
     async def run(self) -> None:
-        """Until the source has ended well, or `stop`. Cancelled, it kills the process."""
+        """Until the source has ended well, the recognizer's policy refuses it, or `stop`.
+
+        Cancelled, it kills the process.
+        """
         try:
             while not self._stopping.is_set():
                 started_s = self._clock()
                 exit_code = await self._run_once()
                 if self._stopping.is_set() or exit_code == ExitCode.OK:
                     self._say("stopped" if self._stopping.is_set() else "ended", code=exit_code)
+                    return
+                if exit_code == ExitCode.POLICY:
+                    # The same declaration is refused again: it waits for a change of the file.
+                    _log.error("camera %s is refused by the recognizer's policy", self.name)
+                    self._say("refused", code=exit_code)
                     return
                 if self._clock() - started_s >= STEADY_S:
                     self._backoff.reset()

@@ -28,7 +28,7 @@ LOCK: Final = "mien-spool.lock"
 DAMAGED: Final = FILE + ".damaged"
 FOREIGN: Final = FILE + ".foreign"
 APPLICATION_ID: Final = 0x6D69656E  # "mien"
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 _KEY_CHECK: Final = b"mien spool"  # sealed with the key: who opens it has the right one
 
 # Oldest first is the order of the primary key, so no second index is written with every chunk.
@@ -37,6 +37,7 @@ CREATE TABLE epochs (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     device_id TEXT NOT NULL, epoch INTEGER NOT NULL, start_unix_ms INTEGER NOT NULL,
     bundle_id TEXT NOT NULL, purpose TEXT NOT NULL, notice TEXT NOT NULL,
+    context INTEGER NOT NULL DEFAULT 0, exception INTEGER NOT NULL DEFAULT 0,
     UNIQUE (device_id, epoch)
 );
 CREATE TABLE chunks (
@@ -48,6 +49,11 @@ CREATE TABLE books (
     name TEXT PRIMARY KEY, chunks INTEGER NOT NULL, faces INTEGER NOT NULL
 ) WITHOUT ROWID;
 CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
+"""
+# Version 1 knew no context of use: what waits since then has declared none.
+_FROM_VERSION_1: Final = """
+ALTER TABLE epochs ADD COLUMN context INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE epochs ADD COLUMN exception INTEGER NOT NULL DEFAULT 0;
 """
 _PRAGMAS: Final = (
     "PRAGMA journal_mode=WAL",
@@ -230,6 +236,7 @@ def _opened(path: Path) -> sqlite3.Connection:
     try:
         if _is_new(database):
             _create(database)
+        _update(database)
         _check(database, path)
         for pragma in _PRAGMAS:
             database.execute(pragma).fetchall()
@@ -250,6 +257,15 @@ def _create(database: sqlite3.Connection) -> None:
         f"BEGIN; {_SCHEMA} PRAGMA application_id={APPLICATION_ID};"
         f"PRAGMA user_version={SCHEMA_VERSION}; COMMIT;"
     )
+
+
+def _update(database: sqlite3.Connection) -> None:
+    """Bring the file of an earlier release up to date: all or nothing, as `_create`."""
+    ours = _number(database, "application_id") == APPLICATION_ID
+    if ours and _number(database, "user_version") == 1:
+        database.executescript(
+            f"BEGIN; {_FROM_VERSION_1} PRAGMA user_version={SCHEMA_VERSION}; COMMIT;"
+        )
 
 
 def _check(database: sqlite3.Connection, path: Path) -> None:

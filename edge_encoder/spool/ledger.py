@@ -9,6 +9,7 @@ from collections.abc import Collection, Container, Iterator
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
+from mien.declaration import ContextOfUse, LegalException
 from mien.messages import Hello
 
 # What a row costs in the file beside its body, about: key, time, count, and pages in part empty.
@@ -72,12 +73,17 @@ def total(db: sqlite3.Connection) -> Amount:
 def waiting_epochs(db: sqlite3.Connection) -> list[Hello]:
     """The epochs that have chunks, the oldest first, as their Hello was."""
     found = db.execute(
-        "SELECT device_id, epoch, start_unix_ms, bundle_id, purpose, notice FROM epochs e"
+        "SELECT device_id, epoch, start_unix_ms, bundle_id, purpose, notice, context, exception"
+        " FROM epochs e"
         " WHERE EXISTS (SELECT 1 FROM chunks c WHERE c.epoch_id = e.id) ORDER BY id"
     )
     return [
-        Hello(device_id, epoch, start_ms, (bundle_id,), purpose, notice)
-        for device_id, epoch, start_ms, bundle_id, purpose, notice in found
+        Hello(
+            *(device_id, epoch, start_ms, (bundle_id,), purpose, notice),
+            context=ContextOfUse(context),
+            exception=LegalException(exception),
+        )
+        for device_id, epoch, start_ms, bundle_id, purpose, notice, context, exception in found
     ]
 
 
@@ -128,10 +134,11 @@ def _epoch_id(db: sqlite3.Connection, hello: Hello) -> int:
         (hello.epoch,),
     )
     texts = (hello.bundle_ids[0], hello.purpose, hello.notice)
+    declared = (hello.context.value, hello.exception.value)
     cursor = db.execute(
-        "INSERT INTO epochs (device_id, epoch, start_unix_ms, bundle_id, purpose, notice)"
-        " VALUES (?,?,?,?,?,?)",
-        (*key, hello.epoch_start_unix_ms, *texts),
+        "INSERT INTO epochs (device_id, epoch, start_unix_ms, bundle_id, purpose, notice, context,"
+        " exception) VALUES (?,?,?,?,?,?,?,?)",
+        (*key, hello.epoch_start_unix_ms, *texts, *declared),
     )
     assert cursor.lastrowid is not None  # noqa: S101  # an INSERT has one
     return cursor.lastrowid

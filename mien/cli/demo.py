@@ -106,7 +106,7 @@ def _edge(options: DemoOptions, bundle: Path, address: str, record: Path | None)
     arguments = ["run", "--source", options.source, "--server", address, "--bundle", str(bundle)]
     arguments += ["--results", "-", "--pace", str(options.at_clip_speed).lower()]
     arguments += ["--source_give_up_s", _SOURCE_GIVE_UP_S]
-    arguments += ["--purpose", "demonstration on one machine"]
+    arguments += ["--purpose", "demonstration on one machine", "--context", "demonstration"]
     if record is not None:
         arguments += ["--record", str(record)]
     return Child("mien-edge", "edge_encoder.cli", arguments, options.out / "edge.log")

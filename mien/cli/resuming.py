@@ -46,7 +46,7 @@ def watching(
             _say(f"{error}; trying to go on")
         else:
             return
-        time.sleep(backoff.next_s())
+        time.sleep(backoff.next_s())  # others come back to the server, too: spread in time
 
 
 def _call(

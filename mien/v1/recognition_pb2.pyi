@@ -19,6 +19,81 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _ContextOfUse:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ContextOfUseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ContextOfUse.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    CONTEXT_OF_USE_UNSPECIFIED: _ContextOfUse.ValueType  # 0
+    """Nothing was declared."""
+    CONTEXT_OF_USE_PUBLIC_SPACE: _ContextOfUse.ValueType  # 1
+    """Streets, stations, events: whoever passes by."""
+    CONTEXT_OF_USE_RETAIL: _ContextOfUse.ValueType  # 2
+    """Customers and visitors, and no staff, in view."""
+    CONTEXT_OF_USE_RESEARCH: _ContextOfUse.ValueType  # 3
+    """People who have agreed to take part."""
+    CONTEXT_OF_USE_HEALTHCARE: _ContextOfUse.ValueType  # 4
+    """Patients, for their care."""
+    CONTEXT_OF_USE_SAFETY: _ContextOfUse.ValueType  # 5
+    """Drivers, operators and others whose state endangers somebody, not at their place of work."""
+    CONTEXT_OF_USE_WORKPLACE: _ContextOfUse.ValueType  # 6
+    """Whoever works there: employees, applicants, contractors."""
+    CONTEXT_OF_USE_EDUCATION: _ContextOfUse.ValueType  # 7
+    """Pupils, students and those who teach them."""
+    CONTEXT_OF_USE_HOME: _ContextOfUse.ValueType  # 8
+    """The owner's own home."""
+    CONTEXT_OF_USE_DEMONSTRATION: _ContextOfUse.ValueType  # 9
+    """A demonstration, a test or a benchmark: recorded faces, or people who know."""
+
+class ContextOfUse(_ContextOfUse, metaclass=_ContextOfUseEnumTypeWrapper):
+    """Where the people in view are, for the law is not the same everywhere: Regulation (EU) 2024/1689,
+    article 5(1)(f), forbids inferring emotions at work and in education. The strictest that is true
+    is the one to declare: a shop's till that has its staff in view is a workplace.
+    """
+
+CONTEXT_OF_USE_UNSPECIFIED: ContextOfUse.ValueType  # 0
+"""Nothing was declared."""
+CONTEXT_OF_USE_PUBLIC_SPACE: ContextOfUse.ValueType  # 1
+"""Streets, stations, events: whoever passes by."""
+CONTEXT_OF_USE_RETAIL: ContextOfUse.ValueType  # 2
+"""Customers and visitors, and no staff, in view."""
+CONTEXT_OF_USE_RESEARCH: ContextOfUse.ValueType  # 3
+"""People who have agreed to take part."""
+CONTEXT_OF_USE_HEALTHCARE: ContextOfUse.ValueType  # 4
+"""Patients, for their care."""
+CONTEXT_OF_USE_SAFETY: ContextOfUse.ValueType  # 5
+"""Drivers, operators and others whose state endangers somebody, not at their place of work."""
+CONTEXT_OF_USE_WORKPLACE: ContextOfUse.ValueType  # 6
+"""Whoever works there: employees, applicants, contractors."""
+CONTEXT_OF_USE_EDUCATION: ContextOfUse.ValueType  # 7
+"""Pupils, students and those who teach them."""
+CONTEXT_OF_USE_HOME: ContextOfUse.ValueType  # 8
+"""The owner's own home."""
+CONTEXT_OF_USE_DEMONSTRATION: ContextOfUse.ValueType  # 9
+"""A demonstration, a test or a benchmark: recorded faces, or people who know."""
+Global___ContextOfUse: _TypeAlias = ContextOfUse  # noqa: Y015
+
+class _LegalException:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _LegalExceptionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_LegalException.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    LEGAL_EXCEPTION_UNSPECIFIED: _LegalException.ValueType  # 0
+    """None."""
+    LEGAL_EXCEPTION_MEDICAL: _LegalException.ValueType  # 1
+    LEGAL_EXCEPTION_SAFETY: _LegalException.ValueType  # 2
+
+class LegalException(_LegalException, metaclass=_LegalExceptionEnumTypeWrapper):
+    """The reasons that article 5(1)(f) leaves at work and in education. `Hello.purpose` says which."""
+
+LEGAL_EXCEPTION_UNSPECIFIED: LegalException.ValueType  # 0
+"""None."""
+LEGAL_EXCEPTION_MEDICAL: LegalException.ValueType  # 1
+LEGAL_EXCEPTION_SAFETY: LegalException.ValueType  # 2
+Global___LegalException: _TypeAlias = LegalException  # noqa: Y015
+
 class _ItemStatus:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -116,6 +191,8 @@ class Hello(_message.Message):
     MAX_LATENCY_MS_FIELD_NUMBER: _builtins.int
     FETCHES_BUNDLES_FIELD_NUMBER: _builtins.int
     TAKES_SETTLED_FIELD_NUMBER: _builtins.int
+    CONTEXT_FIELD_NUMBER: _builtins.int
+    EXCEPTION_FIELD_NUMBER: _builtins.int
     device_id: _builtins.str
     """Letters, digits, '.', '_' and '-'; 1 to 64 of them."""
     epoch: _builtins.int
@@ -138,6 +215,12 @@ class Hello(_message.Message):
     """Whether the device can download a bundle it lacks and change to it while it streams."""
     takes_settled: _builtins.bool
     """Whether the device understands Settled; without it each part of one comes as a message."""
+    context: Global___ContextOfUse.ValueType
+    """Where the people in view are. A server whose policy does not allow it ends the stream with
+    PERMISSION_DENIED, "policy_refused", and a sentence for the device's owner.
+    """
+    exception: Global___LegalException.ValueType
+    """What makes a place of work or education lawful, if anything does."""
     @_builtins.property
     def bundle_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """SHA-256 ids (64 hexadecimal digits) of the bundles the device can encode with,
@@ -156,10 +239,12 @@ class Hello(_message.Message):
         max_latency_ms: _builtins.int = ...,
         fetches_bundles: _builtins.bool = ...,
         takes_settled: _builtins.bool = ...,
+        context: Global___ContextOfUse.ValueType = ...,
+        exception: Global___LegalException.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_ids", b"bundle_ids", "device_id", b"device_id", "epoch", b"epoch", "epoch_start_unix_ms", b"epoch_start_unix_ms", "fetches_bundles", b"fetches_bundles", "max_latency_ms", b"max_latency_ms", "notice", b"notice", "purpose", b"purpose", "takes_settled", b"takes_settled"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle_ids", b"bundle_ids", "context", b"context", "device_id", b"device_id", "epoch", b"epoch", "epoch_start_unix_ms", b"epoch_start_unix_ms", "exception", b"exception", "fetches_bundles", b"fetches_bundles", "max_latency_ms", b"max_latency_ms", "notice", b"notice", "purpose", b"purpose", "takes_settled", b"takes_settled"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -710,15 +795,21 @@ class ReconstructRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     PAYLOAD_FIELD_NUMBER: _builtins.int
+    DEVICE_ID_FIELD_NUMBER: _builtins.int
     payload: _builtins.bytes
+    device_id: _builtins.str
+    """The device that the chunk came from, as the caller knows it: it goes to the audit log. A server
+    that keeps one refuses a call without.
+    """
     def __init__(
         self,
         *,
         payload: _builtins.bytes = ...,
+        device_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["payload", b"payload"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["device_id", b"device_id", "payload", b"payload"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -18,6 +18,14 @@ def started(lab: Lab, nats: NatsServer) -> list[Cloud]:
     return [lab.recognizer(nats=nats) for _ in range(RECOGNIZERS)]
 
 
+def filming_devices(lab: Lab, server: str) -> list[LabDevice]:
+    """Devices that have results already."""
+    devices = [lab.device(server, "--queue_chunks", "512", name=name) for name in DEVICES]
+    for device in devices:
+        device.until_recognised(4)
+    return devices
+
+
 def roll(lab: Lab, nats: NatsServer, clouds: list[Cloud], devices: list[LabDevice]) -> None:
     """Drain, end and start each again, while faces come; the next when all is well."""
     for number, cloud in enumerate(clouds):
@@ -46,9 +54,7 @@ def test_a_rolling_restart_behind_the_devices_own_choice_costs_nothing(lab: Lab)
     clouds = started(lab, nats)
     addresses = ",".join(cloud.address for cloud in clouds)
     consumer = lab.consumer(f"ipv4:{addresses}", *clouds)
-    devices = [lab.device(addresses, "--queue_chunks", "512", name=name) for name in DEVICES]
-    for device in devices:
-        device.until_recognised(4)
+    devices = filming_devices(lab, addresses)
     roll(lab, nats, clouds, devices)
     check(lab, consumer, clouds, devices)
 
@@ -60,9 +66,7 @@ def test_a_rolling_restart_behind_envoy_costs_nothing(lab: Lab) -> None:
     clouds = started(lab, nats)
     front = lab.stack.enter_context(envoy.envoy([cloud.address for cloud in clouds], lab.folder))
     consumer = lab.consumer(front, *clouds)
-    devices = [lab.device(front, "--queue_chunks", "512", name=name) for name in DEVICES]
-    for device in devices:
-        device.until_recognised(4)
+    devices = filming_devices(lab, front)
     roll(lab, nats, clouds, devices)
     check(lab, consumer, clouds, devices)
 
@@ -74,9 +78,7 @@ def test_a_recognizer_that_is_killed_behind_envoy_costs_nothing(lab: Lab) -> Non
     clouds = started(lab, nats)
     front = lab.stack.enter_context(envoy.envoy([cloud.address for cloud in clouds], lab.folder))
     consumer = lab.consumer(front, *clouds)
-    devices = [lab.device(front, "--queue_chunks", "512", name=name) for name in DEVICES]
-    for device in devices:
-        device.until_recognised(4)
+    devices = filming_devices(lab, front)
     used = next(cloud for cloud in clouds if cloud_metric(cloud, "streams") >= 1)
     used.process.process.kill()
     left = [cloud for cloud in clouds if cloud is not used]

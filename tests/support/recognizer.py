@@ -19,6 +19,7 @@ from cloud_recognizer.model import ExpressionModel
 from cloud_recognizer.server import Serving, serving
 from mien.bitstream import Box, EncodedFace
 from mien.bundle import Bundle
+from mien.declaration import ContextOfUse
 from mien.messages import (
     Acknowledgement,
     ChunkResult,
@@ -146,7 +147,10 @@ class Answers:
 
 def hello(bundle: Bundle, device_id: str = "door", epoch: int = 1) -> Hello:
     """The Hello of a device that has one bundle."""
-    return Hello(device_id, epoch, 1_700_000_000_000, (bundle.bundle_id,), "a test", "none")
+    return Hello(
+        *(device_id, epoch, 1_700_000_000_000, (bundle.bundle_id,), "a test", "none"),
+        context=ContextOfUse.DEMONSTRATION,
+    )
 
 
 def payload(bundle: Bundle, faces: int = 3, *, track_id: int = 7, seed: int = 0) -> bytes:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from trainer.examples import Examples, device_of, in_parts
 from trainer.models.hyperprior import VariableRateHyperprior
-from trainer.stages import EVERYTHING_ALIKE, Batch, Figures, augmented, cross_entropies
+from trainer.stages import EVERYTHING_ALIKE, Batch, Figures, augmented, cross_entropies, psnr_sum
 from trainer.study.config import LatentsConfig
 from trainer.study.rates import balance, by_rate, check_rates
 
@@ -100,6 +100,5 @@ class LatentsStage:
                 hits = int((head(coded.y_hat).argmax(dim=1) == m).sum())
                 sums[f"accuracy_{rate}"] += hits
                 sums[f"bytes_{rate}"] += float(coded.bits.sum()) / 8
-                error = (coded.x_hat.clamp(0, 1) - x).square().mean(dim=(1, 2, 3)).clamp_min(1e-9)
-                sums[f"psnr_db_{rate}"] += float(-10 * torch.log10(error).sum())
+                sums[f"psnr_db_{rate}"] += psnr_sum(coded.x_hat, x)
         return {name: total / len(valid) for name, total in sums.items()}

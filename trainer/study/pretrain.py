@@ -8,8 +8,9 @@ from torch import Tensor, nn
 
 from trainer.examples import Examples, device_of, in_parts
 from trainer.models.hyperprior import VariableRateHyperprior
-from trainer.stages import EVERYTHING_ALIKE, Batch, Figures
+from trainer.stages import EVERYTHING_ALIKE, Batch, Figures, psnr_sum
 from trainer.study.config import PretrainConfig
+from trainer.study.rates import check_rates
 
 
 class PretrainStage:
@@ -24,8 +25,7 @@ class PretrainStage:
         self.model: nn.Module = codec
         self.codec = codec
         self.lmbdas = torch.tensor(config.lmbdas)
-        if len(self.lmbdas) != codec.rates:
-            raise ValueError(f"{codec.rates} rates need as many lmbdas, not {len(self.lmbdas)}")
+        check_rates(codec.rates, config.lmbdas)
 
     def prepare(
         self, faces: Tensor, votes: Tensor, progress: float, generator: torch.Generator
@@ -60,7 +60,6 @@ def rate_distortion(codec: VariableRateHyperprior, valid: Examples) -> Figures:
     for x, _ in in_parts(valid, device_of(codec)):
         for rate in range(codec.rates):
             coded = codec.estimate(x, rate)
-            error = (coded.x_hat.clamp(0, 1) - x).square().mean(dim=(1, 2, 3)).clamp_min(1e-9)
             sums[f"bytes_{rate}"] += float(coded.bits.sum()) / 8
-            sums[f"psnr_db_{rate}"] += float(-10 * torch.log10(error).sum())
+            sums[f"psnr_db_{rate}"] += psnr_sum(coded.x_hat, x)
     return {name: total / len(valid) for name, total in sums.items()}

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from trainer.examples import Examples, device_of, in_parts
 from trainer.models.hyperprior import VariableRateHyperprior
 from trainer.models.resnet import ResNet18
-from trainer.stages import Batch, Figures, augmented, cross_entropies, soft_cross_entropy
+from trainer.stages import Batch, Figures, augmented, cross_entropies, psnr_sum, soft_cross_entropy
 from trainer.study.config import TuneConfig
 from trainer.study.rates import balance, by_rate, check_rates
 from trainer.targets import Multiplier
@@ -194,8 +194,7 @@ class TuneStage:
                 x_hat = coded.x_hat.clamp(0, 1)
                 sums[f"accuracy_{rate}"] += int((classifier(x_hat).argmax(dim=1) == m).sum())
                 sums[f"bytes_{rate}"] += float(coded.bits.sum()) / 8
-                error = (x_hat - x).square().mean(dim=(1, 2, 3)).clamp_min(1e-9)
-                sums[f"psnr_db_{rate}"] += float(-10 * torch.log10(error).sum())
+                sums[f"psnr_db_{rate}"] += psnr_sum(x_hat, x)
             hits = int((classifier(x).argmax(dim=1) == m).sum())
             sums["accuracy_uncompressed"] += hits
         return {name: total / len(valid) for name, total in sums.items()}

@@ -56,6 +56,9 @@ def test_flags_win_over_environment_and_environment_over_yaml(
         ("accuracy_window_s", 0),
         ("drift_min_faces", 0),
         ("label_window_s", -1),
+        ("audit_mb", 0),
+        ("audit_files", 1),
+        ("audit_days", 0.5),
         ("label_faces", 63),  # the answers of a chunk would not fit
         ("device_chunks_per_s", -1),
         ("device_faces_per_s", -0.1),

@@ -32,6 +32,8 @@ def details(error: Exception) -> list[Message]:
         (errors.ProtocolError("m"), grpc.StatusCode.INVALID_ARGUMENT),
         (errors.UnknownBundleError("m"), grpc.StatusCode.NOT_FOUND),
         (errors.ReconstructionDisabledError("m"), grpc.StatusCode.PERMISSION_DENIED),
+        (errors.PolicyError("m"), grpc.StatusCode.PERMISSION_DENIED),
+        (errors.AuditError("m"), grpc.StatusCode.UNAVAILABLE),
         (errors.OverloadedError("m"), grpc.StatusCode.RESOURCE_EXHAUSTED),
         (errors.SupersededError("m"), grpc.StatusCode.ABORTED),
         (errors.DeadlineExceededError("m"), grpc.StatusCode.DEADLINE_EXCEEDED),

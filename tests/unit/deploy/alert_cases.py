@@ -104,6 +104,26 @@ CLOUD: Final = (
         6,
     ),
     Case(
+        "MienPolicyRefuses",
+        {'mien_cloud_policy_refusals_total{rule="context",context="home"}': "0x4 1x60"},
+        {'mien_cloud_policy_refusals_total{rule="context",context="home"}': "1x60"},
+        5,
+        6,
+    ),
+    Case(
+        "MienAuditLost",
+        {
+            'mien_cloud_audit_entries_total{outcome="lost"}': "0x4 1x60",
+            'mien_cloud_audit_entries_total{outcome="written"}': STEADY,
+        },
+        {
+            'mien_cloud_audit_entries_total{outcome="lost"}': "0x60",
+            'mien_cloud_audit_entries_total{outcome="written"}': STEADY,
+        },
+        5,
+        6,
+    ),
+    Case(
         "MienHubDisconnected",
         {"mien_cloud_hub_connected": "1x4 0x60"},
         {"mien_cloud_hub_connected": "1x4 0 1x60"},

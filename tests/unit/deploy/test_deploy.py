@@ -4,6 +4,7 @@ import importlib.util
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,15 @@ import yaml
 from cryptography import x509
 
 from cloud_recognizer.config import parse_config as parse_cloud
+from cloud_recognizer.policy import Policy
 from edge_encoder.config import EdgeConfig
 from edge_encoder.config import parse_config as parse_edge
 from mien.bundle import Bundle
 from mien.cli.main import main
-from mien.errors import ConfigError
+from mien.declaration import ContextOfUse
+from mien.errors import ConfigError, PolicyError
 from mien.identity import Identity, Role
+from mien.messages import Hello
 from mien.tls import TlsFiles
 from tests.support.services import serving
 from tests.support.tiny_bundle import make_tiny_bundle
@@ -50,7 +54,7 @@ def test_a_compose_file_follows_its_schema(compose: Path) -> None:
 
 
 def test_every_service_has_a_health_check(services: dict[str, Any]) -> None:
-    assert set(services) == {"cloud", "edge", "prometheus"}
+    assert set(services) == {"cloud", "edge", "prometheus", "grafana"}
     for service in services.values():
         assert service["healthcheck"]["test"][0] == "CMD"
 
@@ -102,7 +106,7 @@ def test_with_tls_each_container_has_files_that_the_commands_of_the_page_make(
         }
     for name, value in services["cloud"]["environment"].items():
         monkeypatch.setenv(name, value)
-    cloud = parse_cloud(["--bundles", "bundles", "--host", "0.0.0.0"])  # noqa: S104
+    cloud = parse_cloud(services["cloud"]["command"][1:])
     edge = edge_config(services, monkeypatch)
     assert cloud.tls is not None
     assert edge.tls is not None
@@ -127,6 +131,26 @@ def uris(files: TlsFiles) -> list[str]:
 
 def hosts(files: TlsFiles) -> list[str]:
     return sans(files).get_values_for_type(x509.DNSName)
+
+
+def test_the_compose_files_device_is_one_that_its_policy_lets_in(
+    services: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in services["cloud"]["environment"].items():
+        monkeypatch.setenv(name, value)
+    cloud = parse_cloud(services["cloud"]["command"][1:])
+    source, target, _ = services["cloud"]["volumes"][0].split(":")
+    assert str(cloud.policy) == target
+    edge = edge_config(services, monkeypatch)
+    declared = Hello(
+        *(edge.device, 1, 0, (), edge.purpose, edge.notice),
+        context=ContextOfUse.of("context", edge.context),
+    )
+    policy = Policy.load(ROOT / source)
+    policy.check(cloud)
+    assert policy.admit(declared) == ""
+    with pytest.raises(PolicyError):
+        policy.admit(replace(declared, notice=""))
 
 
 def test_prometheus_scrapes_the_services_where_they_listen(

@@ -13,6 +13,7 @@ from edge_encoder.rate_control import RateSettings
 from mien.bundle import Bundle
 from tests.unit.edge_encoder.test_chunker import feed, sizes
 
+FACE_BYTES = 30.0
 SETTINGS = PaceSettings(8, 0.5, 2.0, 1.0, RateSettings())
 
 
@@ -55,7 +56,8 @@ def paced(bundle: Bundle, detector: Detector) -> Paced:
     chunker, clock, metrics = Chunker(bundle.codec(), 8, 0.5), Clock(), Metrics()
     encoder = FaceEncoder(detector, bundle)
     return Paced(
-        Pacing(SETTINGS, chunker, encoder, metrics, clock), chunker, encoder, metrics, clock
+        *(Pacing(SETTINGS, FACE_BYTES, chunker, encoder, metrics, clock),),
+        *(chunker, encoder, metrics, clock),
     )
 
 
@@ -72,7 +74,6 @@ def test_late_answers_make_chunks_longer_and_faces_fewer_and_prompt_ones_undo_it
     assert paced.encoder.period_ms == 1000, "nothing was answered at all: as little as is allowed"
     assert sizes(feed(paced.chunker, [1] * 40, fps=10.0)) == [20], "two seconds of them"
     assert paced.shown("rate_rung") == 6
-    assert paced.shown("lag_seconds") == 4.0
     paced.look(Link(), 60)
     assert paced.shown("rate_rung") == 0
     assert paced.encoder.period_ms == 0
@@ -80,13 +81,13 @@ def test_late_answers_make_chunks_longer_and_faces_fewer_and_prompt_ones_undo_it
 
 def test_a_link_that_carries_some_is_used_for_that(paced: Paced) -> None:
     for _ in range(50):
-        paced.pacing.answered(Chunk(b"", ()))
-        paced.look(Link(lag_s=4.0), 0.3)
-    # 300 bytes a second, of which 240 are used: ten faces of 30 bytes are too many, five are not.
+        paced.pacing.answered(Chunk(bytes(5), ()))
+        paced.look(Link(lag_s=4.0), 0.5)
+    # 360 bytes a second, of which 288 are used: with 88 for a chunk every two seconds, ten faces
+    # of 30 bytes are too many, five are not.
     assert paced.encoder.period_ms == 200
 
 
 def test_without_a_connection_nothing_is_decided(paced: Paced) -> None:
     paced.look(Link(lag_s=60.0, connected=False), 60)
     assert paced.shown("rate_rung") == 0
-    assert paced.shown("lag_seconds") == 60.0

@@ -135,14 +135,6 @@ def test_a_rung_that_was_given_up_is_tried_again_after_twice_as_long() -> None:
     assert waits == pytest.approx([5, 10, 20, 40, 80, 160, 300, 300], abs=0.5)
 
 
-def test_another_ladder_is_walked_from_where_the_last_one_was_left() -> None:
-    control = climb()
-    watch(control, 0.0, 3.0, lag_s=3.0, carried=0.0)
-    short = ladder((9.0,), 0.5, 0.5, 10.0)
-    control.change(short, (9.0,))
-    assert control.point == short[-1]
-
-
 def test_settings_that_cannot_be_are_refused() -> None:
     with pytest.raises(ConfigError, match="patience_s"):
         RateSettings(patience_s=10, max_patience_s=5)

@@ -84,8 +84,10 @@ async def test_no_more_chunks_are_sent_than_credits_were_granted(bundle: Bundle)
         await eventually(lambda: len(edge.answers) == 1)
         assert edge.sample("queue_chunks") == 1
         assert edge.sample("in_flight_chunks") == 1
+        assert edge.sample("lag_seconds") > 0
         first_is_answered.set()
         await edge.uplink.finish()
+        assert edge.sample("lag_seconds") == 0
         assert [item.seq for item in streams[0].chunks] == [1, 2, 3]
 
 

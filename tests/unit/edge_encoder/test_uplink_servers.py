@@ -21,7 +21,7 @@ from edge_encoder.servers import Servers, order
 from edge_encoder.uplink import Uplink, UplinkSettings
 from mien.backoff import Backoff
 from mien.bundle import Bundle
-from mien.errors import ProtocolError, UnavailableError, UnknownBundleError
+from mien.errors import PolicyError, UnavailableError, UnknownBundleError
 from mien.messages import Acknowledgement, Credits, Drain, EncodedChunk, WatchedChunk
 from mien.v1 import recognition_pb2 as pb
 from mien.v1.recognition_pb2_grpc import RecognitionServiceStub
@@ -295,7 +295,7 @@ async def test_what_a_server_forbids_is_not_asked_of_another(bundle: Bundle) -> 
         scripted_server(forbids) as (two, at_two),
         device(servers([one, two]), bundle) as edge,
     ):
-        with pytest.raises(ProtocolError, match="PERMISSION_DENIED: not for this purpose"):
+        with pytest.raises(PolicyError, match="does not let this device in: not for this purpose"):
             await edge.uplink.ready()
         assert len(at_one) + len(at_two) == 1
 

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mien.bitstream import Box
+from mien.declaration import ContextOfUse, LegalException
 from mien.errors import ProtocolError
 from mien.messages import (
     MAX_LATENCY_MS,
@@ -51,6 +52,8 @@ hellos = st.builds(
     st.text(max_size=500),
     st.integers(0, MAX_LATENCY_MS),
     st.booleans(),
+    context=st.sampled_from(ContextOfUse),
+    exception=st.sampled_from(LegalException),
 )
 chunks = st.builds(EncodedChunk, st.integers(1, 2**64 - 1), st.binary(max_size=50))
 boxes = st.builds(Box, i32, i32, i32, i32)
@@ -120,6 +123,9 @@ def test_a_watched_chunk_arrives_as_it_was(message: WatchedChunk) -> None:
         (pb.Hello(device_id="d", bundle_ids=["a" * 64] * 65), "bundle_ids"),
         (pb.Hello(device_id="d", purpose="p" * 501), "purpose"),
         (pb.Hello(device_id="d", notice="n" * 501), "notice"),
+        # Open enums: a newer device may say what this version has no word for.
+        (pb.Hello(device_id="d", context=pb.ContextOfUse.ValueType(99)), "context"),
+        (pb.Hello(device_id="d", exception=pb.LegalException.ValueType(99)), "exception"),
         (pb.Hello(device_id="d", max_latency_ms=3_600_001), "max_latency_ms"),
     ],
 )

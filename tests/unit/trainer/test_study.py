@@ -21,9 +21,10 @@ from trainer.networks import averaged_states
 from trainer.study.config import LatentsConfig, TuneConfig
 from trainer.study.cost import classifier_macs, encoder_macs
 from trainer.study.latents import LatentsStage, latents_head
-from trainer.study.runs import Run, at_bytes
+from trainer.study.runs import Run, _start_head, _starts, at_bytes
 from trainer.study.tune import TuneStage, feature_distance
 
+NETWORKS = Path(__file__).parents[3] / "bundles" / "study-two-cores"
 RATES = 2
 TWO = {"lmbdas": (1e-3, 1e-4), "start_gains": (1.0, 1.0)}
 CODECS = ("jpeg", "webp", "avif", "jxl")
@@ -329,6 +330,24 @@ def test_released_networks_do_what_the_trained_ones_do(
         # By the largest of its own kind: a bound of 1e-9 must not become 0.
         assert torch.allclose(value.float(), released[name].float(), rtol=0, atol=1e-3 * largest)
     assert (tmp_path / "seed-1" / "joint.json").is_file(), "a study on it takes it for done"
+
+
+def test_the_released_stages_are_where_a_study_by_their_preset_goes_on(tmp_path: Path) -> None:
+    folders = ["--data", str(tmp_path), "--photos", str(tmp_path), "--out", str(NETWORKS)]
+    parser = _parser()
+    arguments = _with_preset(["finetune", "--preset", "two-cores", *folders])
+    config = parser.instantiate(parser.parse_args(arguments)).finetune
+    assert config.finetune.start == "latents"
+    codec, network = _starts(config, config.finetune, seed=0)
+    head = _start_head(config, config.finetune, seed=0)
+    x = torch.from_numpy(drawn(2)[:, None]).float() / 255
+    with torch.no_grad():
+        coded = codec.eval().estimate(x, 0)
+        assert head is not None
+        assert head(coded.y_hat).shape == network(coded.x_hat).shape == (2, 8)
+    assert torch.isfinite(coded.bits).all()
+    for stage in ("pretrain", "classifier", "latents"):
+        assert (NETWORKS / f"{stage}.json").is_file(), "a study takes it for done"
 
 
 def test_a_stage_whose_start_is_missing_says_which(
