@@ -5,6 +5,7 @@ token says. Over plaintext nobody is known: there is no `Access`, and nothing is
 """
 
 import inspect
+import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from functools import lru_cache
@@ -15,15 +16,11 @@ from cryptography.x509 import load_pem_x509_certificate
 from grpc_health.v1 import health
 from grpc_reflection.v1alpha import reflection
 
+from cloud_recognizer.caller import Caller, expired
 from cloud_recognizer.metrics import Metrics
 from cloud_recognizer.status import aborting
 from cloud_recognizer.tokens import Tokens
-from mien.errors import (
-    CertificateExpiredError,
-    UnauthenticatedError,
-    WrongDeviceError,
-    WrongRoleError,
-)
+from mien.errors import UnauthenticatedError, WrongRoleError
 from mien.identity import Identity, Role
 from mien.v1 import bundle_pb2, recognition_pb2
 
@@ -57,10 +54,10 @@ class Access:
         self._tokens = tokens
 
     def check(self, context: Context, method: str) -> None:
-        """Raises UnauthenticatedError, WrongRoleError and CertificateExpiredError."""
+        """Raises UnauthenticatedError, WrongRoleError and IdentityExpiredError."""
         if method in PUBLIC:
             return
-        identity = self._identity(context)
+        identity = self.caller(context).identity
         if identity.role not in ROLES.get(method, frozenset()):
             wanted = sorted(role.value for role in ROLES.get(method, frozenset()))
             raise WrongRoleError(
@@ -68,38 +65,23 @@ class Access:
                 f"is {identity.role.value}"
             )
 
-    def check_device(self, context: Context, device_id: str) -> float | None:
-        """The end of the device's certificate, Unix seconds.
-
-        Raises WrongDeviceError where Hello says another id than the certificate.
-        """
-        if self._identity(context).name != device_id:  # its role the guard has seen to
-            raise WrongDeviceError(
-                "the device id of Hello must be that of the device's certificate "
-                "(spiffe://mien/device/ID): correct device_id, or get a certificate for it"
-            )
-        return _ends_unix_s(context)
-
-    def _identity(self, context: Context) -> Identity:
-        if (ends_s := _ends_unix_s(context)) is not None and ends_s <= time.time():
-            # The handshake was before that, and a connection may last.
-            raise CertificateExpiredError(
-                "the certificate of this connection has expired: connect with its successor"
-            )
+    def caller(self, context: Context) -> Caller:
+        """Who calls. Raises UnauthenticatedError and IdentityExpiredError."""
+        ends_unix_s = _ends_unix_s(context)
+        if ends_unix_s <= time.time():
+            raise expired()  # the handshake was before that, and a connection may last
         # Only set where the certificate holds exactly one URI, as the standard asks for.
         uris = list(context.auth_context().get("peer_spiffe_id", ()))
         if uris:
-            try:
-                return Identity.from_uri(uris[0].decode())
-            except ValueError as error:
-                raise UnauthenticatedError(f"the certificate's URI says no role: {error}") from None
+            return Caller(_identity(uris[0]), ends_unix_s)
         token = _bearer(context)
         if self._tokens is None or token is None:
             raise UnauthenticatedError(
                 "nothing says who calls: a certificate must hold one URI spiffe://mien/ROLE/NAME"
                 + (", or the metadata a token (authorization: Bearer …)" if self._tokens else "")
             )
-        return self._tokens.identity(token)
+        caller = self._tokens.caller(token)
+        return Caller(caller.identity, min(caller.ends_unix_s, ends_unix_s))
 
 
 class Guard(grpc.aio.ServerInterceptor):
@@ -150,9 +132,17 @@ def _side(streaming: bool) -> str:
     return "stream" if streaming else "unary"
 
 
-def _ends_unix_s(context: Context) -> float | None:
+def _identity(uri: bytes) -> Identity:
+    try:
+        return Identity.from_uri(uri.decode())
+    except ValueError as error:
+        raise UnauthenticatedError(f"the certificate's URI says no role: {error}") from None
+
+
+def _ends_unix_s(context: Context) -> float:
+    """The end of the connection's certificate, infinite where there is none."""
     shown = next(iter(context.auth_context().get("x509_pem_cert", ())), None)
-    return None if shown is None else _end_of(shown)
+    return math.inf if shown is None else _end_of(shown)
 
 
 @lru_cache(1024)  # the calls of a connection show the same one

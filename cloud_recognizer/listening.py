@@ -79,7 +79,10 @@ def open_transport(config: CloudConfig, metrics: Metrics) -> Transport:
         return Transport(metrics)
     tokens = None
     if config.token_keys is not None:
-        tokens = Tokens(config.token_keys, config.token_audience, config.token_issuer)
+        tokens = Tokens(
+            *(config.token_keys, config.token_audience, config.token_issuer),
+            on_refused=metrics.certificate_refusals.inc,
+        )
     tls = FollowedTls(config.tls, metrics.certificate_refusals.inc)
     return Transport(metrics, tls, Access(tokens))
 

@@ -18,10 +18,11 @@ from cloud_recognizer.accuracy.estimate import Accuracy
 from cloud_recognizer.audit import AuditLog
 from cloud_recognizer.bundles.catalogue import Catalogue
 from cloud_recognizer.bundles.device_bundle import DeviceBundle
-from cloud_recognizer.certificate_end import CertificateEnd
+from cloud_recognizer.caller import Caller
 from cloud_recognizer.config import CloudConfig
 from cloud_recognizer.credits import CreditLedger
 from cloud_recognizer.hub.contract import Hub
+from cloud_recognizer.identity_end import IdentityEnd, within_identity
 from cloud_recognizer.intake import Intake
 from cloud_recognizer.metrics import QUEUE_FULL, RECOGNIZE, Metrics
 from cloud_recognizer.model import ExpressionModel
@@ -114,9 +115,9 @@ class RecognitionServicer(RecognitionServiceServicer):
         """See recognition.proto."""
         async with aborting(context, self._metrics):
             hello = await self._hello(context)
-            access, ends_s = self._access, None
-            if access is not None:
-                ends_s = access.check_device(context, hello.device_id)
+            caller = self._caller(context)
+            if caller is not None:
+                caller.check_device(hello.device_id)
             self._admit(hello)
             if self._draining:
                 raise UnavailableError("the server is stopping; connect to another one")
@@ -128,11 +129,15 @@ class RecognitionServicer(RecognitionServiceServicer):
                 reader.add_done_callback(lambda _: stream.wake.set())
                 grace_s = self._config.drain_grace_s
                 try:
-                    with CertificateEnd(ends_s, grace_s, stream.wake.set) as end:
+                    with IdentityEnd(caller, grace_s, stream.wake.set) as end:
                         await self._answer(context, stream, bundle, reader, end)
                 finally:
                     reader.cancel()
                     await asyncio.gather(reader, return_exceptions=True)
+
+    def _caller(self, context: grpc.aio.ServicerContext[Any, Any]) -> Caller | None:
+        """Who calls; None over plaintext, where nobody is known."""
+        return None if self._access is None else self._access.caller(context)
 
     async def _hello(self, context: StreamContext) -> Hello:
         try:
@@ -214,7 +219,7 @@ class RecognitionServicer(RecognitionServiceServicer):
         stream: DeviceStream,
         bundle: DeviceBundle,
         reader: "asyncio.Task[None]",
-        end: CertificateEnd,
+        end: IdentityEnd,
     ) -> None:
         """Write what is settled until the device has closed its side and has all its answers."""
         drain_said = False
@@ -304,13 +309,17 @@ class RecognitionServicer(RecognitionServiceServicer):
     ) -> None:
         """See recognition.proto. Initial metadata says that the subscription has begun."""
         async with aborting(context, self._metrics):
+            caller = self._caller(context)
             if max(len(request.device_ids), len(request.track_ids)) > MAX_FILTERS:
                 raise ProtocolError(f"a filter may name {MAX_FILTERS} devices or tracks")
             async with (
                 self._hub.subscription(
                     request.device_ids, request.track_ids, request.resume_token
                 ) as subscription,
-                self._audit.watching(context, request.device_ids, request.track_ids) as watching,
+                self._audit.watching(
+                    context, caller, request.device_ids, request.track_ids
+                ) as watching,
+                within_identity(caller),
             ):
                 await context.send_initial_metadata(())
                 async for chunk in subscription:
@@ -325,6 +334,7 @@ class RecognitionServicer(RecognitionServiceServicer):
     ) -> pb.ReconstructResponse:
         """See recognition.proto. Beyond MAX_RECONSTRUCTIONS at a time, calls are refused."""
         async with aborting(context, self._metrics):
+            caller = self._caller(context)
             if not self._config.allow_reconstruction:
                 raise ReconstructionDisabledError(
                     "this server makes no viewable faces; its operator can set allow_reconstruction"
@@ -338,7 +348,8 @@ class RecognitionServicer(RecognitionServiceServicer):
             work.add_done_callback(self._reconstructed)
             # A cancelled call leaves its thread running, which must go on being counted.
             response = await asyncio.shield(work)
-            await self._audit.reconstructed(context, request.device_id, len(response.faces))
+            faces = len(response.faces)
+            await self._audit.reconstructed(context, caller, request.device_id, faces)
             return response
 
     def _reconstructed(self, work: "asyncio.Future[pb.ReconstructResponse]") -> None:

@@ -1,18 +1,18 @@
 """JSON Web Tokens (RFC 7519) of consumers and operators, checked by PyJWT."""
 
 import json
-import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import jwt
+from cryptography.exceptions import UnsupportedAlgorithm
 
+from cloud_recognizer.caller import Caller
 from mien.errors import CertificateError, UnauthenticatedError
+from mien.followed import Followed, read_bounded
 from mien.identity import Identity, Role
-from mien.tls import signature_of
-
-_log = logging.getLogger(__name__)
 
 # Signatures with a public key only: a secret that checks tokens could also make them.
 ALGORITHMS: Final = ("RS256", "PS256", "ES256", "EdDSA")
@@ -20,61 +20,82 @@ MAX_TOKEN_CHARS: Final = 8192
 ROLES: Final = frozenset({Role.CONSUMER, Role.OPERATOR})
 # Where the file holds one key and no key id, every token is checked with it.
 _ONLY: Final = ""
+# What reading JSON of somebody else's may raise beside the library's own errors.
+HOSTILE: Final = (ValueError, TypeError, OverflowError, RecursionError)
+
+
+@dataclass(frozen=True)
+class KeyFile:
+    """A file of public keys: one as PEM, or a JWKS (RFC 7517) whose keys have ids."""
+
+    path: Path
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The one file."""
+        return (self.path,)
+
+    def read(self) -> Mapping[str, Any]:
+        """Key id → key. Raises CertificateError for a file that holds no keys, or private ones."""
+        return _load(self.path)
 
 
 class Tokens:
-    """Checks tokens by the keys in a file: one public key as PEM, or a JWKS (RFC 7517).
+    """Checks tokens by the keys in a file, which is followed.
 
     A token must have exp, aud, sub (the name) and role (consumer or operator), and iss where an
-    issuer is given. Raises CertificateError for a file that holds no keys; a file that is changed
-    is read anew, and a bad one leaves the keys as they were.
+    issuer is given. on_refused: see `Followed`. Raises CertificateError as `KeyFile.read`.
     """
 
-    def __init__(self, keys: Path, audience: str, issuer: str | None) -> None:
-        self._path = keys
+    def __init__(
+        self,
+        keys: Path,
+        audience: str,
+        issuer: str | None,
+        on_refused: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._keys = Followed(KeyFile(keys), on_refused)
         self._audience = audience
         self._issuer = issuer
-        self._seen = signature_of(keys)
-        self._keys = _load(keys)
 
-    def identity(self, token: str) -> Identity:
-        """Whose token it is. Raises UnauthenticatedError, which says nothing of what it holds."""
+    def caller(self, token: str) -> Caller:
+        """Whose token it is, and until when.
+
+        Raises UnauthenticatedError, which says nothing of what the token holds.
+        """
         if len(token) > MAX_TOKEN_CHARS:
             raise UnauthenticatedError(f"a token may have {MAX_TOKEN_CHARS} characters")
-        self._follow()
+        keys = self._keys.current()
         try:
             claims = jwt.decode(
                 token,
-                self._key(token),
+                _key(keys, token),
                 algorithms=list(ALGORITHMS),
                 audience=self._audience,
                 issuer=self._issuer,
-                options={"require": ["exp", "aud", "sub", *(["iss"] if self._issuer else [])]},
+                options={
+                    "require": ["exp", "aud", "sub", *(["iss"] if self._issuer else [])],
+                    # When it was issued forbids nothing, and the issuer's clock may be ahead.
+                    "verify_iat": False,
+                },
             )
-        except (jwt.PyJWTError, ValueError, TypeError) as error:
+            ends_unix_s = float(int(claims["exp"]))
+        except (jwt.PyJWTError, *HOSTILE) as error:
             # The class alone: some messages of the library quote the token.
             raise UnauthenticatedError(
                 f"the token is not accepted ({type(error).__name__}); get a new one, for the "
                 f"audience {self._audience!r}"
             ) from None
-        return _identity(claims)
+        return Caller(_identity(claims), ends_unix_s)
 
-    def _key(self, token: str) -> Any:
-        if _ONLY in self._keys:
-            return self._keys[_ONLY]
-        kid = jwt.get_unverified_header(token).get("kid")
-        if not isinstance(kid, str) or kid not in self._keys:
-            raise jwt.InvalidKeyError("no such key")
-        return self._keys[kid]
 
-    def _follow(self) -> None:
-        if (seen := signature_of(self._path)) == self._seen:
-            return
-        self._seen = seen
-        try:
-            self._keys = _load(self._path)
-        except CertificateError as error:
-            _log.error("the keys of tokens stay as they were: %s", error)
+def _key(keys: Mapping[str, Any], token: str) -> Any:
+    if _ONLY in keys:
+        return keys[_ONLY]
+    kid = jwt.get_unverified_header(token).get("kid")
+    if not isinstance(kid, str) or kid not in keys:
+        raise jwt.InvalidKeyError("no such key")
+    return keys[kid]
 
 
 def _identity(claims: Mapping[str, Any]) -> Identity:
@@ -91,8 +112,8 @@ def _identity(claims: Mapping[str, Any]) -> Identity:
 
 
 def _load(path: Path) -> dict[str, Any]:
+    data = read_bounded(path)
     try:
-        data = path.read_bytes()
         if not data.lstrip().startswith(b"{"):
             from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
@@ -101,7 +122,7 @@ def _load(path: Path) -> dict[str, Any]:
         named = {key.key_id: key.key for key in keys if key.key_id and key.public_key_use != "enc"}
         # A symmetric key is bytes; both kinds could make tokens, too.
         secret = any(isinstance(x, bytes) or hasattr(x, "private_bytes") for x in named.values())
-    except (OSError, ValueError, TypeError, KeyError, jwt.PyJWTError) as error:
+    except (KeyError, UnsupportedAlgorithm, jwt.PyJWTError, *HOSTILE) as error:
         raise CertificateError(
             f"{path} holds neither a public key in PEM form nor a JWKS: {type(error).__name__}"
         ) from None

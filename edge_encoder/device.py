@@ -76,9 +76,8 @@ async def run(config: EdgeConfig) -> ExitCode:
         if source.live:
             await stack.enter_async_context(events.regularly())
         servers = Servers(config.servers, config.device)
-        # One for each: what was dialled with is remembered, for the stream alone.
         dialler = open_dialler(config, metrics)
-        fetch = _fetch(config, servers, open_dialler(config, metrics))
+        fetch = _fetch(config, servers, dialler.beside())
         bundle = await _bundle(config, fetch)
         pipeline = _pipeline(config, source, detector, bundle, results, metrics)
         return_freed_memory()

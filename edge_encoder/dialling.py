@@ -57,6 +57,10 @@ class Dialler:
             credentials = grpc.composite_channel_credentials(credentials, call)
         return grpc.aio.secure_channel(target.dial, credentials, options)
 
+    def beside(self) -> "Dialler":
+        """Another one with the same files: each remembers what it has dialled with itself."""
+        return Dialler(self._tls, self._metrics, self._look_s, self._token)
+
     async def until_rotated(self) -> None:
         """Returns once there are other files than those that were dialled with."""
         dialled = self._dialled

@@ -26,7 +26,7 @@ class Refusal:
     def of(cls, error: grpc.aio.AioRpcError) -> Self:
         """What the error holds; details that cannot be read are none."""
         try:
-            status = rpc_status.from_call(error)
+            status = rpc_status.from_call(error)  # type: ignore[arg-type]  # has all it asks for
             return cls() if status is None else cls(_reason(status), _retry_after_s(status))
         except (DecodeError, ValueError):  # a ValueError where code and details do not agree
             return cls()
@@ -35,7 +35,7 @@ class Refusal:
 def _reason(status: Status) -> str:
     info = ErrorInfo()
     for item in status.details:
-        if item.Is(ErrorInfo.DESCRIPTOR) and item.Unpack(info) and info.domain == ERROR_DOMAIN:
+        if item.Unpack(info) and info.domain == ERROR_DOMAIN:
             return info.reason
     return ""
 
@@ -43,7 +43,7 @@ def _reason(status: Status) -> str:
 def _retry_after_s(status: Status) -> float:
     retry = RetryInfo()
     for item in status.details:
-        if item.Is(RetryInfo.DESCRIPTOR) and item.Unpack(retry):
+        if item.Unpack(retry):
             asked_s = retry.retry_delay.seconds + retry.retry_delay.nanos / 1e9
             return min(max(asked_s, 0.0), MAX_WAIT_S)
     return 0.0

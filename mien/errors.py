@@ -221,10 +221,10 @@ class UnavailableError(MienError):
     code = "unavailable"
 
 
-class CertificateExpiredError(UnavailableError):
-    """The certificate that a connection was opened with has expired since."""
+class IdentityExpiredError(UnavailableError):
+    """The certificate or token that a call was opened with has expired since."""
 
-    code = "certificate_expired"
+    code = "identity_expired"
 
 
 class AuditError(UnavailableError):

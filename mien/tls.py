@@ -1,30 +1,17 @@
-"""The files of one end's TLS: read, checked, and followed while they are rotated. TLS is gRPC's.
-
-A rotation writes two files, one after the other: a pair that does not fit is not an error of a
-running service, which keeps what it has until the files fit again.
-"""
+"""The files of one end's TLS: read, checked, followed while they are rotated. TLS is gRPC's."""
 
 import ipaddress
-import logging
-import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from mien.errors import CertificateError, ConfigError
+from mien.followed import Followed, read_bounded
 
 if TYPE_CHECKING:
     import grpc
     from cryptography.x509 import Certificate
-
-_log = logging.getLogger(__name__)
-
-MAX_FILE_BYTES: Final = 1 << 20
-# Between the first file of a rotation and the last one nothing is wrong.
-SETTLE_S: Final = 2.0
-Signature = tuple[tuple[int, int, int], ...]
 
 
 @dataclass(frozen=True)
@@ -79,14 +66,10 @@ class TlsFiles:
         """The files that there are."""
         return tuple(path for path in (self.ca, self.certificate, self.key) if path is not None)
 
-    def signature(self) -> Signature:
-        """Changes with the files, also when one comes or goes."""
-        return tuple(signature_of(path) for path in self.paths)
-
     def read(self, now_unix_s: float | None = None) -> TlsMaterial:
         """Read and check all of it. Raises CertificateError, which names the file and the fault."""
         now_s = time.time() if now_unix_s is None else now_unix_s
-        ca = _bytes(self.ca)
+        ca = read_bounded(self.ca)
         ca_expires_s = max(
             authority.not_valid_after_utc.timestamp() for authority in _certificates(self.ca, ca)
         )
@@ -94,7 +77,7 @@ class TlsFiles:
             raise CertificateError(f"every authority in {self.ca} has expired: get its successor")
         if self.certificate is None or self.key is None:
             return TlsMaterial(ca)
-        chain, key = _bytes(self.certificate), _bytes(self.key)
+        chain, key = read_bounded(self.certificate), read_bounded(self.key)
         own = _certificates(self.certificate, chain)[0]
         _check_pair(own, self.certificate, key, self.key)
         if now_s < own.not_valid_before_utc.timestamp():
@@ -111,62 +94,7 @@ class TlsFiles:
         return TlsMaterial(ca, chain, key, min(expires_s, ca_expires_s))
 
 
-@dataclass
-class _Trouble:
-    """A state of the files that cannot be used. said: whether anyone was told."""
-
-    seen: Signature
-    since_s: float
-    said: bool = False
-
-
-class FollowedTls:
-    """The newest good state of the files. Safe to be asked from several threads.
-
-    on_refused: called once for each state of the files that cannot be used and stays. Raises as
-    `TlsFiles.read` when made.
-    """
-
-    def __init__(
-        self,
-        files: TlsFiles,
-        on_refused: Callable[[], None] = lambda: None,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._files = files
-        self._on_refused = on_refused
-        self._clock = clock
-        self._lock = threading.Lock()
-        self._trouble: _Trouble | None = None
-        # Looked at before they are read: what is written meanwhile is a change.
-        self._used = files.signature()
-        self._material = files.read()
-
-    def current(self) -> TlsMaterial:
-        """What is to be used now: read anew where the files are not those in use."""
-        with self._lock:
-            seen = self._files.signature()
-            if seen != self._used:
-                self._take(seen)
-            return self._material
-
-    def _take(self, seen: Signature) -> None:
-        try:
-            self._material = self._files.read()
-        except CertificateError as error:
-            self._refuse(seen, error)
-        else:
-            self._used, self._trouble = seen, None
-            _log.info("%s and what belongs to it were read anew", self._files.paths[-1])
-
-    def _refuse(self, seen: Signature, error: CertificateError) -> None:
-        now_s = self._clock()
-        if self._trouble is None or self._trouble.seen != seen:
-            self._trouble = _Trouble(seen, now_s)
-        elif not self._trouble.said and now_s - self._trouble.since_s >= SETTLE_S:
-            self._trouble.said = True
-            _log.error("the certificate stays as it was: %s", error)
-            self._on_refused()
+FollowedTls = Followed[TlsMaterial]
 
 
 def is_loopback(host: str) -> bool:
@@ -187,26 +115,6 @@ def check_plaintext(host: str, *, insecure: bool, remedy: str) -> None:
             f"without TLS only loopback is spoken to, and {host} is not: {remedy}, or insist on "
             "plaintext with insecure"
         )
-
-
-def signature_of(path: Path) -> tuple[int, int, int]:
-    """Changes with a file, also when it comes or goes."""
-    try:
-        found = path.stat()
-    except OSError:
-        return 0, 0, 0  # reading it says what is wrong
-    return found.st_mtime_ns, found.st_size, found.st_ino
-
-
-def _bytes(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            data = file.read(MAX_FILE_BYTES + 1)
-    except OSError as error:
-        raise CertificateError(f"{path} cannot be read: {error.strerror}") from error
-    if len(data) > MAX_FILE_BYTES:
-        raise CertificateError(f"{path} has more than {MAX_FILE_BYTES} bytes: is it a PEM file?")
-    return data
 
 
 def _certificates(path: Path, data: bytes) -> "list[Certificate]":

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from mien.cli.security import PLAIN, Security
-from mien.errors import MienError, ResumeLostError, UnavailableError
+from mien.errors import MienError, ResumeLostError, UnauthenticatedError, UnavailableError
 
 if TYPE_CHECKING:
     import grpc
@@ -31,7 +31,8 @@ def connected(
     proxies say them of a server that is gone.
 
     Raises UnavailableError when nothing answers within five seconds or the connection is lost,
-    ResumeLostError for a token that leads nowhere, RefusedError when the recognizer refuses a call.
+    ResumeLostError for a token that leads nowhere, UnauthenticatedError when the recognizer does
+    not take what says who calls, RefusedError when it refuses a call.
     """
     import grpc
 
@@ -63,4 +64,5 @@ def _domain_error(address: str, error: grpc.RpcError, resumes: bool) -> MienErro
         return UnavailableError(f"the recognizer at {address} went away: {details}")
     if code is grpc.StatusCode.OUT_OF_RANGE:
         return ResumeLostError(f"the recognizer at {address} cannot go on: {details}")
-    return RefusedError(f"the recognizer at {address} refused ({code.name}): {details}")
+    kind = UnauthenticatedError if code is grpc.StatusCode.UNAUTHENTICATED else RefusedError
+    return kind(f"the recognizer at {address} refused ({code.name}): {details}")

@@ -80,10 +80,10 @@ class TokenIssuer:
     """Makes tokens, and keeps the public key in a file."""
 
     def __init__(self, folder: Path) -> None:
-        self._key = ec.generate_private_key(ec.SECP256R1())
+        self.key = ec.generate_private_key(ec.SECP256R1())
         self.path = folder / "tokens.pem"
         self.path.write_bytes(
-            self._key.public_key().public_bytes(
+            self.key.public_key().public_bytes(
                 serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
             )
         )
@@ -92,4 +92,4 @@ class TokenIssuer:
         """A consumer's token that is valid for an hour, but for what is given; None leaves out."""
         usual = {"sub": "shop", "role": "consumer", "aud": "mien", "exp": datetime.now(UTC) + HOUR}
         given = {name: value for name, value in (usual | claims).items() if value is not None}
-        return jwt.encode(given, self._key, algorithm="ES256")
+        return jwt.encode(given, self.key, algorithm="ES256")

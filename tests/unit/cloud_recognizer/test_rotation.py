@@ -111,7 +111,7 @@ async def test_a_connection_is_of_no_use_once_its_certificate_has_expired(
             await stub.ListBundles(request)
         assert raised.value.code() is CODE.UNAVAILABLE
         assert "has expired" in str(raised.value.details())
-        assert running.sample("rpc_errors_total", code="certificate_expired") == 1
+        assert running.sample("rpc_errors_total", code="identity_expired") == 1
 
 
 @pytest.mark.parametrize("leaves", [True, False])
@@ -139,5 +139,5 @@ async def test_a_device_is_asked_to_go_when_its_certificate_ends_and_cut_if_it_s
             assert [result.seq for result in (await device.close()).results] == [1]
         else:
             assert (await device.status())[0] is CODE.UNAVAILABLE
-            assert running.sample("rpc_errors_total", code="certificate_expired") == 1
+            assert running.sample("rpc_errors_total", code="identity_expired") == 1
         await eventually(lambda: running.sample("streams") == 0)

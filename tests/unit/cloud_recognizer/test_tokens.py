@@ -54,11 +54,11 @@ def test_each_key_of_a_set_checks_the_tokens_that_name_it(
 ) -> None:
     tokens = Tokens(jwks, "mien", None)
     good = jwt.encode(claims(), key, algorithm=algorithm, headers={"kid": kid})
-    assert tokens.identity(good) == SHOP
+    assert tokens.caller(good).identity == SHOP
     for headers in ({"kid": "another"}, {}, {"kid": "r" if kid != "r" else "e"}):
         token = jwt.encode(claims(), key, algorithm=algorithm, headers=headers)
         with pytest.raises(UnauthenticatedError, match="not accepted"):
-            tokens.identity(token)
+            tokens.caller(token)
 
 
 def test_neither_an_unsigned_token_nor_one_signed_with_the_public_key_is_accepted(
@@ -66,7 +66,7 @@ def test_neither_an_unsigned_token_nor_one_signed_with_the_public_key_is_accepte
 ) -> None:
     issuer = TokenIssuer(tmp_path)
     tokens = Tokens(issuer.path, "mien", None)
-    assert tokens.identity(issuer.token()) == SHOP
+    assert tokens.caller(issuer.token()).identity == SHOP
     unsigned = jwt.encode(claims(), None, algorithm="none")
     # By hand: the library refuses to sign with a public key, which an attacker would not.
     header, body, _ = issuer.token().split(".")
@@ -77,7 +77,7 @@ def test_neither_an_unsigned_token_nor_one_signed_with_the_public_key_is_accepte
     changed = f"{header}.{jwt.utils.base64url_encode(b'{}').decode()}.{confused.split('.')[2]}"
     for token in (unsigned, confused, changed, "", "a.b.c", "x" * (MAX_TOKEN_CHARS + 1)):
         with pytest.raises(UnauthenticatedError):
-            tokens.identity(token)
+            tokens.caller(token)
 
 
 @pytest.mark.parametrize(
@@ -101,12 +101,52 @@ def test_every_claim_counts_and_nothing_of_the_token_is_said(
     issuer = TokenIssuer(tmp_path)
     tokens = Tokens(issuer.path, "mien", "https://issuer.example")
     right = {"iss": "https://issuer.example", "note": "personal"}
-    assert tokens.identity(issuer.token(**right, role="operator")).role is Role.OPERATOR
+    assert tokens.caller(issuer.token(**right, role="operator")).identity.role is Role.OPERATOR
     token = issuer.token(**(right | wrong))
     with pytest.raises(UnauthenticatedError) as raised:
-        tokens.identity(token)
+        tokens.caller(token)
     said = str(raised.value)
     assert not any(part in said for part in (*token.split("."), "personal", "eve", "root"))
+
+
+def signed(text: str, issuer: TokenIssuer) -> str:
+    """A token of the issuer's whose claims are a text, whatever it is."""
+    return jwt.api_jws.encode(text.encode(), issuer.key, algorithm="ES256")
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        *(b"[" * 5000, b'{"a":' * 800 + b"1" + b"}" * 800, b"\xff", b"null", b"[]", b'"x"'),
+        *(b'{"alg":[]}', b'{"alg":1e999}', b'{"alg":"ES256","kid":{}}', b'{"kid":"e"}'),
+        b'{"alg":"ES256","kid":"e","crit":["b64"],"b64":false}',
+        *(b'{"alg":"%s","kid":"%s"}' % (a, k) for a in (b"RS256", b"EdDSA") for k in (b"e", b"r")),
+    ],
+)
+def test_a_hostile_header_is_refused_and_nothing_else_comes_of_it(
+    jwks: Path, tmp_path: Path, header: bytes
+) -> None:
+    head = jwt.utils.base64url_encode(header).decode()
+    for keys in (jwks, TokenIssuer(tmp_path).path):
+        for body in (b"{}", b"[" * 500, b"\xff"):
+            rest = jwt.utils.base64url_encode(body).decode()
+            with pytest.raises(UnauthenticatedError, match="not accepted"):
+                Tokens(keys, "mien", None).caller(f"{head}.{rest}.{'A' * 86}")
+
+
+@pytest.mark.parametrize("end", ["1e999", f"1{'0' * 400}", "{}", '"soon"', "true", "-1"])
+def test_an_end_that_is_no_time_is_refused_though_it_is_signed(tmp_path: Path, end: str) -> None:
+    issuer = TokenIssuer(tmp_path)
+    text = '{"sub": "shop", "role": "consumer", "aud": "mien", "exp": %s}'
+    assert Tokens(issuer.path, "mien", None).caller(signed(text % "4e9", issuer)).ends_unix_s == 4e9
+    with pytest.raises(UnauthenticatedError, match="not accepted"):
+        Tokens(issuer.path, "mien", None).caller(signed(text % end, issuer))
+
+
+def test_a_token_of_an_issuer_whose_clock_is_ahead_is_accepted(tmp_path: Path) -> None:
+    issuer = TokenIssuer(tmp_path)
+    issued = datetime.now(UTC) + timedelta(seconds=30)
+    assert Tokens(issuer.path, "mien", None).caller(issuer.token(iat=issued)).identity == SHOP
 
 
 def test_new_keys_are_followed_and_bad_ones_change_nothing(tmp_path: Path) -> None:
@@ -115,13 +155,13 @@ def test_new_keys_are_followed_and_bad_ones_change_nothing(tmp_path: Path) -> No
     (tmp_path / "new").mkdir()
     new = TokenIssuer(tmp_path / "new")
     old.path.write_text("no key")
-    assert tokens.identity(old.token()) == SHOP
+    assert tokens.caller(old.token()).identity == SHOP
     os.replace(new.path, old.path)  # noqa: PTH105
-    assert tokens.identity(new.token()) == SHOP
+    assert tokens.caller(new.token()).identity == SHOP
     with pytest.raises(UnauthenticatedError):
-        tokens.identity(old.token())
+        tokens.caller(old.token())
     old.path.unlink()
-    assert tokens.identity(new.token()) == SHOP
+    assert tokens.caller(new.token()).identity == SHOP
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from mien.cli.certificates import DevelopmentCa
 from mien.cli.main import main
 from mien.errors import CertificateError, ConfigError
+from mien.followed import SETTLE_S
 from mien.identity import Identity, Role
-from mien.tls import SETTLE_S, FollowedTls, TlsFiles, check_plaintext, is_loopback
+from mien.tls import FollowedTls, TlsFiles, check_plaintext, is_loopback
 from tests.support.certificates import Authority
 
 NAMES = st.from_regex(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}", fullmatch=True)
