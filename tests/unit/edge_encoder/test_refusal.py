@@ -80,7 +80,7 @@ async def test_a_device_in_debt_comes_again_when_it_is_paid_and_not_before(
                 await first.uplink.put(chunk(bundle, seed))
             await first.uplink.finish()
         # Its waits are a twentieth of a second at most; the debt is two seconds.
-        async with device(address, bundle) as second:
+        async with device(address, bundle, epoch=2) as second:
             await second.uplink.put(chunk(bundle, 9))
             await second.uplink.finish()
             assert len(second.answers) == 1
