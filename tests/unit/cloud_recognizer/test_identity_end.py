@@ -77,6 +77,7 @@ def way(authority: Authority, tmp_path: Path, request: pytest.FixtureRequest) ->
 
 def about_to_end(way: Way, monkeypatch: pytest.MonkeyPatch) -> None:
     """Stop the clock of `identity_end`, and no other: gRPC's client looks at one as well."""
+    monkeypatch.setattr("mien.cli.server._CONNECT_S", GIVE_UP_S)  # a busy machine is no lost one
     stopped = SimpleNamespace(time=lambda: way.ends_s - LEFT_S)
     monkeypatch.setattr("cloud_recognizer.identity_end.time", stopped)
 
