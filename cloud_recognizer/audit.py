@@ -1,6 +1,7 @@
 """Who has watched, and what was made viewable: JSON lines in a file that only grows.
 
-    {"time": …, "event": "watch_begun", "peer": …, "devices": ["door"], "tracks": 0}
+    {"time": …, "event": "watch_begun", "peer": …, "role": "consumer", "name": "shop",
+     "devices": ["door"], "tracks": 0}
     {"time": …, "event": "watched", "peer": …, "devices": {"door": 412}, "ended": false}
     {"time": …, "event": "reconstructed", "peer": …, "device": "door", "faces": 8}
 
@@ -26,6 +27,7 @@ from typing import Any, Final, Self
 import grpc
 
 from cloud_recognizer.audit_files import AuditFiles
+from cloud_recognizer.caller import Caller
 from cloud_recognizer.metrics import AUDIT_LOST, AUDIT_WRITTEN, Metrics
 from cloud_recognizer.retention import forget_regularly
 from mien.background import background
@@ -114,18 +116,24 @@ class AuditLog:
         """Whether there is a file."""
         return self._path is not None
 
-    async def reconstructed(self, context: Context, device_id: str, faces: int) -> None:
-        """Viewable faces were made, and are about to be handed out."""
-        await self._write("reconstructed", context, device=device_id, faces=faces)
+    async def reconstructed(
+        self, context: Context, caller: Caller | None, device_id: str, faces: int
+    ) -> None:
+        """Viewable faces were made, and are about to be handed out. caller: None: not known."""
+        await self._write("reconstructed", context, caller, device=device_id, faces=faces)
 
     @contextlib.asynccontextmanager
     async def watching(
-        self, context: Context, device_ids: Sequence[str], track_ids: Sequence[int]
+        self,
+        context: Context,
+        caller: Caller | None,
+        device_ids: Sequence[str],
+        track_ids: Sequence[int],
     ) -> "AsyncIterator[Watching]":
         """A watch, from what was asked for to what was seen."""
         asked = list(device_ids) or "all"
-        await self._write("watch_begun", context, devices=asked, tracks=len(track_ids))
-        watching = Watching(lambda **what: self._write("watched", context, **what))
+        await self._write("watch_begun", context, caller, devices=asked, tracks=len(track_ids))
+        watching = Watching(lambda **what: self._write("watched", context, caller, **what))
         try:
             yield watching
         finally:
@@ -133,11 +141,13 @@ class AuditLog:
             with contextlib.suppress(AuditError):
                 await watching.write(ended=True)
 
-    async def _write(self, event: str, context: Context, **what: object) -> None:
+    async def _write(
+        self, event: str, context: Context, caller: Caller | None, **what: object
+    ) -> None:
         if not self.enabled:
             return
         when = datetime.fromtimestamp(self._clock(), UTC).isoformat(timespec="milliseconds")
-        entry = {"time": when, "event": event, **_caller(context), **what}
+        entry = {"time": when, "event": event, **_whose(context, caller), **what}
         line = json.dumps(entry, ensure_ascii=False).encode() + b"\n"
         try:
             await self._written(line)
@@ -200,15 +210,15 @@ class Watching:
         await self._write(devices=dict(faces), ended=ended)
 
 
-def _caller(context: Context) -> dict[str, object]:
-    """Who calls, as far as it is known: an address, and a name where the transport proves one.
+def _whose(context: Context, caller: Caller | None) -> dict[str, object]:
+    """Who calls, as far as it is known: an address, and a role and a name where they are proven.
 
     forwarded_for is what a proxy says, and what a caller may have made up where there is none.
     """
-    caller: dict[str, object] = {"peer": context.peer()}
-    if names := context.peer_identities():
-        caller["identities"] = [name.decode(errors="replace")[:MAX_ADDRESS] for name in names]
+    whose: dict[str, object] = {"peer": context.peer()}
+    if caller is not None:
+        whose |= {"role": caller.identity.role.value, "name": caller.identity.name}
     for key, value in context.invocation_metadata() or ():
         if key == "x-forwarded-for" and isinstance(value, str):
-            caller["forwarded_for"] = value[:MAX_ADDRESS]
-    return caller
+            whose["forwarded_for"] = value[:MAX_ADDRESS]
+    return whose

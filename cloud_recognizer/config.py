@@ -10,6 +10,7 @@ from cloud_recognizer.accuracy.device_groups import DeviceGroups
 from mien.bitstream import Limits
 from mien.errors import ConfigError
 from mien.settings import check_within, logging_level, parse_settings
+from mien.tls import TlsFiles, check_plaintext
 from mien.tracing import check_endpoint
 
 # What once-only needs of NATS: a device that resumes elsewhere does so within this time.
@@ -31,9 +32,31 @@ class CloudConfig:
     probe_interval_s: float = 60.0
     """Seconds from one golden probe of each bundle through the serving path to the next."""
     host: str = "127.0.0.1"
-    """Address to listen on; the connection is not encrypted."""
+    """Address to listen on; without TLS it must be this machine's loopback."""
     port: int = 50051
     """TCP port of the services; 0 lets the system choose."""
+    insecure: bool = False
+    """Whether to listen without TLS beyond loopback: anyone may then read, and be any device."""
+    tls_ca: Path | None = None
+    """PEM file of the authorities whose clients are let in; with tls_certificate and tls_key."""
+    tls_certificate: Path | None = None
+    """PEM file of the recognizer's certificate chain, read anew when it changes."""
+    tls_key: Path | None = None
+    """PEM file of its private key."""
+    token_port: int | None = None
+    """TCP port for consumers and operators with a token (JWT) in place of a certificate."""
+    token_keys: Path | None = None
+    """File of the public keys that tokens are checked with: PEM, or a JWKS."""
+    token_audience: str = "mien"  # noqa: S105  # no secret, a name
+    """What a token's aud must hold."""
+    token_issuer: str | None = None
+    """What a token's iss must be; null asks for none."""
+    device_chunks_per_s: float = 0.0
+    """Chunks a second that one device may send over time; 0: no bound."""
+    device_faces_per_s: float = 0.0
+    """Faces a second that one device may send over time; 0: no bound."""
+    device_burst_s: float = 5.0
+    """Seconds of these rates that a device may send at once after it was silent."""
     metrics_port: int | None = 9464
     """TCP port of /metrics; 0 lets the system choose, null turns it off."""
     allow_reconstruction: bool = False
@@ -127,6 +150,10 @@ class CloudConfig:
         check_within("port", self.port, 0, 65535)
         if self.metrics_port is not None:
             check_within("metrics_port", self.metrics_port, 0, 65535)
+        self._check_transport()
+        check_within("device_chunks_per_s", self.device_chunks_per_s, 0, 1e6)
+        check_within("device_faces_per_s", self.device_faces_per_s, 0, 1e6)
+        check_within("device_burst_s", self.device_burst_s, 0.01, 3600)
         check_within("bundles_poll_s", self.bundles_poll_s, 0.01, 3600)
         check_within("max_bundles", self.max_bundles, 1, 1024)
         check_within("probe_interval_s", self.probe_interval_s, 0.01, 86_400)
@@ -175,6 +202,28 @@ class CloudConfig:
         check_within("archive_mb", self.archive_mb, 0.001, 1e7)
         check_endpoint(self.tracing_endpoint)
         check_within("tracing_sample", self.tracing_sample, 0, 1)
+
+    def _check_transport(self) -> None:
+        files = self.tls
+        if files is None:
+            check_plaintext(
+                self.host, insecure=self.insecure, remedy="give tls_ca, tls_certificate, tls_key"
+            )
+        elif files.certificate is None:
+            raise ConfigError("tls_certificate and tls_key must be given beside tls_ca")
+        elif self.insecure:
+            raise ConfigError("insecure and tls_certificate exclude each other: leave one away")
+        if (self.token_port is None) != (self.token_keys is None):
+            raise ConfigError("token_port and token_keys belong together: give both")
+        if self.token_port is not None:
+            check_within("token_port", self.token_port, 0, 65535)
+            if files is None:
+                raise ConfigError("token_port needs TLS: give tls_ca, tls_certificate and tls_key")
+
+    @property
+    def tls(self) -> TlsFiles | None:
+        """The files of TLS; None where it is plaintext."""
+        return TlsFiles.of(self.tls_ca, self.tls_certificate, self.tls_key)
 
     @property
     def stream_chunks(self) -> int:

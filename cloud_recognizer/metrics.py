@@ -5,6 +5,7 @@ The labels' values are bounded: expressions and bundles are those served, codes 
 `accuracy_metrics`.
 """
 
+import math
 from typing import Final
 
 from prometheus_client import (
@@ -55,6 +56,10 @@ TOO_MANY: Final = "too_many"
 ARCHIVE_AGE: Final = "age"
 ARCHIVE_SIZE: Final = "size"
 ARCHIVE_RULES: Final = (ARCHIVE_AGE, ARCHIVE_SIZE)
+# What met a device that sends more than it may.
+CREDITS_WITHHELD: Final = "credits_withheld"
+STREAM_REFUSED: Final = "stream_refused"
+RATE_LIMITS: Final = (CREDITS_WITHHELD, STREAM_REFUSED)
 
 # What became of an entry of the audit log.
 AUDIT_WRITTEN: Final = "written"
@@ -173,6 +178,19 @@ class Metrics:
         )
         self.shadow_failures = self._counter(
             "shadow_failures", "Batches at which the shadow failed"
+        )
+        self.rate_limited = self._counter(
+            "rate_limited", "Times that a device had sent more than one may, by what met it", "how"
+        )
+        for how in RATE_LIMITS:
+            self.rate_limited.labels(how)
+        self.certificate_expiry = self._gauge(
+            "certificate_expiry_timestamp_seconds",
+            "Unix time at which our certificate expires; infinite over plaintext",
+        )
+        self.certificate_expiry.set(math.inf)
+        self.certificate_refusals = self._counter(
+            "certificate_refusals", "Changes of the certificate's files that cannot be used"
         )
         self.labels = self._counter(
             "labels", "Labels that people have reported, by what became of them", "outcome"

@@ -21,6 +21,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from cloud_recognizer.access import Guard
 from cloud_recognizer.accuracy.estimate import Accuracy
 from cloud_recognizer.accuracy.metrics import AccuracyCollector
 from cloud_recognizer.archive.archive import Archive
@@ -36,14 +37,15 @@ from cloud_recognizer.credits import CreditLedger
 from cloud_recognizer.hub.contract import Hub
 from cloud_recognizer.hub.opening import open_hub
 from cloud_recognizer.intake import Intake
+from cloud_recognizer.listening import open_transport
 from cloud_recognizer.metrics import Metrics
 from cloud_recognizer.model import ExpressionModel, RuntimeOptions
 from cloud_recognizer.policy import Policy
+from cloud_recognizer.rate_limit import RateLimits, RateSettings
 from cloud_recognizer.recognizer import Job, Outcome, Recognizer
 from cloud_recognizer.servicer import RecognitionServicer
 from mien.background import background
 from mien.bitstream import Limits
-from mien.errors import ConfigError
 from mien.metrics_endpoint import metrics_endpoint
 from mien.tracing import open_tracing
 from mien.v1 import bundle_pb2, recognition_pb2
@@ -59,8 +61,8 @@ _log = logging.getLogger(__name__)
 
 RECOGNITION: Final = recognition_pb2.DESCRIPTOR.services_by_name["RecognitionService"].full_name
 BUNDLES: Final = bundle_pb2.DESCRIPTOR.services_by_name["BundleService"].full_name
-# What an orchestrator asks the health service for before it starts a process again: a recognizer whose
-# models fail their probe serves nobody, but another start would not mend them.
+# What an orchestrator asks the health service for before it starts a process again: a recognizer
+# whose models fail their probe serves nobody, but another start would not mend them.
 LIVENESS: Final = "liveness"
 # The part of max_age_s that chunks may take before streams get fewer credits.
 PATIENCE: Final = 0.25
@@ -85,6 +87,7 @@ class Serving:
     """A recognizer that answers: where, and with what."""
 
     port: int
+    token_port: int | None
     metrics_port: int | None
     bundle_id: str
     providers: tuple[str, ...]
@@ -113,6 +116,7 @@ async def serving(
 async def _serving(
     config: CloudConfig, metrics: Metrics, load: LoadModel, tracing: "Tracing | None"
 ) -> AsyncIterator[Serving]:
+    transport = open_transport(config, metrics)
     policy = Policy.load(config.policy) if config.policy else Policy.lenient()
     policy.check(config)
     options = RuntimeOptions(config.provider, config.threads, config.allow_reconstruction)
@@ -142,11 +146,14 @@ async def _serving(
     metrics.registry.register(AccuracyCollector(accuracy))
     servicer = RecognitionServicer(
         *(config, models, recognizer, intake, ledger, hub, metrics, accuracy, policy, audit),
-        tracing,
-        archive,
+        tracing=tracing,
+        archive=archive,
+        access=transport.access,
+        rates=_rates(config),
     )
     checks = health.aio.HealthServicer()
-    server = grpc.aio.server(options=OPTIONS)
+    guards = (Guard(transport.access, metrics),) if transport.access else ()
+    server = grpc.aio.server(interceptors=guards, options=OPTIONS)
     add_RecognitionServiceServicer_to_server(servicer, server)
     add_BundleServiceServicer_to_server(
         BundleServicer(models, metrics, config.write_timeout_s), server
@@ -158,7 +165,7 @@ async def _serving(
     prober = Prober(models, intake, ledger, repository.roll_back, metrics, config.probe_interval_s)
     keeping = archive.running() if archive is not None else nullcontext()
     async with hub, batcher, shadow.running(), keeping:
-        port = _bind(server, config)
+        port, token_port = transport.bind(server, config)
         with (
             audit,
             metrics_endpoint(metrics.registry, config.host, config.metrics_port) as metrics_port,
@@ -170,10 +177,12 @@ async def _serving(
                     repository.watched(config.bundles_poll_s),
                     prober.running(),
                     accuracy.running(),
+                    transport.followed(),
                     audit.running(),
                 ):
                     yield Serving(
                         port,
+                        token_port,
                         metrics_port,
                         models.promoted.bundle_id,
                         tuple(dict.fromkeys(model.provider for model in models)),
@@ -258,13 +267,11 @@ async def _health(models: Catalogue, checks: health.aio.HealthServicer) -> Async
         yield
 
 
-def _bind(server: grpc.aio.Server, config: CloudConfig) -> int:
-    try:
-        return server.add_insecure_port(f"{config.host}:{config.port}")
-    except RuntimeError as error:
-        raise ConfigError(
-            f"port {config.port} of {config.host} cannot be bound: is it taken? ({error})"
-        ) from error
+def _rates(config: CloudConfig) -> RateLimits:
+    settings = RateSettings(
+        config.device_chunks_per_s, config.device_faces_per_s, config.device_burst_s
+    )
+    return RateLimits(settings, config.max_sessions)
 
 
 async def _stop(

@@ -13,20 +13,24 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
+from cloud_recognizer.access import Access
 from cloud_recognizer.accuracy.estimate import Accuracy
 from cloud_recognizer.archive.archive import Archive
 from cloud_recognizer.audit import AuditLog
 from cloud_recognizer.bundles.catalogue import Catalogue
 from cloud_recognizer.bundles.device_bundle import DeviceBundle
+from cloud_recognizer.caller import Caller
 from cloud_recognizer.config import CloudConfig
 from cloud_recognizer.credits import CreditLedger
 from cloud_recognizer.hub.contract import Hub
+from cloud_recognizer.identity_end import IdentityEnd, within_identity
 from cloud_recognizer.intake import Intake
 from cloud_recognizer.layer_requests import LayerRequests
 from cloud_recognizer.metrics import QUEUE_FULL, RECOGNIZE, Metrics
 from cloud_recognizer.model import ExpressionModel
 from cloud_recognizer.png import encode_grey
 from cloud_recognizer.policy import REFUSALS, Policy
+from cloud_recognizer.rate_limit import RateLimits
 from cloud_recognizer.recognizer import Job, Recognizer
 from cloud_recognizer.sessions import Sessions
 from cloud_recognizer.status import aborting
@@ -84,6 +88,9 @@ class RecognitionServicer(RecognitionServiceServicer):
         accuracy: Accuracy,
         policy: Policy,
         audit: AuditLog,
+        *,
+        access: Access | None,
+        rates: RateLimits,
         tracing: "Tracing | None" = None,
         archive: Archive | None = None,
     ) -> None:
@@ -99,6 +106,8 @@ class RecognitionServicer(RecognitionServiceServicer):
         self._audit = audit
         self._tracing = tracing
         self._archive = archive
+        self._access = access
+        self._rates = rates
         self._sessions = Sessions(
             metrics, max_streams=config.max_streams, capacity=config.max_sessions
         )
@@ -118,6 +127,9 @@ class RecognitionServicer(RecognitionServiceServicer):
         """See recognition.proto."""
         async with aborting(context, self._metrics):
             hello = await self._hello(context)
+            caller = self._caller(context)
+            if caller is not None:
+                caller.check_device(hello.device_id)
             self._admit(hello)
             if self._draining:
                 raise UnavailableError("the server is stopping; connect to another one")
@@ -127,11 +139,17 @@ class RecognitionServicer(RecognitionServiceServicer):
                 bundle = DeviceBundle(self._models, lease, hello, welcome.bundle_id)
                 reader = asyncio.create_task(_read(context, stream))
                 reader.add_done_callback(lambda _: stream.wake.set())
+                grace_s = self._config.drain_grace_s
                 try:
-                    await self._answer(context, stream, bundle, reader)
+                    with IdentityEnd(caller, grace_s, stream.wake.set) as end:
+                        await self._answer(context, stream, bundle, reader, end)
                 finally:
                     reader.cancel()
                     await asyncio.gather(reader, return_exceptions=True)
+
+    def _caller(self, context: grpc.aio.ServicerContext[Any, Any]) -> Caller | None:
+        """Who calls; None over plaintext, where nobody is known."""
+        return None if self._access is None else self._access.caller(context)
 
     async def _hello(self, context: StreamContext) -> Hello:
         try:
@@ -194,6 +212,7 @@ class RecognitionServicer(RecognitionServiceServicer):
             self._metrics,
             self._accuracy,
             self._layers,
+            self._rates,
             most=self._config.credits,
             max_age_s=self._config.max_age_s,
             tracing=self._tracing,
@@ -215,6 +234,7 @@ class RecognitionServicer(RecognitionServiceServicer):
         stream: DeviceStream,
         bundle: DeviceBundle,
         reader: "asyncio.Task[None]",
+        end: IdentityEnd,
     ) -> None:
         """Write what is settled until the device has closed its side and has all its answers."""
         drain_said = False
@@ -229,7 +249,8 @@ class RecognitionServicer(RecognitionServiceServicer):
                 await self._write(context, change)
             if request := stream.layer_request():
                 await self._write(context, request)
-            if self._draining and not drain_said:
+            end.check()
+            if (self._draining or end.due) and not drain_said:
                 drain_said = True
                 grace_ms = round(self._config.drain_grace_s * 1000)
                 await self._write(context, Drain(grace_ms))
@@ -305,13 +326,17 @@ class RecognitionServicer(RecognitionServiceServicer):
     ) -> None:
         """See recognition.proto. Initial metadata says that the subscription has begun."""
         async with aborting(context, self._metrics):
+            caller = self._caller(context)
             if max(len(request.device_ids), len(request.track_ids)) > MAX_FILTERS:
                 raise ProtocolError(f"a filter may name {MAX_FILTERS} devices or tracks")
             async with (
                 self._hub.subscription(
                     request.device_ids, request.track_ids, request.resume_token
                 ) as subscription,
-                self._audit.watching(context, request.device_ids, request.track_ids) as watching,
+                self._audit.watching(
+                    context, caller, request.device_ids, request.track_ids
+                ) as watching,
+                within_identity(caller),
             ):
                 await context.send_initial_metadata(())
                 async for chunk in subscription:
@@ -326,6 +351,7 @@ class RecognitionServicer(RecognitionServiceServicer):
     ) -> pb.ReconstructResponse:
         """See recognition.proto. Beyond MAX_RECONSTRUCTIONS at a time, calls are refused."""
         async with aborting(context, self._metrics):
+            caller = self._caller(context)
             if not self._config.allow_reconstruction:
                 raise ReconstructionDisabledError(
                     "this server makes no viewable faces; its operator can set allow_reconstruction"
@@ -339,7 +365,8 @@ class RecognitionServicer(RecognitionServiceServicer):
             work.add_done_callback(self._reconstructed)
             # A cancelled call leaves its thread running, which must go on being counted.
             response = await asyncio.shield(work)
-            await self._audit.reconstructed(context, request.device_id, len(response.faces))
+            faces = len(response.faces)
+            await self._audit.reconstructed(context, caller, request.device_id, faces)
             return response
 
     def _reconstructed(self, work: "asyncio.Future[pb.ReconstructResponse]") -> None:

@@ -1,6 +1,7 @@
 """The one table from domain errors to gRPC status, with google.rpc details."""
 
 import logging
+import math
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Final, TypeVar
@@ -14,6 +15,7 @@ from grpc_status import rpc_status
 
 from cloud_recognizer.metrics import Metrics
 from mien.errors import (
+    ERROR_DOMAIN,
     BitstreamError,
     DeadlineExceededError,
     LabelsDisabledError,
@@ -21,18 +23,21 @@ from mien.errors import (
     OverloadedError,
     PolicyError,
     ProtocolError,
+    RateLimitedError,
     ReconstructionDisabledError,
     ResumeLostError,
     SupersededError,
+    UnauthenticatedError,
     UnavailableError,
     UnknownBundleError,
+    WrongDeviceError,
+    WrongRoleError,
 )
 
 _log = logging.getLogger(__name__)
 _Request = TypeVar("_Request")
 _Response = TypeVar("_Response")
 
-DOMAIN: Final = "mien"
 INTERNAL_CODE: Final = "internal"
 INTERNAL_MESSAGE: Final = "unexpected error; the server's log has the details"
 
@@ -42,6 +47,9 @@ STATUS: Final[dict[type[MienError], grpc.StatusCode]] = {
     UnknownBundleError: grpc.StatusCode.NOT_FOUND,
     ReconstructionDisabledError: grpc.StatusCode.PERMISSION_DENIED,
     LabelsDisabledError: grpc.StatusCode.PERMISSION_DENIED,
+    UnauthenticatedError: grpc.StatusCode.UNAUTHENTICATED,
+    WrongRoleError: grpc.StatusCode.PERMISSION_DENIED,
+    WrongDeviceError: grpc.StatusCode.PERMISSION_DENIED,
     PolicyError: grpc.StatusCode.PERMISSION_DENIED,
     OverloadedError: grpc.StatusCode.RESOURCE_EXHAUSTED,
     SupersededError: grpc.StatusCode.ABORTED,
@@ -61,10 +69,13 @@ def status_of(error: Exception) -> grpc.Status:
     kind = _kind(error)
     if kind is None or not isinstance(error, MienError):
         return _status(grpc.StatusCode.INTERNAL, INTERNAL_MESSAGE, INTERNAL_CODE)
+    retry_after_s = _RETRY_AFTER_S.get(kind)
+    if isinstance(error, RateLimitedError):
+        retry_after_s = max(math.ceil(error.retry_after_s), 1)
     metadata = {}
     if isinstance(error, PolicyError):
         metadata = {"rule": error.rule, "context": error.context}
-    return _status(STATUS[kind], str(error), error.code, _RETRY_AFTER_S.get(kind), metadata)
+    return _status(STATUS[kind], str(error), error.code, retry_after_s, metadata)
 
 
 def _kind(error: Exception) -> type[MienError] | None:
@@ -78,7 +89,7 @@ def _status(
     retry_after_s: int | None = None,
     metadata: Mapping[str, str] | None = None,
 ) -> grpc.Status:
-    details = [_packed(ErrorInfo(reason=reason, domain=DOMAIN, metadata=metadata))]
+    details = [_packed(ErrorInfo(reason=reason, domain=ERROR_DOMAIN, metadata=metadata))]
     if retry_after_s is not None:
         details.append(_packed(RetryInfo(retry_delay=Duration(seconds=retry_after_s))))
     status: grpc.Status = rpc_status.to_status(

@@ -21,8 +21,17 @@ from cloud_recognizer.credits import CreditLedger
 from cloud_recognizer.hub.contract import Hub, Origin
 from cloud_recognizer.intake import Intake
 from cloud_recognizer.layer_requests import LayerRequests
-from cloud_recognizer.metrics import DUPLICATE, NO_CREDIT, STREAM_FACES, STREAM_GONE, Metrics
+from cloud_recognizer.metrics import (
+    CREDITS_WITHHELD,
+    DUPLICATE,
+    NO_CREDIT,
+    STREAM_FACES,
+    STREAM_GONE,
+    STREAM_REFUSED,
+    Metrics,
+)
 from cloud_recognizer.model import ExpressionModel
+from cloud_recognizer.rate_limit import DeviceRate, RateLimits
 from cloud_recognizer.recognizer import Job, Outcome
 from cloud_recognizer.sessions import Sessions
 from cloud_recognizer.status import INTERNAL_CODE, INTERNAL_MESSAGE
@@ -31,6 +40,7 @@ from mien.errors import (
     DeadlineExceededError,
     OverloadedError,
     ProtocolError,
+    RateLimitedError,
     SupersededError,
 )
 from mien.messages import (
@@ -84,6 +94,7 @@ class DeviceStream:
         metrics: Metrics,
         accuracy: Accuracy,
         layers: LayerRequests,
+        rates: RateLimits,
         *,
         most: int,
         max_age_s: float,
@@ -106,6 +117,9 @@ class DeviceStream:
         self._accuracy = accuracy
         self._layers = layers
         self._layers_asked = True
+        self._rates = rates
+        self._owed = 0  # credits of settled chunks that are not given back yet
+        self._later: asyncio.TimerHandle | None = None
         self._flow = intake.flow("stream", hello.device_id, hello.epoch, max_chunks=most)
         self._max_age_s = max_age_s
         if hello.max_latency_ms:
@@ -118,6 +132,7 @@ class DeviceStream:
         self.wake = asyncio.Event()  # set whenever there may be something to send
 
     def __enter__(self) -> Self:
+        self._rate = self._opened_rate()
         self._session = self._sessions.enter(self._hello, self)
         try:
             self._account = self._ledger.open()
@@ -135,6 +150,18 @@ class DeviceStream:
     ) -> None:
         self._sessions.leave(self._session, self)
         self._give_up()
+        if self._later is not None:
+            self._later.cancel()
+
+    def _opened_rate(self) -> DeviceRate:
+        """Raises RateLimitedError: a new stream's credits must not be a way round the rate."""
+        rate = self._rates.of(self._hello.device_id)
+        if wait_s := rate.wait_s():
+            self._metrics.rate_limited.labels(STREAM_REFUSED).inc()
+            raise RateLimitedError(
+                f"this device has sent more than one may; come again in {wait_s:.1f} s", wait_s
+            )
+        return rate
 
     @property
     def idle(self) -> bool:
@@ -166,6 +193,7 @@ class DeviceStream:
             raise
         self._metrics.payload_bytes.inc(len(chunk.payload))
         self._metrics.layer_bytes.inc(sum(map(len, chunk.layers)))
+        self._rate.note_chunk()
         if self._is_duplicate(chunk.seq):
             self._metrics.dropped.labels(DUPLICATE).inc()
             self._duplicates += 1
@@ -229,9 +257,25 @@ class DeviceStream:
         self._duplicates = 0
         if returned:
             answers.append(Acknowledgement(self._session.acknowledged_seq))
-            if granted := self._account.settle(returned):
-                answers.append(Credits(granted))
+        self._owed += returned
+        if self._owed and self._may_give() and (granted := self._settle_owed()):
+            answers.append(Credits(granted))
         return answers
+
+    def _settle_owed(self) -> int:
+        owed, self._owed = self._owed, 0
+        return self._account.settle(owed)
+
+    def _may_give(self) -> bool:
+        """Whether the device's rate allows more now; if not, `wake` is set when it does."""
+        if self._later is not None and self._later.when() > asyncio.get_running_loop().time():
+            return False
+        wait_s = self._rate.wait_s()
+        if not wait_s:
+            return True
+        self._metrics.rate_limited.labels(CREDITS_WITHHELD).inc()
+        self._later = asyncio.get_running_loop().call_later(wait_s, self.wake.set)
+        return False
 
     def as_written(self, answers: list[Downward]) -> list[Downward]:
         """What `settle` returned as the device takes it: joined, if it understands that.
@@ -266,6 +310,7 @@ class DeviceStream:
     def _note_settled(self, chunk: _Unsettled, result: ChunkResult) -> None:
         self._metrics.chunk_seconds.observe(time.monotonic() - chunk.received_s)
         self._session.acknowledged_seq = chunk.seq
+        self._rate.note_faces(len(result.recognitions))
         count(self._metrics, result, STREAM_FACES, chunk.payload_bytes)
         self._accuracy.observe(self._hello, result)
         if self._archive is not None and result.recognitions:

@@ -11,6 +11,7 @@ from edge_encoder.detector.model_file import YUNET_SHA256
 from mien.errors import ConfigError
 from mien.messages import MAX_LATENCY_MS
 from mien.settings import check_within, logging_level, parse_settings
+from mien.tls import TlsFiles, check_plaintext
 from mien.tracing import check_endpoint
 
 MAX_CHUNK_FACES = 64
@@ -38,7 +39,15 @@ class EdgeConfig:
     source: str
     """Video file, image, folder of images, camera number, or URL (RTSP, HTTP)."""
     server: str | list[str] = "127.0.0.1:50051"
-    """HOST:PORT of the recognizer, or of several: with commas, or a list; not encrypted."""
+    """HOST:PORT of the recognizer, or of several: with commas, or a list."""
+    insecure: bool = False
+    """Whether to send without TLS beyond loopback, for anyone on the way to read."""
+    tls_ca: Path | None = None
+    """PEM file of the authorities whose recognizers are trusted; turns TLS on."""
+    tls_certificate: Path | None = None
+    """PEM file of the device's certificate, followed while it is rotated; it holds device_id."""
+    tls_key: Path | None = None
+    """PEM file of its private key."""
     bundle: Path | None = None
     """Folder of the bundle to encode with; without it the one the server wants is fetched."""
     cache: Path = Path("~/.cache/mien/encoders")
@@ -201,6 +210,18 @@ class EdgeConfig:
                 raise ConfigError(f"server must be HOST:PORT, got {name!r}")
             if name in self.servers[:position]:
                 raise ConfigError(f"server lists {name} twice")
+
+        if self.tls is None:
+            for name in self.servers:
+                remedy = "give tls_ca, tls_certificate and tls_key"
+                check_plaintext(name.rpartition(":")[0], insecure=self.insecure, remedy=remedy)
+        elif self.insecure:
+            raise ConfigError("insecure and tls_ca exclude each other: leave one away")
+
+    @property
+    def tls(self) -> TlsFiles | None:
+        """The files of TLS; None where it is plaintext."""
+        return TlsFiles.of(self.tls_ca, self.tls_certificate, self.tls_key)
 
     @property
     def servers(self) -> tuple[str, ...]:

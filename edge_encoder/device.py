@@ -27,6 +27,7 @@ from edge_encoder.capture.recording import RecordedSource
 from edge_encoder.chunker import Chunker
 from edge_encoder.config import EdgeConfig
 from edge_encoder.detector import Detector, open_detector
+from edge_encoder.dialling import Dialler, open_dialler
 from edge_encoder.encoder_cache import fetch_encoder
 from edge_encoder.faces import FaceEncoder
 from edge_encoder.inference import return_freed_memory
@@ -52,6 +53,8 @@ if TYPE_CHECKING:  # needs mien[tracing]
     from mien.spans import Tracing
 
 _log = logging.getLogger(__name__)
+
+Fetch = Callable[[str | None], Awaitable[Bundle]]
 
 # Of a bundle whose manifest does not say what a face costs.
 USUAL_FACE_BYTES: Final = 30.0
@@ -82,7 +85,9 @@ async def run(config: EdgeConfig, exporter: "SpanExporter | None" = None) -> Exi
         if source.live:
             await stack.enter_async_context(events.regularly())
         servers = Servers(config.servers, config.device)
-        bundle = await _bundle(config, servers)
+        dialler = open_dialler(config, metrics)
+        fetch = _fetch(config, servers, dialler.beside())
+        bundle = await _bundle(config, fetch)
         pipeline = _pipeline(config, source, detector, bundle, results, metrics, tracing)
         return_freed_memory()
         spool = _spool(config, stack, metrics)
@@ -97,15 +102,14 @@ async def run(config: EdgeConfig, exporter: "SpanExporter | None" = None) -> Exi
             metrics_port=metrics_port,
         )
         try:
-            switch = BundleSwitch(
-                _fetch(config, servers), pipeline.change, bundle.bundle_id, metrics
-            )
+            switch = BundleSwitch(fetch, pipeline.change, bundle.bundle_id, metrics)
             async with Uplink(
                 *(servers, _settings(config, source), hello, pipeline.on_result, metrics),
                 on_bundle=switch.want if hello.fetches_bundles else lambda _: None,
                 on_layers=pipeline.chunker.request_layers,
                 spool=spool,
                 on_late_result=pipeline.on_late_result,
+                dialler=dialler,
             ) as uplink:
                 await uplink.ready()
                 received = _on_signals(pipeline.stop)
@@ -153,15 +157,15 @@ def _tracing(
     )
 
 
-async def _bundle(config: EdgeConfig, servers: Servers) -> Bundle:
+async def _bundle(config: EdgeConfig, fetch: Fetch) -> Bundle:
     if config.bundle is not None:
         return load_bundle(config.bundle)
-    return await _fetch(config, servers)(None)
+    return await fetch(None)
 
 
-def _fetch(config: EdgeConfig, servers: Servers) -> Callable[[str | None], Awaitable[Bundle]]:
+def _fetch(config: EdgeConfig, servers: Servers, dialler: Dialler) -> Fetch:
     cache = Path(config.cache).expanduser()
-    return lambda bundle_id: fetch_encoder(servers, cache, config.give_up_s, bundle_id)
+    return lambda bundle_id: fetch_encoder(servers, cache, config.give_up_s, bundle_id, dialler)
 
 
 def _spool(config: EdgeConfig, stack: AsyncExitStack, metrics: Metrics) -> Spool | None:

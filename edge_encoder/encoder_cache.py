@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 
 import grpc
 
+from edge_encoder.dialling import PLAIN, Dialler
 from edge_encoder.servers import Servers, Target
 from mien.backoff import Backoff
 from mien.bundle import EDGE_FILES, Bundle, load_bundle
@@ -56,7 +57,11 @@ ELSEWHERE: Final = frozenset(
 
 
 async def fetch_encoder(
-    servers: Servers, cache: Path, timeout_s: float, bundle_id: str | None = None
+    servers: Servers,
+    cache: Path,
+    timeout_s: float,
+    bundle_id: str | None = None,
+    dialler: Dialler = PLAIN,
 ) -> Bundle:
     """A bundle's encoder from `cache`, or downloaded into it; without an id the promoted one's.
 
@@ -71,7 +76,7 @@ async def fetch_encoder(
     target, _ = await walk.advance()
     while True:
         try:
-            bundle = await _fetched(target, cache, bundle_id)
+            bundle = await _fetched(target, cache, bundle_id, dialler)
         except UnavailableError as error:
             target, round_is_over = await walk.advance()
             if round_is_over and clock() - began_s >= timeout_s:
@@ -85,8 +90,8 @@ async def fetch_encoder(
             return bundle
 
 
-async def _fetched(target: Target, cache: Path, bundle_id: str | None) -> Bundle:
-    async with _connected(target) as stub:
+async def _fetched(target: Target, cache: Path, bundle_id: str | None, dialler: Dialler) -> Bundle:
+    async with _connected(target, dialler) as stub:
         wanted = bundle_id or await _promoted(stub)
         try:
             if kept := await asyncio.to_thread(_kept, cache, wanted):
@@ -164,10 +169,8 @@ def _sizes(partial: Path) -> dict[str, int]:
 
 
 @asynccontextmanager
-async def _connected(target: Target) -> AsyncIterator["BundleServiceAsyncStub"]:
-    async with grpc.aio.insecure_channel(
-        target.dial, (*CHANNEL_OPTIONS, *target.options)
-    ) as channel:
+async def _connected(target: Target, dialler: Dialler) -> AsyncIterator["BundleServiceAsyncStub"]:
+    async with dialler.channel(target, CHANNEL_OPTIONS) as channel:
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
                 await _ready(channel, target)
@@ -187,7 +190,9 @@ async def _ready(channel: grpc.aio.Channel, target: Target) -> None:
     """Until it is connected; `channel_ready` would go on trying where nothing listens."""
     while (state := channel.get_state(try_to_connect=True)) is not grpc.ChannelConnectivity.READY:
         if state is grpc.ChannelConnectivity.TRANSIENT_FAILURE:
-            raise UnavailableError(f"nothing answers at {target}")
+            raise UnavailableError(
+                f"nothing answers at {target}, or it does not speak TLS as this device does"
+            )
         await channel.wait_for_state_change(state)
 
 

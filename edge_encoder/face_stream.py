@@ -17,7 +17,15 @@ import grpc
 
 from edge_encoder.chunker import Chunk
 from edge_encoder.metrics import CANCELLED, CLOSED, SILENT
-from mien.errors import PolicyError, ProtocolError, UnavailableError, UnknownBundleError
+from edge_encoder.refusal import Refusal
+from mien.errors import (
+    PolicyError,
+    ProtocolError,
+    UnavailableError,
+    UnknownBundleError,
+    WrongDeviceError,
+    WrongRoleError,
+)
 from mien.messages import (
     Acknowledgement,
     ChunkResult,
@@ -55,6 +63,9 @@ RESUMABLE: Final = frozenset(
         grpc.StatusCode.UNKNOWN,
     }
 )
+
+# Not what a device declares is refused, but who it is.
+IDENTITY: Final = frozenset({WrongDeviceError.code, WrongRoleError.code})
 
 OnAnswer = Callable[[Chunk, ChunkResult], None]
 OnWelcome = Callable[[Welcome, list[Chunk]], None]
@@ -95,13 +106,17 @@ class Unsettled(Protocol):
 
 
 class BrokenStreamError(UnavailableError):
-    """The call broke in a way that means: come again. `reason` is one of `metrics.RECONNECTS`."""
+    """The call broke in a way that means: come again.
+
+    reason: one of `metrics.RECONNECTS`. retry_after_s: how long the server wants to be left alone.
+    """
 
     code = "stream_broken"
 
-    def __init__(self, reason: str, message: str) -> None:
+    def __init__(self, reason: str, message: str, retry_after_s: float = 0.0) -> None:
         super().__init__(message)
         self.reason = reason
+        self.retry_after_s = retry_after_s
 
 
 class Ending(Enum):
@@ -110,6 +125,7 @@ class Ending(Enum):
     FINISHED = "everything is settled, and no more comes"
     DRAINED = "the server goes away"
     CLOSED = "the server closed the stream"
+    ROTATED = "the device's certificate has changed"
     BEHIND = "more waits than the queue holds: fresh faces get an epoch of their own"
 
 
@@ -143,6 +159,7 @@ class FaceStream:
         self._heard_s = clock()
         self._drain: Drain | None = None
         self._finishing = False
+        self._leaving = False
         self._wake = asyncio.Event()
 
     @property
@@ -153,6 +170,11 @@ class FaceStream:
     def changed(self, *, finishing: bool) -> None:
         """There is something to send, or nothing more will come."""
         self._finishing = finishing
+        self._wake.set()
+
+    def leave(self) -> None:
+        """Send nothing more, take what is owed, and end in order: another call is to go on."""
+        self._leaving = True
         self._wake.set()
 
     async def run(self, stub: "RecognitionServiceAsyncStub", hello: Hello) -> Ending:
@@ -166,14 +188,16 @@ class FaceStream:
         try:
             return await self._run(stub, hello)
         except grpc.aio.AioRpcError as error:
-            code, details = error.code(), error.details()
+            code, details, refusal = error.code(), error.details(), Refusal.of(error)
             if code is grpc.StatusCode.NOT_FOUND:
                 raise UnknownBundleError(details) from error
-            if code is grpc.StatusCode.PERMISSION_DENIED:
+            if code is grpc.StatusCode.PERMISSION_DENIED and refusal.reason not in IDENTITY:
                 raise PolicyError(details or "the server does not say why") from error
             if code not in RESUMABLE:
                 raise
-            raise BrokenStreamError(code.name.lower(), f"{code.name}: {details}") from error
+            raise BrokenStreamError(
+                code.name.lower(), f"{code.name}: {details}", refusal.retry_after_s
+            ) from error
         except (asyncio.CancelledError, asyncio.InvalidStateError):
             # grpc.aio shows some broken streams like this; a cancellation of ours is not one.
             task = asyncio.current_task()
@@ -192,6 +216,8 @@ class FaceStream:
             return Ending.FINISHED
         if self._backlog.behind:
             return Ending.BEHIND
+        if self._leaving:
+            return Ending.ROTATED
         return Ending.DRAINED if self._drain else Ending.CLOSED
 
     async def _exchange(self, call: Call) -> None:
@@ -241,7 +267,7 @@ class FaceStream:
 
     async def _send(self, call: Call) -> None:
         """Write chunks while there are credits; at the end close our side."""
-        while not (self._drain or self._is_finished or self._backlog.behind):
+        while not (self._drain or self._leaving or self._is_finished or self._backlog.behind):
             if self._credits > 0 and self._backlog.can_send:
                 seq, chunk = self._backlog.next_to_send()
                 self._credits -= 1

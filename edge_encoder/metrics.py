@@ -5,6 +5,7 @@ constants below, codes are those of `mien.errors`. One process has one camera; w
 supervised, `fleet_metrics` adds the camera's name, which comes from the operator's file.
 """
 
+import math
 from collections import Counter as Tally
 from typing import Final
 
@@ -64,11 +65,13 @@ CLOSED: Final = "closed"
 BEHIND: Final = "behind"
 # No Welcome came, or no answer for too long.
 SILENT: Final = "silent"
+# The device's certificate has changed: the same server, with the new one.
+ROTATED: Final = "rotated"
 # The server has none of the device's bundles; another one may.
 UNKNOWN_BUNDLE: Final = UnknownBundleError.code
 CANCELLED: Final = "cancelled"
 RECONNECTS: Final = (
-    *(DRAINED, CLOSED, BEHIND, SILENT, UNKNOWN_BUNDLE),
+    *(DRAINED, CLOSED, BEHIND, SILENT, ROTATED, UNKNOWN_BUNDLE),
     # What a broken stream ended with: gRPC's statuses that mean "come again".
     *(CANCELLED, "unavailable", "internal", "deadline_exceeded", "resource_exhausted", "unknown"),
 )
@@ -100,6 +103,14 @@ class Metrics:
         )
         self.reconnects = self._counter(
             "reconnects", "Attempts to connect after the first, by why", "reason"
+        )
+        self.certificate_expiry = self._gauge(
+            "certificate_expiry_timestamp_seconds",
+            "Unix time at which the device's certificate expires; infinite over plaintext",
+        )
+        self.certificate_expiry.set(math.inf)
+        self.certificate_refusals = self._counter(
+            "certificate_refusals", "Changes of the certificate's files that cannot be used"
         )
         self.server_position = self._gauge(
             "server_position", "Which of --server is in use, counted from 1; 0 while none is"

@@ -10,6 +10,7 @@ that was not sent yet, and the loss is counted; with a spool it waits on disk in
 """
 
 import asyncio
+import contextlib
 import logging
 import math
 import time
@@ -22,9 +23,10 @@ import grpc
 
 from edge_encoder.backlog import Backlog
 from edge_encoder.chunker import Chunk
+from edge_encoder.dialling import PLAIN, Dialler
 from edge_encoder.epochs import Epochs
 from edge_encoder.face_stream import BrokenStreamError, Ending, FaceStream, OnBundle
-from edge_encoder.metrics import BEHIND, UNKNOWN_BUNDLE, Metrics
+from edge_encoder.metrics import BEHIND, ROTATED, UNKNOWN_BUNDLE, Metrics
 from edge_encoder.servers import Servers, Target
 from edge_encoder.spool.catch_up import CatchUp, OnLateAnswer
 from edge_encoder.spool.store import Spool
@@ -78,6 +80,7 @@ class Uplink:
     servers: one of them at a time gets the chunks; a walk through them begins when one fails.
     on_bundle: called with the bundle that the server wants, by Welcome and whenever it changes.
     on_layers: called when the server asks for enhancement layers.
+    dialler: makes the channels.
     spool: where chunks wait on disk. The results of those of earlier runs go to `on_late_result`,
     with the Hello of their epoch.
 
@@ -99,7 +102,9 @@ class Uplink:
         clock: Callable[[], float] = time.monotonic,
         spool: Spool | None = None,
         on_late_result: OnLateAnswer = lambda hello, chunk, result: None,
+        dialler: Dialler = PLAIN,
     ) -> None:
+        self._dialler = dialler
         self._servers = servers
         self._walk = servers.walk()
         self._settings = settings
@@ -118,7 +123,8 @@ class Uplink:
         self._stream: FaceStream | None = None
         self._connected = asyncio.Event()
         self._welcome: Welcome | None = None
-        self._finishing = False
+        self._finishing = asyncio.Event()
+        self._not_before_s: dict[Target, float] = {}  # who has asked to be left alone until then
         self._failure: BaseException | None = None
         self._progress = asyncio.Event()
         self._no_progress_since_s: float | None = clock()
@@ -192,7 +198,7 @@ class Uplink:
 
         Who goes on without a server does not wait for one either: what is on disk stays there.
         """
-        self._finishing = True
+        self._finishing.set()
         self._changed()
         await self._until(self._task.done)
 
@@ -208,7 +214,7 @@ class Uplink:
     def _changed(self) -> None:
         self._progress.set()
         if self._stream is not None:
-            self._stream.changed(finishing=self._finishing)
+            self._stream.changed(finishing=self._finishing.is_set())
 
     async def _keep_connected(self) -> None:
         try:
@@ -229,7 +235,7 @@ class Uplink:
     def _is_done(self) -> bool:
         """Whether no further stream is needed; asked while there is none."""
         settled = self._welcome is not None and self._epochs.backlog.is_empty
-        return self._finishing and (settled or self._patient)
+        return self._finishing.is_set() and (settled or self._patient)
 
     async def _connect(self, target: Target) -> str | None:
         """One connection and one call; why it ended, None when nothing is left to do.
@@ -238,8 +244,8 @@ class Uplink:
         refuses for another reason, or breaks the contract.
         """
         self._wire.count(target.endpoints)
-        options = (*CHANNEL_OPTIONS, *self._keepalive, *target.options)
-        async with grpc.aio.insecure_channel(target.dial, options) as channel:
+        options = (*CHANNEL_OPTIONS, *self._keepalive)
+        async with self._dialler.channel(target, options) as channel:
             hello, backlog = self._epochs.next()
             self._stream = FaceStream(
                 backlog,
@@ -251,11 +257,12 @@ class Uplink:
                 answer_timeout_s=self._settings.answer_timeout_s,
                 clock=self._clock,
             )
-            self._stream.changed(finishing=self._finishing)
+            self._stream.changed(finishing=self._finishing.is_set())
             try:
                 ending = await self._run(self._stream, RecognitionServiceStub(channel), hello)
             except BrokenStreamError as error:
                 self._last_problem = f"{target}: {error}"
+                self._leave_alone(target, error.retry_after_s)
                 return error.reason
             except UnknownBundleError as error:
                 self._last_problem = f"{target}: {error}"
@@ -298,15 +305,22 @@ class Uplink:
         """The live stream, and from its Welcome to its end what waits on disk beside it."""
         live = asyncio.create_task(stream.run(stub, hello))
         late = asyncio.create_task(self._run_late(stub))
+        rotation = asyncio.create_task(self._leave_when_rotated(stream))
         try:
             await asyncio.wait({live, late}, return_when=asyncio.FIRST_COMPLETED)
             if late.done() and not live.done():
                 late.result()
             return await live
         finally:
-            for task in (live, late):
+            for task in (live, late, rotation):
                 task.cancel()
-            await asyncio.gather(live, late, return_exceptions=True)
+            await asyncio.gather(live, late, rotation, return_exceptions=True)
+
+    async def _leave_when_rotated(self, stream: FaceStream) -> None:
+        await self._connected.wait()
+        await self._dialler.until_rotated()
+        _log.info("the certificate has changed: leaving the stream to dial with the new one")
+        stream.leave()
 
     async def _run_late(self, stub: "RecognitionServiceAsyncStub") -> None:
         await self._connected.wait()
@@ -330,8 +344,8 @@ class Uplink:
         if self._no_progress_since_s is None:
             self._no_progress_since_s = self._clock()
         self._reasons.add(reason)
-        # Who falls behind is not the server's fault: it knows the most of what was sent.
-        stays = reason == BEHIND
+        # Neither is the server's fault: it knows the most of what was sent.
+        stays = reason in (BEHIND, ROTATED)
         following, round_is_over = (target, True) if stays else await self._walk.advance()
         if round_is_over:
             self._check_patience()
@@ -341,9 +355,28 @@ class Uplink:
         self._metrics.reconnects.labels(reason).inc()
         # Another server needs no long wait, but a spread one: the others of this one come, too.
         wait_s = self._backoff.next_s() if round_is_over else self._backoff.soon_s()
+        asked_s = self._not_before_s.get(following, 0.0) - asyncio.get_running_loop().time()
+        if asked_s > 0:
+            wait_s = max(wait_s, asked_s + self._backoff.soon_s())  # others were asked to, as well
         _log.info("%s; next attempt in %.2f s at %s", self._last_problem, wait_s, following)
-        await asyncio.sleep(wait_s)
+        await self._pause(wait_s)
         return following
+
+    def _leave_alone(self, target: Target, retry_after_s: float) -> None:
+        """Note what a server has asked for; patience goes on, but is not looked at meanwhile."""
+        now_s = asyncio.get_running_loop().time()
+        noted = self._not_before_s | {target: now_s + retry_after_s}
+        self._not_before_s = {
+            target: until_s for target, until_s in noted.items() if until_s > now_s
+        }
+
+    async def _pause(self, wait_s: float) -> None:
+        """Wait; no longer than until no further stream is needed."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(wait_s):
+                await self._finishing.wait()
+                if not self._is_done:
+                    await asyncio.sleep(wait_s)  # the rest of it
 
     def _check_patience(self) -> None:
         """Give up where it is time to, but never before each server had its turn."""

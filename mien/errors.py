@@ -5,7 +5,10 @@ Every class has a stable `code`: one word of a bounded set, which goes to the wi
 do. Which gRPC status an error becomes is the recognizer's business, not theirs.
 """
 
-from typing import ClassVar
+from typing import ClassVar, Final
+
+# Whose words `code` holds, where google.rpc's ErrorInfo says it on the wire.
+ERROR_DOMAIN: Final = "mien"
 
 
 class MienError(Exception):
@@ -134,6 +137,34 @@ class OverloadedError(MienError):
     code = "overloaded"
 
 
+class RateLimitedError(OverloadedError):
+    """A device sends more than the operator allows one. `retry_after_s`: seconds to wait."""
+
+    code = "rate_limited"
+
+    def __init__(self, message: str, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class UnauthenticatedError(MienError):
+    """Neither a certificate nor a token says who calls."""
+
+    code = "unauthenticated"
+
+
+class WrongRoleError(MienError):
+    """Who calls is known, and has no business with this RPC."""
+
+    code = "wrong_role"
+
+
+class WrongDeviceError(MienError):
+    """A device says another id than its certificate does."""
+
+    code = "wrong_device"
+
+
 class DeadlineExceededError(MienError):
     """It was not worth recognising any more when its turn came."""
 
@@ -196,6 +227,12 @@ class LayersMissingError(UnavailableError):
     code = "layers_missing"
 
 
+class IdentityExpiredError(UnavailableError):
+    """The certificate or token that a call was opened with has expired since."""
+
+    code = "identity_expired"
+
+
 class AuditError(UnavailableError):
     """What must be written to the audit log cannot be, so nothing is shown."""
 
@@ -206,6 +243,12 @@ class ConfigError(MienError, ValueError):
     """A setting is wrong; the message names the field."""
 
     code = "bad_config"
+
+
+class CertificateError(ConfigError):
+    """A certificate, key or authority cannot be used."""
+
+    code = "certificate"
 
 
 class SourceError(MienError):

@@ -177,7 +177,8 @@ def _check_fits(coded: Bundle, classifier: Bundle, any_analysis: bool) -> None:
         return
     raise BundleError(
         f"the archive has chunks of bundle {coded.bundle_id[:12]}, whose analysis transform, or "
-        f"gains of levels, are not those of {classifier.folder}: latents of the same shape need not mean the same. "
+        f"gains of levels, are not those of {classifier.folder}: latents of the same shape need "
+        "not mean the same. "
         "--any_analysis classifies them all the same"
     )
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 import grpc
 
 from edge_encoder.chunker import Chunk
-from edge_encoder.face_stream import FaceStream
+from edge_encoder.face_stream import BrokenStreamError, FaceStream
 from edge_encoder.metrics import UNANSWERED, Metrics
 from edge_encoder.spool.lane import Lane
 from edge_encoder.spool.ledger import Key
@@ -87,7 +87,8 @@ class CatchUp:
                 await self._send(stub, hello)
             except UnavailableError as error:
                 _log.info("epoch %d waits on: %s", hello.epoch, error)
-                await asyncio.sleep(self._backoff.next_s())
+                asked_s = error.retry_after_s if isinstance(error, BrokenStreamError) else 0.0
+                await asyncio.sleep(asked_s + self._backoff.next_s())
             except (MienError, grpc.aio.AioRpcError) as error:
                 said = error.details() if isinstance(error, grpc.aio.AioRpcError) else error
                 _log.warning("epoch %d cannot be sent at present: %s", hello.epoch, said)

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
+from mien.cli.security import add_security, security_of
 from mien.errors import MienError
 from mien.exit_codes import ExitCode, exit_code
 
@@ -49,6 +50,7 @@ def _missing(command: str, error: ModuleNotFoundError) -> str:
         "inspect": "cli",
         "recognize": "edge,cli",
         "rescore": "cloud,cli,ray" if error.name == "ray" else "cloud,cli,archive",
+        "certificates": "encrypt",
     }.get(command, "edge,cloud,cli")
     return (
         f"mien {command} needs the package {error.name}, which is not installed: "
@@ -69,6 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_recognize(commands.add_parser("recognize", help="name the expressions in photographs"))
     _add_watch(commands.add_parser("watch", help="follow what a running recognizer sees"))
     _add_inspect(commands.add_parser("inspect", help="say what is in a payload or a bundle"))
+    _add_certificates(commands.add_parser("certificates", help="make certificates to try TLS with"))
     _add_bundles(commands.add_parser("bundles", help="say which bundle of a repository does what"))
     _add_rescore(commands.add_parser("rescore", help="classify an archive's faces anew"))
     return parser
@@ -117,6 +120,7 @@ def _add_recognize(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("images", type=Path, nargs="+", metavar="IMAGE")
     parser.add_argument("--server", required=True, metavar="HOST:PORT")
+    add_security(parser)
     parser.add_argument(
         "--bundle", type=Path, help="bundle folder; by default the recognizer's own is fetched"
     )
@@ -126,12 +130,13 @@ def _add_recognize(parser: argparse.ArgumentParser) -> None:
 def _recognize(options: argparse.Namespace) -> ExitCode:
     from mien.cli.recognize import recognize
 
-    return recognize(options.images, options.server, options.bundle)
+    return recognize(options.images, options.server, options.bundle, security_of(options))
 
 
 def _add_watch(parser: argparse.ArgumentParser) -> None:
     parser.description = "Print each recognition as the recognizer makes it."
     parser.add_argument("--server", required=True, metavar="HOST:PORT")
+    add_security(parser)
     parser.add_argument("--device", action="append", default=[], help="only this one; repeatable")
     parser.add_argument("--track", action="append", default=[], type=int, help="only this track")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
@@ -156,6 +161,7 @@ def _watch(options: argparse.Namespace) -> ExitCode:
             as_json=options.json,
             limit=options.limit,
             give_up_s=options.give_up_s,
+            security=security_of(options),
         )
     )
 
@@ -173,6 +179,32 @@ def _inspect(options: argparse.Namespace) -> ExitCode:
     from mien.cli.inspect import inspect
 
     print(inspect(options.path, options.bundle))
+    return ExitCode.OK
+
+
+def _add_certificates(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "A certificate authority for development. Its key lies in the folder: not for production."
+    )
+    parser.add_argument("--folder", type=Path, default=Path("certificates"))
+    parser.add_argument(
+        "--days", type=float, help="how long it is valid (365 for the authority, else 30)"
+    )
+    kinds = parser.add_subparsers(dest="kind", required=True, metavar="KIND")
+    kinds.add_parser("ca", help="the authority; once")
+    server = kinds.add_parser("server", help="a recognizer's, for the names it is dialled by")
+    server.add_argument("name", metavar="NAME")
+    server.add_argument("hosts", nargs="+", metavar="HOST")
+    for role in ("device", "consumer", "operator"):
+        kinds.add_parser(role, help=f"a client's of the role {role}").add_argument("name")
+    parser.set_defaults(run=_certificates)
+
+
+def _certificates(options: argparse.Namespace) -> ExitCode:
+    from mien.cli.certificates import issue
+
+    name, hosts = getattr(options, "name", ""), getattr(options, "hosts", ())
+    print(issue(options.folder, options.kind, name, hosts, options.days))
     return ExitCode.OK
 
 

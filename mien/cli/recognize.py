@@ -20,6 +20,7 @@ from mien.exit_codes import ExitCode
 if TYPE_CHECKING:
     from edge_encoder.detector.base import Image
     from mien.bundle import Bundle
+    from mien.cli.security import Security
     from mien.messages import ChunkResult
     from mien.v1.recognition_pb2_grpc import RecognitionServiceStub
 
@@ -47,18 +48,25 @@ class NoFaceError(MienError):
     code = "no_face"
 
 
-def recognize(images: Sequence[Path], server: str, bundle_folder: Path | None) -> ExitCode:
+def recognize(
+    images: Sequence[Path],
+    server: str,
+    bundle_folder: Path | None,
+    security: Security | None = None,
+) -> ExitCode:
     """Print a line for each face, and one with an error for each photograph without.
 
     Raises UnavailableError, RefusedError, BundleError. Photographs that cannot be read do not keep
     the others from being recognised; the exit code says that there were some.
     """
+    from mien.cli.security import PLAIN
     from mien.cli.server import connected
     from mien.v1.recognition_pb2_grpc import RecognitionServiceStub
 
     exit_code = ExitCode.OK
-    with connected(server) as channel:
-        bundle = _bundle(server, bundle_folder)
+    security = security or PLAIN
+    with connected(server, security) as channel:
+        bundle = _bundle(server, bundle_folder, security)
         photographs = Photographs(bundle, RecognitionServiceStub(channel))
         for path in images:
             try:
@@ -71,17 +79,20 @@ def recognize(images: Sequence[Path], server: str, bundle_folder: Path | None) -
     return exit_code
 
 
-def _bundle(server: str, folder: Path | None) -> Bundle:
+def _bundle(server: str, folder: Path | None, security: Security) -> Bundle:
     """The bundle in a folder, or the recognizer's own, fetched as `mien-edge` does it."""
     from edge_encoder.config import EdgeConfig
+    from edge_encoder.dialling import Dialler
     from edge_encoder.encoder_cache import fetch_encoder
     from edge_encoder.servers import Servers
     from mien.cli.released import chosen_bundle
+    from mien.tls import FollowedTls
 
     if folder is not None:
         return load_bundle(chosen_bundle(folder))
     cache = EdgeConfig.cache.expanduser()
-    return asyncio.run(fetch_encoder(Servers((server,)), cache, _DEADLINE_S))
+    dialler = Dialler(FollowedTls(security.tls) if security.tls else None, token=security.bearer)
+    return asyncio.run(fetch_encoder(Servers((server,)), cache, _DEADLINE_S, dialler=dialler))
 
 
 def _print(**values: Any) -> None:

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from mien.errors import MienError, ResumeLostError, UnavailableError
+from mien.cli.security import PLAIN, Security
+from mien.errors import MienError, ResumeLostError, UnauthenticatedError, UnavailableError
 
 if TYPE_CHECKING:
     import grpc
@@ -21,24 +22,28 @@ class RefusedError(MienError):
 
 
 @contextmanager
-def connected(address: str, *, resumes: bool = False) -> Iterator[grpc.Channel]:
+def connected(
+    address: str, security: Security = PLAIN, *, resumes: bool = False
+) -> Iterator[grpc.Channel]:
     """A channel to HOST:PORT that is up, closed at the end.
 
     resumes: the call can be made again, so INTERNAL and CANCELLED mean a lost connection too:
     proxies say them of a server that is gone.
 
     Raises UnavailableError when nothing answers within five seconds or the connection is lost,
-    ResumeLostError for a token that leads nowhere, RefusedError when the recognizer refuses a call.
+    ResumeLostError for a token that leads nowhere, UnauthenticatedError when the recognizer does
+    not take what says who calls, RefusedError when it refuses a call.
     """
     import grpc
 
-    with grpc.insecure_channel(address) as channel:
+    with security.channel(address) as channel:
         try:
             grpc.channel_ready_future(channel).result(timeout=_CONNECT_S)
         except grpc.FutureTimeoutError:
             raise UnavailableError(
                 f"no recognizer answers at {address} within {_CONNECT_S:g} s; "
-                "is mien-cloud running there, and is this the port it printed?"
+                "is mien-cloud running there, is this the port it printed, and do both sides "
+                "use TLS and trust each other's authority, or neither?"
             ) from None
         try:
             yield channel
@@ -59,4 +64,5 @@ def _domain_error(address: str, error: grpc.RpcError, resumes: bool) -> MienErro
         return UnavailableError(f"the recognizer at {address} went away: {details}")
     if code is grpc.StatusCode.OUT_OF_RANGE:
         return ResumeLostError(f"the recognizer at {address} cannot go on: {details}")
-    return RefusedError(f"the recognizer at {address} refused ({code.name}): {details}")
+    kind = UnauthenticatedError if code is grpc.StatusCode.UNAUTHENTICATED else RefusedError
+    return kind(f"the recognizer at {address} refused ({code.name}): {details}")

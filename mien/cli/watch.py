@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from mien.cli.security import PLAIN, Security
 from mien.cli.tally import bar
 from mien.exit_codes import ExitCode
 
@@ -28,6 +29,7 @@ class WatchOptions:
     as_json: bool = False
     limit: int = 0
     give_up_s: float = 60.0
+    security: Security = PLAIN
 
 
 def watch(options: WatchOptions) -> ExitCode:
@@ -42,7 +44,9 @@ def watch(options: WatchOptions) -> ExitCode:
         device_ids=options.devices, track_ids=options.tracks
     )
     print(f"watching {options.server}; Ctrl-C ends it", file=sys.stderr, flush=True)
-    with closing(watching(options.server, request, options.give_up_s)) as responses:
+    with closing(
+        watching(options.server, request, options.give_up_s, options.security)
+    ) as responses:
         for count, (seen, face) in enumerate(_faces(responses), start=1):
             print(json_line(seen, face) if options.as_json else text_line(seen, face), flush=True)
             if count == options.limit:

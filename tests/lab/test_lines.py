@@ -47,9 +47,9 @@ def remote(lab: Lab, quality: Quality, settings: tuple[str, ...]) -> Remote:
     if reason := why_not():
         pytest.skip(reason)
     near, far, link = lab.stack.enter_context(linked(quality))
-    cloud = lab.recognizer(network=far, host=FAR)
+    cloud = lab.recognizer("--insecure", "true", network=far, host=FAR)
     consumer = lab.consumer(cloud.address, cloud, network=far)
-    more = ("--spool_chunks_per_s", "50", *settings)
+    more = ("--insecure", "true", "--spool_chunks_per_s", "50", *settings)
     device = lab.device(cloud.address, *more, spool=True, network=near)
     return Remote(device, cloud, consumer, link)
 

@@ -42,9 +42,9 @@ def watched(device: LabDevice, series: dict[str, list[float]], seconds: float) -
 @pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
 def test_a_line_that_shrinks_is_given_less_and_one_that_grows_all_again(lab: Lab) -> None:
     near, far, link = lab.stack.enter_context(linked(WIDE))
-    cloud = lab.recognizer(network=far, host=FAR)
+    cloud = lab.recognizer("--insecure", "true", network=far, host=FAR)
     consumer = lab.consumer(cloud.address, cloud, network=far)
-    device = lab.device(cloud.address, *PACED, network=near)
+    device = lab.device(cloud.address, "--insecure", "true", *PACED, network=near)
     device.until_recognised(20)
     series = lab.entry.series
     watched(device, series, 20)

@@ -1,7 +1,8 @@
 """A consumer of WatchRecognitions that goes on after every break with its resume token.
 
-python -m tests.support.consumer ADDRESS [TOKEN] says each chunk as a JSON line. It is a process of
-its own, so that it can be in another network than the test, and cannot be held up by it.
+python -m tests.support.consumer ADDRESS TOKEN [CA CERTIFICATE KEY] says each chunk as a JSON line.
+It is a process of its own, so that it can be in another network than the test, and cannot be held
+up by it.
 """
 
 import json
@@ -12,6 +13,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from mien.cli.resuming import watching
+from mien.cli.security import Security
+from mien.tls import TlsFiles
 from mien.v1.recognition_pb2 import WatchRecognitionsRequest
 from tests.support.followed import Event, Followed, followed
 
@@ -24,8 +27,11 @@ Face = tuple[str, int, int, int]
 class Consumer:
     """What a consumer has seen. It can go away for a while, and goes on where it was."""
 
-    def __init__(self, address: str, log: Path, stack: ExitStack) -> None:
+    def __init__(
+        self, address: str, log: Path, stack: ExitStack, files: TlsFiles | None = None
+    ) -> None:
         self._address = address
+        self._files = files
         self._log = log
         self._stack = stack
         self._runs: list[Followed] = []
@@ -33,7 +39,7 @@ class Consumer:
 
     def _start(self, token: str) -> None:
         log = self._log.with_suffix(f".{len(self._runs)}.log")
-        arguments = [self._address, token]
+        arguments = [self._address, token, *map(str, self._files.paths if self._files else ())]
         run = followed("consumer", "tests.support.consumer", arguments, log)
         self._runs.append(self._stack.enter_context(run))
 
@@ -80,15 +86,16 @@ class Consumer:
 
 
 @contextmanager
-def consuming(address: str, log: Path) -> Iterator[Consumer]:
-    """Watch every device until the context ends."""
+def consuming(address: str, log: Path, files: TlsFiles | None = None) -> Iterator[Consumer]:
+    """Watch every device until the context ends. files: None for plaintext."""
     with ExitStack() as stack:
-        yield Consumer(address, log, stack)
+        yield Consumer(address, log, stack, files)
 
 
-def _main(address: str, token: str = "") -> None:
+def _main(address: str, token: str, *paths: str) -> None:
     request = WatchRecognitionsRequest(resume_token=bytes.fromhex(token))
-    for response in watching(address, request, GIVE_UP_S):
+    security = Security(TlsFiles(*map(Path, paths)) if paths else None, insecure=not paths)
+    for response in watching(address, request, GIVE_UP_S, security):
         chunk = {
             "event": "chunk",
             "device_id": response.device_id,

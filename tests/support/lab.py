@@ -14,6 +14,7 @@ from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from mien.tls import TlsFiles
 from tests.support.books import Account, Books
 from tests.support.consumer import Consumer, consuming
 from tests.support.lab_device import FRAME_S, LabDevice, Plan, filming, inside
@@ -72,11 +73,17 @@ class Lab:
                 serving(self.bundle, log, port, *joined, *more, host=host, clock=clock)
             )
 
-    def consumer(self, address: str, *clouds: Cloud, network: Namespace | None = None) -> Consumer:
+    def consumer(
+        self,
+        address: str,
+        *clouds: Cloud,
+        network: Namespace | None = None,
+        files: TlsFiles | None = None,
+    ) -> Consumer:
         """A consumer that watches by now at one of the recognizers."""
         with inside(network):
             log = self.folder / "consumer.log"
-            consumer = self.stack.enter_context(consuming(address, log))
+            consumer = self.stack.enter_context(consuming(address, log, files))
         until(
             lambda: sum(cloud_metric(cloud, "watchers", network) for cloud in clouds) >= 1,
             consumer.last_words,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 FUNCTIONS = frozenset(
     ("rate", "increase", "sum", "min", "max", "count", "histogram_quantile", "absent")
-    + ("min_over_time", "max_over_time", "and", "or", "unless", "bool")
+    + ("min_over_time", "max_over_time", "time", "and", "or", "unless", "bool")
 )
 _GROUPING = re.compile(r"\b(?:by|without|on|ignoring|group_left|group_right)\s*\(([^)]*)\)")
 _SELECTOR = re.compile(r"([A-Za-z_:][A-Za-z0-9_:]*)\s*(\{[^}]*\})?")

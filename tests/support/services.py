@@ -20,6 +20,7 @@ class Cloud:
     port: int
     metrics_port: int
     host: str = "127.0.0.1"
+    token_port: int | None = None
 
     @property
     def address(self) -> str:
@@ -45,7 +46,7 @@ def serving(
         event = process.next_event(PATIENCE_S)
         assert event is not None, f"mien-cloud ended:\n{process.last_words()}"
         assert event["event"] == "serving"
-        yield Cloud(process, event["port"], event["metrics_port"], host)
+        yield Cloud(process, event["port"], event["metrics_port"], host, event["token_port"])
 
 
 def edge(source: Path | str, address: str, bundle: Path, log: Path, *more: str) -> Child:

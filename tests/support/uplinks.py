@@ -59,6 +59,7 @@ async def device(
     bundle: Bundle,
     clock: Callable[[], float] = time.monotonic,
     backoff: Backoff | None = None,
+    epoch: int = 1,
     **settings: Any,
 ) -> AsyncIterator[Device]:
     """An uplink to one server or several, whose Hello is that of `hello`."""
@@ -68,7 +69,7 @@ async def device(
     async with Uplink(
         Servers((servers,)) if isinstance(servers, str) else servers,
         UplinkSettings(**settings),
-        hello(bundle),
+        hello(bundle, epoch=epoch),
         lambda chunk, result: answers.append((chunk, result)),
         metrics,
         backoff=quick,

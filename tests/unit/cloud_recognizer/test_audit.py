@@ -13,9 +13,11 @@ import pytest
 
 from cloud_recognizer.audit import MAX_LISTED, AuditLog, Watching
 from cloud_recognizer.audit_files import AuditFiles
+from cloud_recognizer.caller import Caller
 from cloud_recognizer.metrics import AUDIT_LOST, AUDIT_WRITTEN, Metrics
 from mien.bundle import Bundle
 from mien.errors import AuditError, ConfigError
+from mien.identity import Identity, Role
 from mien.messages import WatchedChunk
 from mien.v1 import recognition_pb2 as pb
 from tests.support.recognizer import Device, eventually, hello, payload, running_recognizer
@@ -24,20 +26,18 @@ from tests.support.small_disk import small_disk
 ANSWER = {"expression", "probability", "probabilities", "box", "png", "payload", "recognitions"}
 
 
-class Caller:
+class Call:
     """The part of a call's context that the log looks at."""
 
     def peer(self) -> str:
         return "ipv4:10.0.0.9:4711"
 
-    def peer_identities(self) -> list[bytes]:
-        return [b"backend.example"]
-
     def invocation_metadata(self) -> tuple[tuple[str, str], ...]:
         return (("x-forwarded-for", "10.1.1.1"), ("authorization", "Bearer secret"))
 
 
-CALLER = cast("Any", Caller())
+CALL = cast("Any", Call())
+SHOP = Caller(Identity(Role.CONSUMER, "shop"), 1_700_000_000.0)
 
 
 def entries(path: Path) -> list[dict[str, Any]]:
@@ -74,6 +74,7 @@ async def test_a_watch_and_a_reconstruction_are_written_and_nothing_of_a_face(
     assert (found["reconstructed"]["device"], found["reconstructed"]["faces"]) == ("gate", 2)
     for entry in found.values():
         assert entry["peer"].startswith("ipv4:127.0.0.1:")
+        assert "role" not in entry, "over plaintext nobody is known"
         assert not ANSWER & set(entry)
     text = log.read_text(encoding="utf-8")
     assert not any(expression in text for expression in bundle.manifest.expressions)
@@ -121,7 +122,7 @@ async def test_without_being_required_a_failing_log_is_counted_and_hides_nothing
     with AuditLog(log, metrics) as audit:
         log.unlink()
         log.parent.rmdir()
-        await audit.reconstructed(CALLER, "door", 1)
+        await audit.reconstructed(CALL, SHOP, "door", 1)
     assert lost(metrics) == 1
 
 
@@ -132,15 +133,15 @@ async def test_a_full_disk_leaves_whole_lines(tmp_path: Path) -> None:
 
     async def go_on(audit: AuditLog) -> None:
         for _ in range(100):  # what is left of the last page takes some
-            await audit.reconstructed(CALLER, "x" * 64, 1)
+            await audit.reconstructed(CALL, SHOP, "x" * 64, 1)
 
     async def fill(audit: AuditLog, switch: Callable[[bool], None]) -> None:
-        await audit.reconstructed(CALLER, "before", 1)
+        await audit.reconstructed(CALL, SHOP, "before", 1)
         switch(True)
         with pytest.raises(AuditError):
             await go_on(audit)
         switch(False)
-        await audit.reconstructed(CALLER, "after", 1)
+        await audit.reconstructed(CALL, SHOP, "after", 1)
 
     with small_disk(disk) as switch, AuditLog(disk / "log", metrics, required=True) as audit:
         await fill(audit, switch)
@@ -155,7 +156,7 @@ async def test_files_are_bounded_in_size_and_number_and_the_newest_entries_stay(
     log = tmp_path / "log"
     with AuditLog(log, Metrics(), max_bytes=1000, files=3) as audit:
         for faces in range(60):
-            await audit.reconstructed(CALLER, "door", faces)
+            await audit.reconstructed(CALL, SHOP, "door", faces)
     files = [log.with_name("log.2"), log.with_name("log.1"), log]
     assert sorted(tmp_path.iterdir()) == sorted(files)
     assert all(file.stat().st_size <= 1000 for file in files)
@@ -170,7 +171,7 @@ async def test_entries_are_forgotten_by_their_age_in_every_file(tmp_path: Path) 
     with AuditLog(log, Metrics(), **settings) as audit:
         for day in range(30):
             now_s = 1_700_000_000 + day * 86_400.0
-            await audit.reconstructed(CALLER, "door", day)
+            await audit.reconstructed(CALL, SHOP, "door", day)
     assert len(list(tmp_path.iterdir())) > 3
     AuditFiles(log, 1000, 10).forget(now_s - 7 * 86_400.0)
     kept = [entry["faces"] for file in tmp_path.iterdir() for entry in entries(file)]
@@ -179,7 +180,7 @@ async def test_entries_are_forgotten_by_their_age_in_every_file(tmp_path: Path) 
         now_s += 100 * 86_400.0
         async with audit.running():
             await eventually(lambda: list(tmp_path.iterdir()) == [])
-        await audit.reconstructed(CALLER, "gate", 1)
+        await audit.reconstructed(CALL, SHOP, "gate", 1)
     assert [entry["device"] for entry in entries(log)] == ["gate"]
 
 
@@ -194,19 +195,20 @@ def test_a_line_that_is_no_entry_goes_with_what_is_old_and_hides_nothing(tmp_pat
 async def test_a_restart_goes_on_in_the_same_file(tmp_path: Path) -> None:
     for device in ("first", "second"):
         with AuditLog(tmp_path / "log", Metrics()) as audit:
-            await audit.reconstructed(CALLER, device, 1)
+            await audit.reconstructed(CALL, SHOP, device, 1)
     assert [entry["device"] for entry in entries(tmp_path / "log")] == ["first", "second"]
 
 
 async def test_a_caller_is_an_address_a_proven_name_and_what_a_proxy_says(tmp_path: Path) -> None:
     with AuditLog(tmp_path / "log", Metrics(), clock=lambda: 1_700_000_000.5) as audit:
-        await audit.reconstructed(CALLER, "door", 1)
+        await audit.reconstructed(CALL, SHOP, "door", 1)
     (entry,) = entries(tmp_path / "log")
     assert entry == {
         "time": "2023-11-14T22:13:20.500+00:00",
         "event": "reconstructed",
         "peer": "ipv4:10.0.0.9:4711",
-        "identities": ["backend.example"],
+        "role": "consumer",
+        "name": "shop",
         "forwarded_for": "10.1.1.1",
         "device": "door",
         "faces": 1,
@@ -215,7 +217,7 @@ async def test_a_caller_is_an_address_a_proven_name_and_what_a_proxy_says(tmp_pa
 
 async def test_an_entry_of_a_call_that_is_cancelled_is_written(tmp_path: Path) -> None:
     with AuditLog(tmp_path / "log", Metrics()) as audit:
-        call = asyncio.create_task(audit.reconstructed(CALLER, "door", 1))
+        call = asyncio.create_task(audit.reconstructed(CALL, SHOP, "door", 1))
         await asyncio.sleep(0)
         call.cancel()
         await asyncio.gather(call, return_exceptions=True)
@@ -226,7 +228,7 @@ async def test_an_entry_after_the_end_is_counted_as_lost(tmp_path: Path) -> None
     metrics = Metrics()
     with AuditLog(tmp_path / "log", metrics) as audit:
         pass
-    await audit.reconstructed(CALLER, "door", 1)
+    await audit.reconstructed(CALL, SHOP, "door", 1)
     assert lost(metrics) == 1
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -59,6 +60,9 @@ def test_flags_win_over_environment_and_environment_over_yaml(
         ("audit_files", 1),
         ("audit_days", 0.5),
         ("label_faces", 63),  # the answers of a chunk would not fit
+        ("device_chunks_per_s", -1),
+        ("device_faces_per_s", -0.1),
+        ("device_burst_s", 0),
     ],
 )
 def test_a_value_out_of_range_is_refused_by_name(name: str, value: float) -> None:
@@ -111,3 +115,33 @@ def test_streams_get_the_places_for_which_there_are_chunks_and_bytes(
         queue_bytes=queue_bytes,
     )
     assert config.stream_chunks == places
+
+
+TLS = {"tls_ca": Path("ca"), "tls_certificate": Path("server"), "tls_key": Path("server-key")}
+TOKENS = {"token_port": 0, "token_keys": Path("keys")}
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "[::]", "10.0.0.7", "cloud"])  # noqa: S104
+def test_plaintext_is_heard_beyond_loopback_only_when_insisted_upon(host: str) -> None:
+    with pytest.raises(ConfigError, match=r"give tls_ca, .* or insist on plaintext with insecure"):
+        CloudConfig(Path(), host=host)
+    assert CloudConfig(Path(), host=host, insecure=True).tls is None
+    assert CloudConfig(Path(), host=host, **TLS).tls is not None  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (TLS | {"insecure": True}, "exclude each other"),
+        ({"tls_ca": Path("ca")}, "tls_certificate and tls_key must be given"),
+        (TLS | {"tls_ca": None}, "tls_ca, .* is needed"),
+        (TLS | {"token_port": 0}, "token_port and token_keys belong together"),
+        (TLS | {"token_keys": Path("keys")}, "token_port and token_keys belong together"),
+        (TLS | TOKENS | {"token_port": 65536}, "token_port must be from 0 to 65535"),
+        (TOKENS, "token_port needs TLS"),
+    ],
+)
+def test_tls_and_tokens_are_whole_or_not_there(settings: dict[str, Any], said: str) -> None:
+    CloudConfig(Path(), **(TLS | TOKENS))  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match=said):
+        CloudConfig(Path(), **settings)

@@ -74,6 +74,11 @@ def spool(size: int, limit: int) -> dict[str, str]:
     return {"mien_edge_spool_bytes": f"{size}x60", "mien_edge_spool_limit_bytes": f"{limit}x60"}
 
 
+def refused(code: str) -> dict[str, str]:
+    """One call a minute that ends with a code."""
+    return {f'mien_cloud_rpc_errors_total{{code="{code}"}}': "0+1x60"}
+
+
 CLOUD: Final = (
     Case("MienRecognizerDown", {"up": "1x4 0x60"}, {"up": "1x60"}, 5, 6),
     Case("MienProbeFailing", probes(failed="0x4 1x60"), probes(failed="7x60", held="0+1x60"), 5, 6),
@@ -172,6 +177,15 @@ CLOUD: Final = (
         13,
     ),
     Case("MienChunksRejected", settled("0+60x60"), settled("0+20x60"), 9, 13),
+    Case("MienCallersRefused", refused("wrong_role"), refused("protocol"), 9, 13),
+    Case("MienCallersRefused", refused("unauthenticated"), refused("overloaded"), 9, 13),
+    Case(
+        "MienDevicesLimited",
+        {'mien_cloud_rate_limited_total{how="credits_withheld"}': "0+1x60"},
+        {'mien_cloud_rate_limited_total{how="credits_withheld"}': "7x60"},
+        29,
+        33,
+    ),
 )
 
 EDGE: Final = (
@@ -250,5 +264,32 @@ EDGE: Final = (
         {'mien_edge_fleet_restarts_total{camera="yard",reason="signal"}': "0x4 3x60"},
         4,
         5,
+    ),
+    *(
+        Case(
+            alert,
+            # promtool's clock begins at 0: a week and ten minutes ahead, and eight days.
+            {f"mien_{end}_certificate_expiry_timestamp_seconds": "605400x60"},
+            {f"mien_{end}_certificate_expiry_timestamp_seconds": "691200x60"},
+            14,
+            17,
+        )
+        for alert, end in (
+            ("MienCertificateExpires", "cloud"),
+            ("MienDeviceCertificateExpires", "edge"),
+        )
+    ),
+    *(
+        Case(
+            alert,
+            {f"mien_{end}_certificate_refusals_total": "0x4 1+1x60"},
+            {f"mien_{end}_certificate_refusals_total": "3x60"},
+            8,
+            11,
+        )
+        for alert, end in (
+            ("MienCertificateRefused", "cloud"),
+            ("MienDeviceCertificateRefused", "edge"),
+        )
     ),
 )

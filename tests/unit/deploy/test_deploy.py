@@ -10,25 +10,31 @@ from typing import Any
 
 import pytest
 import yaml
+from cryptography import x509
 
 from cloud_recognizer.config import parse_config as parse_cloud
 from cloud_recognizer.policy import Policy
+from edge_encoder.config import EdgeConfig
 from edge_encoder.config import parse_config as parse_edge
 from mien.bundle import Bundle
+from mien.cli.main import main
 from mien.declaration import ContextOfUse
-from mien.errors import PolicyError
+from mien.errors import ConfigError, PolicyError
+from mien.identity import Identity, Role
 from mien.messages import Hello
+from mien.tls import TlsFiles
 from tests.support.services import serving
 from tests.support.tiny_bundle import make_tiny_bundle
 
 ROOT = Path(__file__).parents[3]
 COMPOSE = ROOT / "docker-compose.yml"
+COMPOSE_TLS = ROOT / "deploy" / "compose.tls.yml"
 DOCKERFILES = tuple(
     ROOT / "deploy" / f"{name}.Dockerfile" for name in ("edge", "cloud", "cloud-gpu")
 )
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def services() -> dict[str, Any]:
     document = yaml.safe_load(COMPOSE.read_text(encoding="utf-8"))
     found = document["services"]
@@ -41,9 +47,10 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     return make_tiny_bundle(tmp_path_factory.mktemp("bundle"))
 
 
-def test_the_compose_file_follows_its_schema() -> None:
+@pytest.mark.parametrize("compose", [COMPOSE, COMPOSE_TLS], ids=lambda path: path.name)
+def test_a_compose_file_follows_its_schema(compose: Path) -> None:
     checker = [sys.executable, "-m", "check_jsonschema"]
-    options = ["--builtin-schema", "vendor.compose-spec", str(COMPOSE)]
+    options = ["--builtin-schema", "vendor.compose-spec", str(compose)]
     ran = subprocess.run([*checker, *options], capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stdout + ran.stderr
 
@@ -57,27 +64,89 @@ def test_every_service_has_a_health_check(services: dict[str, Any]) -> None:
         assert service["healthcheck"]["test"][0] == "CMD"
 
 
-def test_the_edges_command_is_one_that_the_edge_takes(services: dict[str, Any]) -> None:
-    command, *arguments = services["edge"]["command"]
-    config = parse_edge(arguments)
+def edge_config(services: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> EdgeConfig:
+    for name, value in services["edge"]["environment"].items():
+        monkeypatch.setenv(name, value)
+    return parse_edge(services["edge"]["command"][1:])
+
+
+def test_the_edges_command_is_one_that_the_edge_takes(
+    services: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = services["edge"]["command"][0]
+    config = edge_config(services, monkeypatch)
     assert command == "run"
     assert config.server == "cloud:50051"
     assert config.give_up_s >= 30, "not every compose waits for a healthy cloud"
 
 
-def test_the_clouds_command_is_one_that_the_cloud_takes() -> None:
+def test_the_clouds_command_is_one_that_the_cloud_takes(
+    services: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     text = DOCKERFILES[1].read_text(encoding="utf-8")
     command, *arguments = re.findall(r'"([^"]+)"', text.rpartition("\nCMD")[2])
+    with pytest.raises(ConfigError, match="insecure"):  # an image alone is no trusted network
+        parse_cloud(arguments)
+    for name, value in services["cloud"]["environment"].items():
+        monkeypatch.setenv(name, value)
     config = parse_cloud(arguments)
     assert command == "serve"
     assert (config.host, config.port, config.metrics_port) == ("0.0.0.0", 50051, 9464)  # noqa: S104
 
 
-def test_the_compose_files_device_is_one_that_its_policy_lets_in(services: dict[str, Any]) -> None:
+def test_with_tls_each_container_has_files_that_the_commands_of_the_page_make(
+    services: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = COMPOSE_TLS.read_text(encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    for arguments in re.findall(r"^#   mien (.*)$", text, re.MULTILINE):
+        assert main(arguments.split()) == 0
+    secured = yaml.safe_load(text)["services"]
+    for name, service in secured.items():
+        # The first file's folder is what paths of both begin at.
+        assert service["volumes"] == ["./certificates:/certificates:ro"]
+        services[name]["environment"] |= {
+            variable: value.replace("/certificates", "certificates")
+            for variable, value in service["environment"].items()
+        }
+    for name, value in services["cloud"]["environment"].items():
+        monkeypatch.setenv(name, value)
+    cloud = parse_cloud(services["cloud"]["command"][1:])
+    edge = edge_config(services, monkeypatch)
+    assert cloud.tls is not None
+    assert edge.tls is not None
+    cloud.tls.read()
+    edge.tls.read()
+    assert uris(edge.tls) == [Identity(Role.DEVICE, edge.device).uri]
+    host = edge.servers[0].rpartition(":")[0]
+    *_, address, ca, certificate, key = secured["cloud"]["healthcheck"]["test"]
+    assert {host, address.rpartition(":")[0]} <= set(hosts(cloud.tls))
+    TlsFiles(*(Path(path.lstrip("/")) for path in (ca, certificate, key))).read()
+
+
+def sans(files: TlsFiles) -> x509.SubjectAlternativeName:
+    assert files.certificate is not None
+    own = x509.load_pem_x509_certificate(files.certificate.read_bytes())
+    return own.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+
+
+def uris(files: TlsFiles) -> list[str]:
+    return sans(files).get_values_for_type(x509.UniformResourceIdentifier)
+
+
+def hosts(files: TlsFiles) -> list[str]:
+    return sans(files).get_values_for_type(x509.DNSName)
+
+
+def test_the_compose_files_device_is_one_that_its_policy_lets_in(
+    services: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in services["cloud"]["environment"].items():
+        monkeypatch.setenv(name, value)
     cloud = parse_cloud(services["cloud"]["command"][1:])
     source, target, _ = services["cloud"]["volumes"][0].split(":")
     assert str(cloud.policy) == target
-    edge = parse_edge(services["edge"]["command"][1:])
+    edge = edge_config(services, monkeypatch)
     declared = Hello(
         *(edge.device, 1, 0, (), edge.purpose, edge.notice),
         context=ContextOfUse.of("context", edge.context),
@@ -90,8 +159,11 @@ def test_the_compose_files_device_is_one_that_its_policy_lets_in(services: dict[
 
 
 def test_the_fleets_recognizers_are_ones_that_their_policy_lets_start(
-    services: dict[str, Any],
+    services: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    for service in ("recognizer", "camera"):
+        for name, value in services[service]["environment"].items():
+            monkeypatch.setenv(name, value)
     config = parse_cloud(services["recognizer"]["command"][1:])
     source, target, _ = services["recognizer"]["volumes"][0].split(":")
     assert str(config.policy) == target
@@ -101,7 +173,10 @@ def test_the_fleets_recognizers_are_ones_that_their_policy_lets_start(
     assert services["recognizer"]["ports"] == [], "one port of the host cannot be three's"
 
 
-def test_prometheus_scrapes_the_services_where_they_listen(services: dict[str, Any]) -> None:
+def test_prometheus_scrapes_the_services_where_they_listen(
+    services: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MIEN_EDGE_INSECURE", "true")
     text = (ROOT / "deploy" / "prometheus" / "prometheus.yml").read_text(encoding="utf-8")
     jobs = yaml.safe_load(text)["scrape_configs"]
     found = [look for job in jobs for look in job["dns_sd_configs"]]

@@ -10,6 +10,7 @@ from mien.errors import ConfigError
 GOOD = """
 defaults: &usual
   server: recognizer:50051
+  insecure: true
   chunk_faces: 4
 cameras:
   front-door:
@@ -37,7 +38,7 @@ def test_cameras_have_the_defaults_and_what_is_their_own(monkeypatch: pytest.Mon
 
 def test_a_fleet_may_have_several_servers() -> None:
     listed = b"cameras: {a: {source: x}, b: {source: y, server: z:3}}"
-    text = b"defaults: {server: [one:1, two:2]}\n" + listed
+    text = b"defaults: {insecure: true, server: [one:1, two:2]}\n" + listed
     a, b = parse_cameras(text).values()
     assert (a.servers, b.servers) == (("one:1", "two:2"), ("z:3",))
 

@@ -1,6 +1,7 @@
 """Settings: where they come from, and what is said of wrong ones."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,8 +24,36 @@ def test_flags_come_before_the_environment_and_that_before_yaml(
 def test_the_environment_alone_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MIEN_EDGE_SOURCE", "0")
     monkeypatch.setenv("MIEN_EDGE_SERVER", "cloud:50051")
+    monkeypatch.setenv("MIEN_EDGE_INSECURE", "true")
     config = parse_config([])
     assert (config.source, config.server) == ("0", "cloud:50051")
+
+
+TLS = {"tls_ca": "ca.pem", "tls_certificate": "door.pem", "tls_key": "door-key.pem"}
+
+
+@pytest.mark.parametrize("server", ["cloud:50051", "127.0.0.1:1, cloud:2", "[2001:db8::1]:50051"])
+def test_plaintext_leaves_the_machine_only_when_insisted_upon(server: str) -> None:
+    with pytest.raises(ConfigError, match=r"give tls_ca, .* or insist on plaintext with insecure"):
+        EdgeConfig("x", server)
+    assert EdgeConfig("x", server, insecure=True).tls is None
+    secured = EdgeConfig("x", server, **{name: Path(path) for name, path in TLS.items()})
+    assert secured.tls is not None
+    assert [str(path) for path in secured.tls.paths] == list(TLS.values())
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (TLS | {"insecure": True}, "insecure and tls_ca exclude each other"),
+        ({"tls_ca": "ca.pem", "tls_key": "door-key.pem"}, "tls_certificate and tls_key belong"),
+        ({"tls_certificate": "door.pem", "tls_key": "door-key.pem"}, "tls_ca, .* is needed"),
+    ],
+)
+def test_tls_is_whole_or_not_there(settings: dict[str, Any], said: str) -> None:
+    paths = {name: v if v is True else Path(v) for name, v in settings.items()}
+    with pytest.raises(ConfigError, match=said):
+        EdgeConfig("x", **paths)
 
 
 @pytest.mark.parametrize(
@@ -37,12 +66,13 @@ def test_the_environment_alone_is_enough(monkeypatch: pytest.MonkeyPatch) -> Non
 )
 def test_several_servers_are_a_list_or_have_commas(tmp_path: Path, written: str) -> None:
     settings = tmp_path / "edge.yaml"
-    settings.write_text(f"source: clip.mp4\n{written}\n")
+    settings.write_text(f"source: clip.mp4\ninsecure: true\n{written}\n")
     assert parse_config(["--config", str(settings)]).servers == ("one:50051", "two:50051")
 
 
 def test_several_servers_fit_a_flag_and_a_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MIEN_EDGE_SERVER", "one:1,[::1]:2")
+    monkeypatch.setenv("MIEN_EDGE_INSECURE", "true")
     assert parse_config(["--source", "x"]).servers == ("one:1", "[::1]:2")
     assert parse_config(["--source", "x", "--server", "a:1,b:2"]).servers == ("a:1", "b:2")
     assert parse_config(["--source", "x", "--server", "a:1"]).servers == ("a:1",)

@@ -13,6 +13,7 @@ from typing import Any
 import grpc
 import pytest
 
+from cloud_recognizer.status import status_of
 from edge_encoder.chunker import Chunk, FrameTime
 from edge_encoder.metrics import UNANSWERED, Metrics
 from edge_encoder.servers import Servers
@@ -22,6 +23,7 @@ from edge_encoder.spool.store import Spool
 from edge_encoder.uplink import Uplink, UplinkSettings
 from mien.backoff import Backoff
 from mien.bundle import Bundle
+from mien.errors import RateLimitedError
 from mien.messages import (
     Acknowledgement,
     ChunkResult,
@@ -334,6 +336,28 @@ async def test_without_a_server_a_camera_begins_and_ends_and_all_is_on_disk(
     assert not edge.metrics.drops
     with spool_in(tmp_path) as spool:
         assert kept(spool, hello(bundle)) == [1, 2, 3, 4, 5]
+
+
+async def test_who_is_told_to_wait_for_long_still_ends_at_once_with_all_on_disk(
+    bundle: Bundle, tmp_path: Path
+) -> None:
+    refused = asyncio.Event()
+
+    async def script(stream: DeviceStream) -> None:
+        await stream.read()
+        refused.set()
+        await stream.context.abort_with_status(status_of(RateLimitedError("no", 250.0)))
+
+    async with (
+        scripted_server(script) as (address, streams),
+        device(address, hello(bundle), tmp_path) as edge,
+    ):
+        edge.uplink.offer(chunk(bundle, 1))
+        await refused.wait()
+        async with asyncio.timeout(120):  # well below the wait
+            await edge.uplink.finish()
+        assert len(streams) == 1
+        assert kept(edge.spool, hello(bundle)) == [1]
 
 
 async def test_no_old_chunk_goes_while_a_fresh_one_waits_and_none_out_of_turn(

@@ -161,10 +161,17 @@ def test_a_server_that_stays_away_is_exit_code_4(
     assert len(recognizer.tokens) == 1
 
 
-def test_a_refusal_is_said_in_the_servers_words(capsys: pytest.CaptureFixture[str]) -> None:
-    with running(Recognizer(0, grpc.StatusCode.RESOURCE_EXHAUSTED)) as address:
+@pytest.mark.parametrize(
+    "code", [grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.UNAUTHENTICATED]
+)
+def test_a_refusal_is_said_in_the_servers_words_at_once(
+    capsys: pytest.CaptureFixture[str], code: grpc.StatusCode
+) -> None:
+    recognizer = Recognizer(0, code)
+    with running(recognizer) as address:
         assert main(["watch", "--server", address]) == 1
-    assert "RESOURCE_EXHAUSTED): because of the test" in capsys.readouterr().err
+    assert f"{code.name}): because of the test" in capsys.readouterr().err
+    assert len(recognizer.requests) == 1
 
 
 def test_no_server_at_all_is_exit_code_4(
