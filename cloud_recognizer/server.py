@@ -5,7 +5,8 @@ device ⇄ RecognitionServicer ⇄ DeviceStream → Intake → Batcher → Recog
                                     ├→ Hub → Fanout → Subscription → WatchRecognitions
                                     ├→ Policy, before anything of a device is taken in
                                     ├→ AuditLog, before anything is shown
-                                    └→ Accuracy → AccuracyCollector; ReportLabels → Accuracy
+                                    ├→ Accuracy → AccuracyCollector; ReportLabels → Accuracy
+                                    └→ Onlookers → LivePage ← Hub, Figures, Reconstruction
 folder → Repository → Catalogue, which all of them read; Prober → Intake, on a schedule
 """
 
@@ -34,10 +35,15 @@ from cloud_recognizer.credits import CreditLedger
 from cloud_recognizer.hub.contract import Hub
 from cloud_recognizer.hub.opening import open_hub
 from cloud_recognizer.intake import Intake
+from cloud_recognizer.live_page.figures import Figures
+from cloud_recognizer.live_page.opening import live_page
+from cloud_recognizer.live_page.sources import Sources
 from cloud_recognizer.metrics import Metrics
 from cloud_recognizer.model import ExpressionModel, RuntimeOptions
+from cloud_recognizer.onlookers import Onlookers
 from cloud_recognizer.policy import Policy
 from cloud_recognizer.recognizer import Job, Outcome, Recognizer
+from cloud_recognizer.reconstruction import Reconstruction
 from cloud_recognizer.servicer import RecognitionServicer
 from mien.background import background
 from mien.bitstream import Limits
@@ -75,6 +81,7 @@ class Serving:
 
     port: int
     metrics_port: int | None
+    live_page: str | None
     bundle_id: str
     providers: tuple[str, ...]
 
@@ -113,11 +120,15 @@ async def serving(
     ledger = _ledger(config, metrics)
     intake = Intake(recognizer, batcher, limits)
     accuracy = Accuracy(config, models, metrics)
+    reconstruction = Reconstruction(recognizer, metrics, allowed=config.allow_reconstruction)
+    onlookers = Onlookers()
     audit = _audit(config, metrics)
     metrics.registry.register(AccuracyCollector(accuracy))
     servicer = RecognitionServicer(
-        *(config, models, recognizer, intake, ledger, hub, metrics, accuracy, policy, audit)
+        *(config, models, reconstruction, intake, ledger, hub, metrics, accuracy, policy, audit),
+        onlookers,
     )
+    sources = Sources(hub, audit, Figures(models, metrics, accuracy), reconstruction, onlookers)
     checks = health.aio.HealthServicer()
     server = grpc.aio.server(options=OPTIONS)
     add_RecognitionServiceServicer_to_server(servicer, server)
@@ -143,10 +154,12 @@ async def serving(
                     prober.running(),
                     accuracy.running(),
                     audit.running(),
+                    live_page(config, metrics, sources) as page,
                 ):
                     yield Serving(
                         port,
                         metrics_port,
+                        page,
                         models.promoted.bundle_id,
                         tuple(dict.fromkeys(model.provider for model in models)),
                     )

@@ -23,9 +23,10 @@ from cloud_recognizer.hub.contract import Hub
 from cloud_recognizer.intake import Intake
 from cloud_recognizer.metrics import QUEUE_FULL, RECOGNIZE, Metrics
 from cloud_recognizer.model import ExpressionModel
-from cloud_recognizer.png import encode_grey
+from cloud_recognizer.onlookers import Onlookers
 from cloud_recognizer.policy import REFUSALS, Policy
-from cloud_recognizer.recognizer import Job, Recognizer
+from cloud_recognizer.recognizer import Job
+from cloud_recognizer.reconstruction import Reconstruction
 from cloud_recognizer.sessions import Sessions
 from cloud_recognizer.status import aborting
 from cloud_recognizer.stream import DeviceStream, count, result_of
@@ -35,7 +36,6 @@ from mien.errors import (
     OverloadedError,
     PolicyError,
     ProtocolError,
-    ReconstructionDisabledError,
     UnavailableError,
     UnknownBundleError,
 )
@@ -57,7 +57,6 @@ _log = logging.getLogger(__name__)
 MAX_PAYLOADS = 256
 MAX_FILTERS = 1024
 MAX_LABELS = 256
-MAX_RECONSTRUCTIONS = 4
 
 StreamContext = grpc.aio.ServicerContext[pb.StreamFacesRequest, pb.StreamFacesResponse]
 
@@ -69,7 +68,7 @@ class RecognitionServicer(RecognitionServiceServicer):
         self,
         config: CloudConfig,
         models: Catalogue,
-        recognizer: Recognizer,
+        reconstruction: Reconstruction,
         intake: Intake,
         ledger: CreditLedger,
         hub: Hub,
@@ -77,10 +76,11 @@ class RecognitionServicer(RecognitionServiceServicer):
         accuracy: Accuracy,
         policy: Policy,
         audit: AuditLog,
+        onlookers: Onlookers,
     ) -> None:
         self._config = config
         self._models = models
-        self._recognizer = recognizer
+        self._reconstruction = reconstruction
         self._intake = intake
         self._ledger = ledger
         self._hub = hub
@@ -88,11 +88,11 @@ class RecognitionServicer(RecognitionServiceServicer):
         self._accuracy = accuracy
         self._policy = policy
         self._audit = audit
+        self._onlookers = onlookers
         self._sessions = Sessions(
             metrics, max_streams=config.max_streams, capacity=config.max_sessions
         )
         self._streams: set[DeviceStream] = set()
-        self._reconstructing = 0
         self._draining = False
         self._idle = asyncio.Event()
         self._idle.set()
@@ -181,6 +181,7 @@ class RecognitionServicer(RecognitionServiceServicer):
             self._hub,
             self._metrics,
             self._accuracy,
+            self._onlookers,
             most=self._config.credits,
             max_age_s=self._config.max_age_s,
         )
@@ -307,43 +308,24 @@ class RecognitionServicer(RecognitionServiceServicer):
         request: pb.ReconstructRequest,
         context: grpc.aio.ServicerContext[pb.ReconstructRequest, pb.ReconstructResponse],
     ) -> pb.ReconstructResponse:
-        """See recognition.proto. Beyond MAX_RECONSTRUCTIONS at a time, calls are refused."""
+        """See recognition.proto. When too many run already, the call is refused."""
         async with aborting(context, self._metrics):
-            if not self._config.allow_reconstruction:
-                raise ReconstructionDisabledError(
-                    "this server makes no viewable faces; its operator can set allow_reconstruction"
-                )
+            self._reconstruction.check_allowed()
             if request.device_id or self._audit.enabled:
                 check_device_id("device_id", request.device_id)
-            if self._reconstructing >= MAX_RECONSTRUCTIONS:
-                raise OverloadedError(f"{self._reconstructing} reconstructions run already")
-            self._reconstructing += 1
-            work = asyncio.ensure_future(asyncio.to_thread(self._reconstruct, request.payload))
-            work.add_done_callback(self._reconstructed)
-            # A cancelled call leaves its thread running, which must go on being counted.
-            response = await asyncio.shield(work)
-            await self._audit.reconstructed(context, request.device_id, len(response.faces))
-            return response
-
-    def _reconstructed(self, work: "asyncio.Future[pb.ReconstructResponse]") -> None:
-        self._reconstructing -= 1
-        if not work.cancelled():
-            work.exception()  # looked at, whether or not the call is still there to raise it
-
-    def _reconstruct(self, payload: bytes) -> pb.ReconstructResponse:
-        faces, images = self._recognizer.reconstruct(payload)
-        self._metrics.reconstructions.inc(len(faces))
-        return pb.ReconstructResponse(
-            faces=[
-                pb.ReconstructedFace(
-                    index=index,
-                    time_ms=face.time_ms,
-                    track_id=face.track_id,
-                    png=encode_grey(image),
-                )
-                for index, (face, image) in enumerate(zip(faces, images, strict=True))
-            ]
-        )
+            pictures = await self._reconstruction.pictures(request.payload)
+            await self._audit.reconstructed(context, request.device_id, len(pictures))
+            return pb.ReconstructResponse(
+                faces=[
+                    pb.ReconstructedFace(
+                        index=picture.index,
+                        time_ms=picture.time_ms,
+                        track_id=picture.track_id,
+                        png=picture.png,
+                    )
+                    for picture in pictures
+                ]
+            )
 
     async def ReportLabels(  # noqa: N802
         self,

@@ -21,6 +21,7 @@ from cloud_recognizer.hub.contract import Hub, Origin
 from cloud_recognizer.intake import Intake
 from cloud_recognizer.metrics import DUPLICATE, NO_CREDIT, STREAM_FACES, Metrics
 from cloud_recognizer.model import ExpressionModel
+from cloud_recognizer.onlookers import Onlookers
 from cloud_recognizer.recognizer import Job, Outcome
 from cloud_recognizer.sessions import Sessions
 from cloud_recognizer.status import INTERNAL_CODE, INTERNAL_MESSAGE
@@ -74,6 +75,7 @@ class DeviceStream:
         hub: Hub,
         metrics: Metrics,
         accuracy: Accuracy,
+        onlookers: Onlookers,
         *,
         most: int,
         max_age_s: float,
@@ -92,6 +94,7 @@ class DeviceStream:
         self._hub = hub
         self._metrics = metrics
         self._accuracy = accuracy
+        self._onlookers = onlookers
         self._flow = intake.flow("stream", hello.device_id, hello.epoch, max_chunks=most)
         self._max_age_s = max_age_s
         if hello.max_latency_ms:
@@ -154,6 +157,7 @@ class DeviceStream:
             self._duplicates += 1
             self.wake.set()
             return
+        self._onlookers.offer(self._hello.device_id, chunk.payload)
         received_s = time.monotonic()
         outcome = self._intake.submit(Job(chunk.payload), self._flow, self._max_age_s)
         self._unsettled.append(_Unsettled(chunk.seq, len(chunk.payload), received_s, outcome))

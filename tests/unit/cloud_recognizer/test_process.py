@@ -51,6 +51,7 @@ async def test_the_one_line_on_stdout_says_where_it_serves(bundles: Path, bundle
     assert line.pop("metrics_port") > 0
     assert line == {
         "event": "serving",
+        "live_page": None,
         "bundle_id": bundle.bundle_id,
         "providers": ["CPUExecutionProvider"],
     }
