@@ -6,7 +6,7 @@ function bytes(n) {
   const units = ["bytes", "kB", "MB", "GB", "TB"];
   const unit = Math.min(n < 1 ? 0 : Math.floor(Math.log10(n) / 3), units.length - 1);
   const value = n / 1000 ** unit;
-  return `${value.toLocaleString(undefined, { maximumFractionDigits: unit && value < 100 ? 1 : 0 })} ${units[unit]}`;
+  return `${value.toLocaleString(undefined, { maximumFractionDigits: unit && value < 100 ? 1 : 0 })}\u00a0${units[unit]}`;
 }
 
 export function showFigures(figures) {
@@ -34,7 +34,8 @@ function showJpeg(bundles, faces, coded) {
   at("theirs").style.width = `${(100 * jpeg) / Math.max(jpeg, coded)}%`;
   const times = (jpeg / coded).toFixed(1);
   at("jpeg").textContent =
-    `${bytes(jpeg / faces)} a face as JPEG, ${times} times as many: ${bytes(coded)} instead of ${bytes(jpeg)}`;
+    `${bytes(jpeg / faces)} a face as JPEG, ${times} times as many; ` +
+    `all of them: ${bytes(coded)} instead of ${bytes(jpeg)}`;
 }
 
 function showAccuracy(rows, windowS) {
@@ -45,7 +46,7 @@ function showAccuracy(rows, windowS) {
     return;
   }
   const estimate = rows.reduce((sum, row) => sum + row.faces * row.estimate, 0) / faces;
-  at("accuracy").textContent = `${(100 * estimate).toFixed(1)} %`;
+  at("accuracy").textContent = `${(100 * estimate).toFixed(1)}%`;
   const calibrated = rows.every((row) => row.calibrated);
   const minutes = Math.round(windowS / 60);
   at("accuracy-note").textContent =

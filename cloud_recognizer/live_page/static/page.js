@@ -11,6 +11,7 @@ const ANNOUNCE_MS = 20_000;
 const AGAIN_MS = 5000;
 
 const at = (id) => document.getElementById(id);
+const HINT = at("moment-said").value;
 const state = new State();
 const timeline = new Timeline(at("timeline"));
 const picture = new Picture();
@@ -72,7 +73,6 @@ function draw() {
   const devices = state.sorted();
   const shown = devices.slice(0, MAX_ROWS);
   timeline.draw(shown, colours, nowMs);
-  at("timeline-empty").hidden = at("moments").hidden = false;
   at("timeline-empty").hidden = devices.length > 0;
   at("moments").hidden = devices.length === 0;
   at("timeline-more").hidden = devices.length <= MAX_ROWS;
@@ -83,11 +83,16 @@ function draw() {
   if (devices.length >= MAX_DEVICES) at("devices-note").textContent = `At most ${MAX_DEVICES} devices are shown: those heard of last.`;
   const faces = showFaces(at("in-view").tBodies[0], devices, colours, nowMs);
   at("in-view-note").hidden = faces > 0;
-  if (!timeline.looking && at("moment-said").value) {
-    at("moment-said").value = "";
-    at("moment").value = 0;
-  }
+  if (!timeline.looking) sayMoment("", 0);
   if (state.dropped) warn(`This browser was too slow: ${state.dropped.toLocaleString()} recognitions are not shown.`);
+}
+
+// What was seen at a moment; "" for the hint that one can be looked at.
+function sayMoment(text, value) {
+  if (at("moment-said").value === (text || HINT)) return;
+  at("moment-said").value = text || HINT;
+  at("moment-said").classList.toggle("said", Boolean(text));
+  at("moment").value = value;
 }
 
 // For those who cannot see the tables change: a sentence now and then, where it is another one.
@@ -110,7 +115,8 @@ at("pause").addEventListener("click", () => {
 at("moment").addEventListener("input", (event) => {
   const nowMs = Date.now();
   const devices = state.sorted().slice(0, MAX_ROWS);
-  at("moment-said").value = timeline.lookAt(-Number(event.target.value), devices, nowMs);
+  const secondsAgo = -Number(event.target.value);
+  sayMoment(timeline.lookAt(secondsAgo, devices, nowMs), -secondsAgo);
   timeline.draw(devices, colours, nowMs);
 });
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {

@@ -49,6 +49,7 @@ export class Picture {
     at("picture-caption").textContent =
       `Synthetic: made from a latent of ${device}, track ${track}, at ${when}. Not what the camera saw.`;
     at("picture").hidden = false;
+    at("picture").scrollIntoView({ block: "nearest" });
     at("picture-said").textContent = `A synthetic picture of a face at ${device} is shown, for a minute.`;
     clearTimeout(this.#timer);
     this.#timer = setTimeout(() => this.#remove("The picture was removed after a minute."), SHOWN_MS);

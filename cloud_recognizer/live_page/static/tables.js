@@ -50,7 +50,7 @@ function sayExpression(cell, face, colours, text) {
   cell.replaceChildren(swatch(colours[face.expression]), text);
 }
 
-const percent = (share) => `${Math.round(100 * share)} %`;
+const percent = (share) => `${Math.round(100 * share)}%`;
 
 function ago(ms) {
   const seconds = Math.max(Math.round(ms / 1000), 0);
