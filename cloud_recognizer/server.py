@@ -13,7 +13,7 @@ folder → Repository → Catalogue, which all of them read; Prober → Intake, 
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -147,14 +147,15 @@ async def serving(
             metrics_endpoint(metrics.registry, config.host, config.metrics_port) as metrics_port,
         ):
             await server.start()
+            pages = AsyncExitStack()  # left last, so that browsers are told that we stop
             try:
+                page = await pages.enter_async_context(live_page(config, metrics, sources))
                 async with (
                     _health(models, checks),
                     repository.watched(config.bundles_poll_s),
                     prober.running(),
                     accuracy.running(),
                     audit.running(),
-                    live_page(config, metrics, sources) as page,
                 ):
                     yield Serving(
                         port,
@@ -166,6 +167,7 @@ async def serving(
             finally:
                 await checks.enter_graceful_shutdown()
                 await _stop(server, servicer, hub, config.drain_grace_s)
+                await pages.aclose()
 
 
 def _audit(config: CloudConfig, metrics: Metrics) -> AuditLog:

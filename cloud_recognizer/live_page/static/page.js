@@ -6,7 +6,7 @@ import { MAX_DEVICES, State } from "./state.js";
 import { showDevices, showFaces, swatch } from "./tables.js";
 import { MAX_ROWS, Timeline } from "./timeline.js";
 
-const DRAW_MS = 250;
+const DRAW_MS = 500;
 const ANNOUNCE_MS = 20_000;
 const AGAIN_MS = 5000;
 

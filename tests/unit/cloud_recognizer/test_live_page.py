@@ -7,13 +7,15 @@ import socket
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
 from cloud_recognizer.live_page import site
 from cloud_recognizer.live_page.listening import MAX_CONNECTIONS
 from mien.bundle import Bundle
 from mien.v1 import recognition_pb2 as pb
-from tests.support.pages import Events, browser, page_of, watching
+from tests.support.hubs import origin, result
+from tests.support.pages import Events, browser, page_alone, page_of, watching
 from tests.support.recognizer import (
     Device,
     Running,
@@ -44,7 +46,7 @@ async def test_there_is_no_page_unless_it_is_asked_for(bundles: Path) -> None:
 async def test_a_chunk_is_an_event_with_its_faces_and_nothing_else_of_them(
     bundles: Path, bundle: Bundle
 ) -> None:
-    async with running_recognizer(bundles, **PAGE) as running, watching(running) as events:
+    async with running_recognizer(bundles, **PAGE) as running, watching(page_of(running)) as events:
         call = running.stub.WatchRecognitions(pb.WatchRecognitionsRequest())
         await call.initial_metadata()
         chunk = payload(bundle, faces=3, track_id=2**48 - 1)
@@ -73,7 +75,7 @@ async def test_figures_are_those_that_are_counted(bundles: Path, bundle: Bundle)
     chunks = [payload(bundle, faces=3), payload(bundle, faces=2)]
     async with running_recognizer(bundles, **PAGE) as running:
         await send(running, bundle, *chunks)
-        async with watching(running) as events:
+        async with watching(page_of(running)) as events:
             figures = (await events.next("figures")).data
     (counted,) = [row for row in figures["bundles"] if row["faces"]]
     assert counted["bundle_id"] == bundle.bundle_id
@@ -90,11 +92,11 @@ async def test_a_browser_that_comes_back_goes_on_after_what_it_saw(
     bundles: Path, bundle: Bundle
 ) -> None:
     async with running_recognizer(bundles, retention_s=600.0, **PAGE) as running:
-        async with watching(running) as events:
+        async with watching(page_of(running)) as events:
             await send(running, bundle, payload(bundle, faces=1))
             last = (await events.next("faces")).id
         await send(running, bundle, payload(bundle, faces=2), device_id="gate")
-        async with watching(running, last) as events:
+        async with watching(page_of(running), last) as events:
             assert (await events.next("faces", "missed")).data["device"] == "gate"
 
 
@@ -103,62 +105,69 @@ async def test_a_browser_is_told_when_what_it_missed_is_gone(
     bundles: Path, bundle: Bundle, forged: bool
 ) -> None:
     async with running_recognizer(bundles, **PAGE) as running:
-        async with watching(running) as events:
+        async with watching(page_of(running)) as events:
             await send(running, bundle, payload(bundle, faces=1))
             last = (await events.next("faces")).id
         await send(running, bundle, payload(bundle, faces=2), device_id="gate")
-        async with watching(running, "<script>" if forged else last) as events:
+        async with watching(page_of(running), "<script>" if forged else last) as events:
             assert (await events.next("faces", "missed")).name == "missed"
             await send(running, bundle, payload(bundle, faces=2), device_id="hall")
             assert (await events.next("faces")).data["device"] == "hall"
 
 
-async def test_a_slow_browser_loses_the_oldest_holds_up_nobody_and_is_told(
-    bundles: Path, bundle: Bundle
-) -> None:
-    settings: dict[str, Any] = {"watcher_queue": 150, "credits": 100, **PAGE}
-    async with running_recognizer(bundles, **settings) as running:
-        reader, writer = await slow_connection(page_of(running))
-        async with watching(running) as quick:
-            for part in range(10):
-                chunks = [payload(bundle, faces=64) for _ in range(20)]
-                await send(running, bundle, *chunks, device_id=f"door{part}")
-                told = await quick.next("faces")
-                while told.data["device"] != f"door{part}":
-                    told = await quick.next("faces")
-            dropped = running.sample("dropped_total", reason="watcher_slow")
-            assert dropped > 0, "12,800 faces do not fit"
-        await send(running, bundle, payload(bundle, faces=1), device_id="gate")
-        text = b""
-        while b'"device": "gate"' not in text:
-            text = await reader.readuntil(b"\n\n")
-        line = next(line for line in text.splitlines() if line.startswith(b"data: "))
-        assert json.loads(line.removeprefix(b"data: "))["dropped"] > 0
+async def test_a_slow_browser_loses_the_oldest_holds_up_nobody_and_is_told() -> None:
+    async with page_alone(watcher_queue=150) as page:
+        reader, writer = await slow_connection(page.port)
+        async with watching(f"http://127.0.0.1:{page.port}/") as quick:
+            for seq in range(1, 301):  # a megabyte and a half
+                await page.hub.publish(origin(), result(seq, (7,) * 64))
+                assert len((await quick.next("faces")).data["faces"]) == 64
+            dropped = page.sample("dropped_total", reason="watcher_slow")
+            assert dropped > 0
+            await page.hub.publish(origin("gate"), result(1))
+            assert (await quick.next("faces")).data["dropped"] == 0
+        seen, last = 0, {"device": ""}
+        while last["device"] != "gate":
+            last = await next_faces(reader)
+            seen += len(last["faces"])
         writer.close()
+        assert last["dropped"] == page.sample("dropped_total", reason="watcher_slow")
+    assert seen + last["dropped"] == 300 * 64 + 1
 
 
-async def slow_connection(page: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+async def next_faces(reader: asyncio.StreamReader) -> dict[str, Any]:
+    """The data of the next event `faces`, whatever else is there."""
+    while True:
+        text = await reader.readuntil(b"\n\n")
+        if b"event: faces" in text:
+            lines = text.split(b"\n")
+            data = next(line for line in lines if line.startswith(b"data: "))
+            found: dict[str, Any] = json.loads(data.removeprefix(b"data: "))
+            return found
+
+
+async def slow_connection(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """Ask for events, and read nothing of them for now."""
-    port = int(page.rsplit(":", 1)[1].strip("/"))
     connection = socket.socket()
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     connection.connect(("127.0.0.1", port))
-    reader, writer = await asyncio.open_connection(sock=connection, limit=1 << 16)
+    reader, writer = await asyncio.open_connection(sock=connection, limit=1 << 14)
     writer.write(b"GET /events HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
     assert await reader.readline() == b"HTTP/1.1 200 OK\r\n"
     return reader, writer
 
 
-async def test_a_browser_that_reads_nothing_is_cut(bundles: Path, bundle: Bundle) -> None:
-    async with running_recognizer(bundles, write_timeout_s=2.0, **PAGE) as running:
-        _, writer = await slow_connection(page_of(running))
-        device = Device(running.stub)
-        await device.open(hello(bundle))
-        for seq in range(1, 121):  # half a megabyte
-            await device.send(seq, payload(bundle, faces=64))
-            await device.acknowledged(seq)
-        await eventually(lambda: running.sample("page_browsers") == 0)
-        assert running.sample("page_refusals_total", code="slow_browser") == 1
+async def test_a_browser_that_reads_nothing_is_cut() -> None:
+    async with page_alone(write_timeout_s=0.2) as page:
+        _, writer = await slow_connection(page.port)
+        seq = 0
+        async with asyncio.timeout(60):
+            while page.sample("page_browsers"):
+                seq += 1
+                await page.hub.publish(origin(), result(seq, (7,) * 64))
+                await asyncio.sleep(0.001)
+        assert page.sample("page_refusals_total", code="slow_browser") == 1
+        assert page.sample("watchers") == 0
         writer.close()
 
 
@@ -167,12 +176,12 @@ async def test_browsers_beyond_the_limit_are_refused_and_a_place_is_free_again(
 ) -> None:
     monkeypatch.setattr(site, "MAX_BROWSERS", 1)
     async with running_recognizer(bundles, **PAGE) as running, browser(running) as session:
-        async with watching(running), session.get("/events") as second:
+        async with watching(page_of(running)), session.get("/events") as second:
             assert second.status == 503
             assert (await second.json())["code"] == "overloaded"
         assert running.sample("page_refusals_total", code="overloaded") == 1
         await eventually(lambda: running.sample("page_browsers") == 0)
-        async with watching(running):
+        async with watching(page_of(running)):
             assert running.sample("watchers") == 1
 
 
@@ -191,7 +200,7 @@ async def test_who_watches_is_written_down(bundles: Path, bundle: Bundle, tmp_pa
     log = tmp_path / "audit.jsonl"
     settings: dict[str, Any] = {"audit_log": log, "audit_required": True, **PAGE}
     async with running_recognizer(bundles, **settings) as running:
-        async with watching(running) as events:
+        async with watching(page_of(running)) as events:
             await send(running, bundle, payload(bundle, faces=3))
             await events.next("faces")
         await eventually(lambda: len(log.read_text().splitlines()) == 2)
@@ -213,15 +222,17 @@ async def test_nothing_is_shown_that_cannot_be_written_down(bundles: Path, tmp_p
             assert (await response.json())["code"] == "audit_failed"
 
 
-async def test_the_page_says_when_the_recognizer_stops(bundles: Path) -> None:
-    async with running_recognizer(bundles, **PAGE) as running:
-        session = browser(running)
-        response = await (await session.__aenter__()).get("/events")
-        events = Events(response)
-        assert (await events.next()).name == "begin"
-    # It stopped at once, and did not wait for the browser.
-    assert running.sample("page_browsers") == 0
-    await session.__aexit__(None, None, None)
+async def test_a_browser_is_told_that_the_recognizer_stops_which_does_not_wait_for_it(
+    bundles: Path,
+) -> None:
+    async with aiohttp.ClientSession() as session:
+        async with running_recognizer(bundles, **PAGE) as running:
+            response = await session.get(f"{page_of(running)}events")
+            events = Events(response)
+            await events.next("figures")
+        assert running.sample("page_browsers") == 0
+        assert (await events.next()).data == {"reason": "the recognizer is stopping"}
+        assert await response.content.read() == b""
 
 
 async def test_pictures_are_refused_by_default(bundles: Path, bundle: Bundle) -> None:

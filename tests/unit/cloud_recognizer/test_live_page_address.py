@@ -2,6 +2,7 @@
 
 import re
 import socket
+import tomllib
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,13 +10,14 @@ import pytest
 
 from benchmarks.jpeg import DEFAULT_QUALITY
 from cloud_recognizer.config import CloudConfig, parse_config
-from cloud_recognizer.live_page import jpeg
+from cloud_recognizer.live_page import jpeg, site
 from cloud_recognizer.live_page.address import PageAddress
 from mien.bundle import Bundle
 from mien.errors import ConfigError
 from tests.support.recognizer import running_recognizer
 
-README = Path(__file__).parents[3] / "README.md"
+ROOT = Path(__file__).parents[3]
+README = ROOT / "README.md"
 
 
 @pytest.mark.parametrize(
@@ -58,6 +60,14 @@ async def test_a_port_that_is_taken_is_said(bundles: Path) -> None:
         with pytest.raises(ConfigError, match=f"live_page: 127.0.0.1:{port} cannot be bound"):
             async with running_recognizer(bundles, live_page=f"127.0.0.1:{port}"):
                 pass
+
+
+def test_a_wheel_takes_the_pages_files_along() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    package = ROOT / "cloud_recognizer"
+    globs = project["tool"]["setuptools"]["package-data"]["cloud_recognizer"]
+    taken = {path.name for glob in globs for path in package.glob(glob)}
+    assert taken == set(site.FILES)
 
 
 def test_the_cost_as_jpeg_is_the_figure_of_the_readme() -> None:
