@@ -68,7 +68,7 @@ class Scene:
 
     async def _stream(self, running: Running, device_id: str, tracks: int) -> None:
         chunks = self.chunks(device_id, tracks)
-        device = Device(running.stub)
+        device = Device(running.stub, timeout_s=None)
         await device.open(hello(self._bundle, device_id))
         seq = 0
         while True:
