@@ -255,7 +255,7 @@ async def test_it_follows_light_and_dark_and_pictures_of_both_can_be_taken(
 
     def steps(_: Running) -> None:
         if SCREENSHOTS:
-            time.sleep(110)  # a full timeline
+            time.sleep(45)  # something to see
         grounds = {}
         for scheme in ("light", "dark"):
             emulate(chrome, prefers_color_scheme=scheme)
