@@ -17,14 +17,12 @@ import logging
 import math
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
-
-import grpc
+from typing import Any, Final, Protocol, Self
 
 from cloud_recognizer.audit_files import AuditFiles
 from cloud_recognizer.caller import Caller
@@ -43,7 +41,18 @@ WATCHED_EVERY_S: Final = 600.0
 MAX_LISTED: Final = 1024
 MAX_ADDRESS: Final = 200
 
-Context = grpc.aio.ServicerContext[Any, Any]
+
+class Context(Protocol):
+    """Who calls: what a gRPC call's context says, or a browser's request as it says the same."""
+
+    def peer(self) -> str:
+        """Transport, address and port."""
+
+    def peer_identities(self) -> Iterable[bytes] | None:
+        """Names that the transport proves."""
+
+    def invocation_metadata(self) -> Any:
+        """(key, value) pairs, keys in lower case, or None."""
 
 
 class AuditLog:

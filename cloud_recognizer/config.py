@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from cloud_recognizer.accuracy.device_groups import DeviceGroups
+from cloud_recognizer.live_page.address import PageAddress
 from mien.bitstream import Limits
 from mien.errors import ConfigError
 from mien.settings import check_within, logging_level, parse_settings
@@ -59,6 +60,12 @@ class CloudConfig:
     """Seconds of these rates that a device may send at once after it was silent."""
     metrics_port: int | None = 9464
     """TCP port of /metrics; 0 lets the system choose, null turns it off."""
+    live_page: str | None = None
+    """HOST:PORT of a page that shows in a browser what is recognised; null: there is none."""
+    live_page_insecure: bool = False
+    """Whether the page, which is plain HTTP without a login, may be served beyond loopback."""
+    live_page_names: list[str] = field(default_factory=list)
+    """Host names that browsers may ask for it by, beside addresses and localhost."""
     allow_reconstruction: bool = False
     """Whether Reconstruct may make viewable faces from chunks."""
     provider: Provider = "auto"
@@ -154,6 +161,8 @@ class CloudConfig:
         check_within("device_chunks_per_s", self.device_chunks_per_s, 0, 1e6)
         check_within("device_faces_per_s", self.device_faces_per_s, 0, 1e6)
         check_within("device_burst_s", self.device_burst_s, 0.01, 3600)
+        if self.live_page is not None:
+            PageAddress.parse(self.live_page).check(insecure=self.live_page_insecure)
         check_within("bundles_poll_s", self.bundles_poll_s, 0.01, 3600)
         check_within("max_bundles", self.max_bundles, 1, 1024)
         check_within("probe_interval_s", self.probe_interval_s, 0.01, 86_400)

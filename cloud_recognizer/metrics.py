@@ -66,6 +66,12 @@ AUDIT_WRITTEN: Final = "written"
 AUDIT_LOST: Final = "lost"
 AUDIT_OUTCOMES: Final = (AUDIT_WRITTEN, AUDIT_LOST)
 
+# Why a browser's request is refused that has no error of its own.
+FOREIGN: Final = "foreign_page"  # another site asks, or a name that is not ours
+CONNECTIONS: Final = "connections"  # there are too many
+SLOW: Final = "slow_browser"  # nothing was read for write_timeout_s
+PAGE_REFUSALS: Final = (FOREIGN, CONNECTIONS, SLOW)
+
 # How faces come in.
 STREAM_FACES: Final = "StreamFaces"
 RECOGNIZE: Final = "Recognize"
@@ -208,6 +214,10 @@ class Metrics:
         self.hub_retries = self._counter("hub_retries", "Publishes to NATS that were tried again")
         self.hub_publish_seconds = self._histogram(
             "hub_publish_seconds", "From a result's turn to its acknowledgement by NATS", _SECONDS
+        )
+        self.page_browsers = self._gauge("page_browsers", "Browsers that have the live page open")
+        self.page_refused = self._counter(
+            "page_refusals", "Requests of browsers that were refused or cut short, by code", "code"
         )
         self.admitted = self._counter(
             "admitted_streams", "Device streams let in, by the declared context of use", "context"

@@ -6,14 +6,15 @@ device ⇄ RecognitionServicer ⇄ DeviceStream → Intake → Batcher → Recog
                                     ├→ Policy, before anything of a device is taken in
                                     ├→ AuditLog, before anything is shown
                                     ├→ Archive → a folder of Parquet parts, where that is asked for
-                                    └→ Accuracy → AccuracyCollector; ReportLabels → Accuracy
+                                    ├→ Accuracy → AccuracyCollector; ReportLabels → Accuracy
+                                    └→ LayerRequests → LivePage ← Hub, Figures, Reconstruction
 folder → Repository → Catalogue, which all of them read; Prober → Intake, on a schedule
 """
 
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -37,12 +38,17 @@ from cloud_recognizer.credits import CreditLedger
 from cloud_recognizer.hub.contract import Hub
 from cloud_recognizer.hub.opening import open_hub
 from cloud_recognizer.intake import Intake
+from cloud_recognizer.layer_requests import LayerRequests
 from cloud_recognizer.listening import open_transport
+from cloud_recognizer.live_page.figures import Figures
+from cloud_recognizer.live_page.opening import live_page
+from cloud_recognizer.live_page.sources import Sources
 from cloud_recognizer.metrics import Metrics
 from cloud_recognizer.model import ExpressionModel, RuntimeOptions
 from cloud_recognizer.policy import Policy
 from cloud_recognizer.rate_limit import RateLimits, RateSettings
 from cloud_recognizer.recognizer import Job, Outcome, Recognizer
+from cloud_recognizer.reconstruction import Reconstruction
 from cloud_recognizer.servicer import RecognitionServicer
 from mien.background import background
 from mien.bitstream import Limits
@@ -89,6 +95,7 @@ class Serving:
     port: int
     token_port: int | None
     metrics_port: int | None
+    live_page: str | None
     bundle_id: str
     providers: tuple[str, ...]
 
@@ -141,16 +148,20 @@ async def _serving(
     ledger = _ledger(config, metrics)
     intake = Intake(recognizer, batcher, limits)
     accuracy = Accuracy(config, models, metrics)
+    reconstruction = Reconstruction(recognizer, metrics, allowed=config.allow_reconstruction)
+    layers = LayerRequests()
     audit = _audit(config, metrics)
     archive = _archive(config, models, metrics)
     metrics.registry.register(AccuracyCollector(accuracy))
     servicer = RecognitionServicer(
-        *(config, models, recognizer, intake, ledger, hub, metrics, accuracy, policy, audit),
+        *(config, models, reconstruction, intake, ledger, hub, metrics, accuracy, policy, audit),
+        layers,
         tracing=tracing,
         archive=archive,
         access=transport.access,
         rates=_rates(config),
     )
+    sources = Sources(hub, audit, Figures(models, metrics, accuracy), reconstruction, layers)
     checks = health.aio.HealthServicer()
     guards = (Guard(transport.access, metrics),) if transport.access else ()
     server = grpc.aio.server(interceptors=guards, options=OPTIONS)
@@ -171,7 +182,9 @@ async def _serving(
             metrics_endpoint(metrics.registry, config.host, config.metrics_port) as metrics_port,
         ):
             await server.start()
+            pages = AsyncExitStack()  # left last, so that browsers are told that we stop
             try:
+                page = await pages.enter_async_context(live_page(config, metrics, sources))
                 async with (
                     _health(models, checks),
                     repository.watched(config.bundles_poll_s),
@@ -184,12 +197,14 @@ async def _serving(
                         port,
                         token_port,
                         metrics_port,
+                        page,
                         models.promoted.bundle_id,
                         tuple(dict.fromkeys(model.provider for model in models)),
                     )
             finally:
                 await checks.enter_graceful_shutdown()
                 await _stop(server, servicer, hub, config.drain_grace_s)
+                await pages.aclose()
 
 
 def _tracing(

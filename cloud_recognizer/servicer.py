@@ -28,10 +28,10 @@ from cloud_recognizer.intake import Intake
 from cloud_recognizer.layer_requests import LayerRequests
 from cloud_recognizer.metrics import QUEUE_FULL, RECOGNIZE, Metrics
 from cloud_recognizer.model import ExpressionModel
-from cloud_recognizer.png import encode_grey
 from cloud_recognizer.policy import REFUSALS, Policy
 from cloud_recognizer.rate_limit import RateLimits
-from cloud_recognizer.recognizer import Job, Recognizer
+from cloud_recognizer.recognizer import Job
+from cloud_recognizer.reconstruction import Reconstruction
 from cloud_recognizer.sessions import Sessions
 from cloud_recognizer.status import aborting
 from cloud_recognizer.stream import DeviceStream, count, result_of
@@ -41,7 +41,6 @@ from mien.errors import (
     OverloadedError,
     PolicyError,
     ProtocolError,
-    ReconstructionDisabledError,
     UnavailableError,
     UnknownBundleError,
 )
@@ -66,7 +65,6 @@ _log = logging.getLogger(__name__)
 MAX_PAYLOADS = 256
 MAX_FILTERS = 1024
 MAX_LABELS = 256
-MAX_RECONSTRUCTIONS = 4
 # How long a device has to send a chunk with layers: its longest chunk, and the way.
 LAYERS_TIMEOUT_S = 10.0
 
@@ -80,7 +78,7 @@ class RecognitionServicer(RecognitionServiceServicer):
         self,
         config: CloudConfig,
         models: Catalogue,
-        recognizer: Recognizer,
+        reconstruction: Reconstruction,
         intake: Intake,
         ledger: CreditLedger,
         hub: Hub,
@@ -88,6 +86,7 @@ class RecognitionServicer(RecognitionServiceServicer):
         accuracy: Accuracy,
         policy: Policy,
         audit: AuditLog,
+        layers: LayerRequests,
         *,
         access: Access | None,
         rates: RateLimits,
@@ -96,7 +95,7 @@ class RecognitionServicer(RecognitionServiceServicer):
     ) -> None:
         self._config = config
         self._models = models
-        self._recognizer = recognizer
+        self._reconstruction = reconstruction
         self._intake = intake
         self._ledger = ledger
         self._hub = hub
@@ -108,12 +107,12 @@ class RecognitionServicer(RecognitionServiceServicer):
         self._archive = archive
         self._access = access
         self._rates = rates
+        self._layers = layers
+        layers.ask = self._ask_for_layers
         self._sessions = Sessions(
             metrics, max_streams=config.max_streams, capacity=config.max_sessions
         )
         self._streams: set[DeviceStream] = set()
-        self._layers = LayerRequests(self._ask_for_layers)
-        self._reconstructing = 0
         self._draining = False
         self._idle = asyncio.Event()
         self._idle.set()
@@ -349,62 +348,37 @@ class RecognitionServicer(RecognitionServiceServicer):
         request: pb.ReconstructRequest,
         context: grpc.aio.ServicerContext[pb.ReconstructRequest, pb.ReconstructResponse],
     ) -> pb.ReconstructResponse:
-        """See recognition.proto. Beyond MAX_RECONSTRUCTIONS at a time, calls are refused."""
+        """See recognition.proto. When too many run already, the call is refused."""
         async with aborting(context, self._metrics):
             caller = self._caller(context)
-            if not self._config.allow_reconstruction:
-                raise ReconstructionDisabledError(
-                    "this server makes no viewable faces; its operator can set allow_reconstruction"
-                )
+            self._reconstruction.check_allowed()
             if request.device_id or self._audit.enabled:
                 check_device_id("device_id", request.device_id)
-            if self._reconstructing >= MAX_RECONSTRUCTIONS:
-                raise OverloadedError(f"{self._reconstructing} reconstructions run already")
-            self._reconstructing += 1
-            work = asyncio.ensure_future(self._reconstruct(request))
-            work.add_done_callback(self._reconstructed)
-            # A cancelled call leaves its thread running, which must go on being counted.
-            response = await asyncio.shield(work)
-            faces = len(response.faces)
-            await self._audit.reconstructed(context, caller, request.device_id, faces)
-            return response
-
-    def _reconstructed(self, work: "asyncio.Future[pb.ReconstructResponse]") -> None:
-        self._reconstructing -= 1
-        if not work.cancelled():
-            work.exception()  # looked at, whether or not the call is still there to raise it
+            payload, layers = request.payload, tuple(request.layers)
+            if not payload:
+                check_device_id("device_id", request.device_id)
+                chunk = await self._layers.next_of(request.device_id, LAYERS_TIMEOUT_S)
+                payload, layers = chunk.payload, chunk.layers
+            pictures = await self._reconstruction.pictures(payload, layers)
+            await self._audit.reconstructed(context, caller, request.device_id, len(pictures))
+            return pb.ReconstructResponse(
+                faces=[
+                    pb.ReconstructedFace(
+                        index=picture.index,
+                        time_ms=picture.time_ms,
+                        track_id=picture.track_id,
+                        png=picture.png,
+                        layers=picture.layers,
+                    )
+                    for picture in pictures
+                ]
+            )
 
     def _ask_for_layers(self, device_id: str) -> bool:
         streams = [stream for stream in self._streams if stream.device_id == device_id]
         for stream in streams:
             stream.ask_for_layers()
         return bool(streams)
-
-    async def _reconstruct(self, request: pb.ReconstructRequest) -> pb.ReconstructResponse:
-        payload, layers = request.payload, list(request.layers)
-        if not payload:
-            check_device_id("device_id", request.device_id)
-            chunk = await self._layers.next_of(request.device_id, LAYERS_TIMEOUT_S)
-            payload, layers = chunk.payload, list(chunk.layers)
-        return await asyncio.to_thread(self._pictures, payload, layers)
-
-    def _pictures(self, payload: bytes, layers: list[bytes]) -> pb.ReconstructResponse:
-        faces, shown, images = self._recognizer.reconstruct(payload, layers)
-        self._metrics.reconstructions.inc(len(faces))
-        return pb.ReconstructResponse(
-            faces=[
-                pb.ReconstructedFace(
-                    index=index,
-                    time_ms=face.time_ms,
-                    track_id=face.track_id,
-                    png=encode_grey(image),
-                    layers=of_face,
-                )
-                for index, (face, of_face, image) in enumerate(
-                    zip(faces, shown, images, strict=True)
-                )
-            ]
-        )
 
     async def ReportLabels(  # noqa: N802
         self,

@@ -35,6 +35,7 @@ _ERROR: Final = "a code of [errors.md](errors.md)"
 _BUNDLE: Final = "ids of bundles in memory, at most `--max_bundles`"
 _CAMERA: Final = f"names in the cameras file, at most {MAX_CAMERAS}"
 
+_PAGE_REFUSALS: Final = ", ".join(f"`{reason}`" for reason in cloud.PAGE_REFUSALS)
 _CONTEXTS: Final = tuple(context.word for context in ContextOfUse)
 _GROUP: Final = f"names of `--device_groups`, at most {MAX_GROUPS}, `{OTHER}` and `{CALLS}`"
 
@@ -48,6 +49,10 @@ BOUNDS: Final[dict[tuple[str, str], tuple[str, ...] | str]] = {
     ("mien_cloud_dropped", "reason"): cloud.REASONS,
     ("mien_cloud_rpc_errors", "code"): _ERROR,
     ("mien_cloud_rate_limited", "how"): cloud.RATE_LIMITS,
+    (
+        "mien_cloud_page_refusals",
+        "code",
+    ): f"{_ERROR}, or {_PAGE_REFUSALS}",
     ("mien_cloud_admitted_streams", "context"): _CONTEXTS,
     ("mien_cloud_policy_refusals", "rule"): RULES,
     ("mien_cloud_policy_refusals", "context"): _CONTEXTS,

@@ -70,6 +70,11 @@ class Accuracy:
                 config.label_window_s, config.label_faces, metrics.dropped.labels(ANSWERS_FULL)
             )
 
+    @property
+    def window_s(self) -> float:
+        """Seconds that the figures are of."""
+        return self._config.accuracy_window_s
+
     def running(self) -> AbstractAsyncContextManager[None]:
         """Forget answers in time while the context lasts, whether or not others come."""
         return background(self._expire(), "recent answers")

@@ -80,10 +80,12 @@ async def running_recognizer(
 
 
 class Device:
-    """The device's end of StreamFaces."""
+    """The device's end of StreamFaces, for `timeout_s` seconds; None: as long as it is asked to."""
 
-    def __init__(self, stub: "RecognitionServiceAsyncStub") -> None:
-        self.call = stub.StreamFaces(timeout=RPC_TIMEOUT_S)
+    def __init__(
+        self, stub: "RecognitionServiceAsyncStub", timeout_s: float | None = RPC_TIMEOUT_S
+    ) -> None:
+        self.call = stub.StreamFaces(timeout=timeout_s)
 
     async def open(self, hello: Hello) -> Welcome:
         await self.call.write(upward_to_proto(hello))

@@ -52,6 +52,7 @@ async def test_the_one_line_on_stdout_says_where_it_serves(bundles: Path, bundle
     assert line == {
         "event": "serving",
         "token_port": None,
+        "live_page": None,
         "bundle_id": bundle.bundle_id,
         "providers": ["CPUExecutionProvider"],
     }
