@@ -43,6 +43,7 @@ from mien.background import background
 from mien.bitstream import Limits
 from mien.errors import ConfigError
 from mien.metrics_endpoint import metrics_endpoint
+from mien.signing import trusted_keys
 from mien.v1 import bundle_pb2, recognition_pb2
 from mien.v1.bundle_pb2_grpc import add_BundleServiceServicer_to_server
 from mien.v1.recognition_pb2_grpc import add_RecognitionServiceServicer_to_server
@@ -95,7 +96,10 @@ async def serving(
     limits = Limits()
     models = Catalogue(limits, metrics)
     repository = Repository(
-        config.bundles, models, metrics, options, max_bundles=config.max_bundles, load=load
+        *(config.bundles, models, metrics, options),
+        max_bundles=config.max_bundles,
+        load=load,
+        keys=trusted_keys(config.bundle_keys),
     )
     await repository.open()
     shadow = Shadow(models, metrics)

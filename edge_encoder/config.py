@@ -40,6 +40,8 @@ class EdgeConfig:
     """HOST:PORT of the recognizer, or of several: with commas, or a list; not encrypted."""
     bundle: Path | None = None
     """Folder of the bundle to encode with; without it the one the server wants is fetched."""
+    bundle_keys: Path | None = None
+    """Folder of public keys (*.pub), one of which must have signed the bundle; null takes any."""
     cache: Path = Path("~/.cache/mien/encoders")
     """Folder where fetched encoders are kept."""
     results: str = "-"

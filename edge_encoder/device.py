@@ -40,9 +40,11 @@ from edge_encoder.spool.store import Spool, SpoolSettings, open_spool
 from edge_encoder.uplink import Uplink, UplinkSettings
 from mien.bundle import Bundle, load_bundle
 from mien.declaration import ContextOfUse, LegalException
+from mien.errors import BundleError
 from mien.exit_codes import ExitCode
 from mien.messages import Hello
 from mien.metrics_endpoint import metrics_endpoint
+from mien.signing import trusted_keys
 
 _log = logging.getLogger(__name__)
 
@@ -73,7 +75,8 @@ async def run(config: EdgeConfig) -> ExitCode:
         if source.live:
             await stack.enter_async_context(events.regularly())
         servers = Servers(config.servers, config.device)
-        bundle = await _bundle(config, servers)
+        fetch = _fetch(config, servers, metrics)
+        bundle = await fetch(None)
         pipeline = _pipeline(config, source, detector, bundle, results, metrics)
         return_freed_memory()
         spool = _spool(config, stack, metrics)
@@ -88,9 +91,7 @@ async def run(config: EdgeConfig) -> ExitCode:
             metrics_port=metrics_port,
         )
         try:
-            switch = BundleSwitch(
-                _fetch(config, servers), pipeline.change, bundle.bundle_id, metrics
-            )
+            switch = BundleSwitch(fetch, pipeline.change, bundle.bundle_id, metrics)
             async with Uplink(
                 *(servers, _settings(config, source), hello, pipeline.on_result, metrics),
                 on_bundle=switch.want if hello.fetches_bundles else lambda _: None,
@@ -130,15 +131,23 @@ def _source(config: EdgeConfig, watcher: Watcher) -> Source:
     return source if config.record is None else RecordedSource(source, config.record)
 
 
-async def _bundle(config: EdgeConfig, servers: Servers) -> Bundle:
-    if config.bundle is not None:
-        return load_bundle(config.bundle)
-    return await _fetch(config, servers)(None)
-
-
-def _fetch(config: EdgeConfig, servers: Servers) -> Callable[[str | None], Awaitable[Bundle]]:
+def _fetch(
+    config: EdgeConfig, servers: Servers, metrics: Metrics
+) -> Callable[[str | None], Awaitable[Bundle]]:
+    """What gets a bundle by its id, without one that to begin with; it counts what it refuses."""
     cache = Path(config.cache).expanduser()
-    return lambda bundle_id: fetch_encoder(servers, cache, config.give_up_s, bundle_id)
+    keys = trusted_keys(config.bundle_keys)
+
+    async def fetch(bundle_id: str | None) -> Bundle:
+        try:
+            if bundle_id is None and config.bundle is not None:
+                return load_bundle(config.bundle, keys=keys)
+            return await fetch_encoder(servers, cache, config.give_up_s, bundle_id, keys)
+        except BundleError as error:
+            metrics.refused_bundles.labels(error.code).inc()
+            raise
+
+    return fetch
 
 
 def _spool(config: EdgeConfig, stack: AsyncExitStack, metrics: Metrics) -> Spool | None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from mien.bundle import load_bundle
 from mien.errors import MienError, SourceError
 from mien.exit_codes import ExitCode
+from mien.signing import TrustedKeys
 
 if TYPE_CHECKING:
     from edge_encoder.detector.base import Image
@@ -47,9 +48,12 @@ class NoFaceError(MienError):
     code = "no_face"
 
 
-def recognize(images: Sequence[Path], server: str, bundle_folder: Path | None) -> ExitCode:
+def recognize(
+    images: Sequence[Path], server: str, bundle_folder: Path | None, keys: Path | None = None
+) -> ExitCode:
     """Print a line for each face, and one with an error for each photograph without.
 
+    keys: folder of public keys, one of which must have signed the bundle.
     Raises UnavailableError, RefusedError, BundleError. Photographs that cannot be read do not keep
     the others from being recognised; the exit code says that there were some.
     """
@@ -58,7 +62,7 @@ def recognize(images: Sequence[Path], server: str, bundle_folder: Path | None) -
 
     exit_code = ExitCode.OK
     with connected(server) as channel:
-        bundle = _bundle(server, bundle_folder)
+        bundle = _bundle(server, bundle_folder, TrustedKeys.load(keys) if keys else None)
         photographs = Photographs(bundle, RecognitionServiceStub(channel))
         for path in images:
             try:
@@ -71,7 +75,7 @@ def recognize(images: Sequence[Path], server: str, bundle_folder: Path | None) -
     return exit_code
 
 
-def _bundle(server: str, folder: Path | None) -> Bundle:
+def _bundle(server: str, folder: Path | None, keys: TrustedKeys | None) -> Bundle:
     """The bundle in a folder, or the recognizer's own, fetched as `mien-edge` does it."""
     from edge_encoder.config import EdgeConfig
     from edge_encoder.encoder_cache import fetch_encoder
@@ -79,9 +83,9 @@ def _bundle(server: str, folder: Path | None) -> Bundle:
     from mien.cli.released import chosen_bundle
 
     if folder is not None:
-        return load_bundle(chosen_bundle(folder))
+        return load_bundle(chosen_bundle(folder), keys=keys)
     cache = EdgeConfig.cache.expanduser()
-    return asyncio.run(fetch_encoder(Servers((server,)), cache, _DEADLINE_S))
+    return asyncio.run(fetch_encoder(Servers((server,)), cache, _DEADLINE_S, keys=keys))
 
 
 def _print(**values: Any) -> None:
