@@ -210,9 +210,7 @@ def _bundles(options: argparse.Namespace) -> ExitCode:
         return ExitCode.OK
     folder = options.repository
     if folder is None:
-        raise ConfigError(
-            f"{options.action} needs the bundles' folder: --repository"
-        )
+        raise ConfigError(f"{options.action} needs the bundles' folder: --repository")
     match options.action:
         case "list":
             said = bundles.listing(folder)
