@@ -9,7 +9,8 @@ COPY mien mien
 COPY edge_encoder edge_encoder
 COPY cloud_recognizer cloud_recognizer
 COPY trainer trainer
-RUN /opt/mien/bin/python -m pip install --no-cache-dir '.[edge]'
+COPY deploy/requirements deploy/requirements
+RUN sh deploy/requirements/install edge /opt/mien
 # A service never needs torch: an image in which it can be imported is built wrongly.
 RUN ["/opt/mien/bin/python", "-c", \
      "import importlib.util, sys; sys.exit(importlib.util.find_spec('torch') is not None)"]
