@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import alignment, cloud, codec, edge, paths, wire
+from benchmarks import alignment, cloud, codec, edge, paths, tracks, wire
 
 BENCHMARKS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
     "alignment": alignment.run,
@@ -15,9 +15,11 @@ BENCHMARKS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
     "codec": codec.run,
     "edge": edge.run,
     "paths": paths.run,
+    "tracks": tracks.run,
     "wire": wire.run,
 }
-NEED_BUNDLE = ("alignment", "cloud", "codec", "edge", "wire")
+NEED_BUNDLE = ("alignment", "cloud", "codec", "edge", "tracks", "wire")
+NEED_CLIP = ("tracks",)
 NEED_DATA = ("alignment", "codec")
 
 
@@ -50,6 +52,8 @@ def main() -> None:
         parser.error("--bundle must name the folder of a bundle")
     if options.data is None and options.benchmark in NEED_DATA:
         parser.error("--data, or MIEN_DATA in the environment, must name a dataset")
+    if options.clip is None and options.benchmark in NEED_CLIP:
+        parser.error("--clip must name a video with a face")
     figures = BENCHMARKS[options.benchmark](options)
     width = max(map(len, figures))
     for name, value in figures.items():

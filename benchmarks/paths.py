@@ -21,6 +21,7 @@ from mien.errors import BitstreamError
 from mien.plain_reader import PlainReader
 from mien.range_coder import MAX_SYMBOL
 from mien.reading import ReaderKind
+from mien.stir import GIVEN
 from mien.tables import CdfTables, integer_cdf
 
 PATHS: dict[str, ReaderKind] = {
@@ -76,7 +77,15 @@ def random_tables(random: np.random.Generator) -> CdfTables:
         rows.append(integer_cdf(random.gamma(random.choice([0.05, 1.0]), size=bins) + 1e-9))
         far = random.random() < 0.02
         offsets.append(int(random.integers(-MAX_SYMBOL, 30_000)) if far else -(bins // 2))
-    return CdfTables.from_rows(rows, offsets, shape)
+    contexts = np.zeros((len(GIVEN), len(rows), 3), np.int32)
+    for level in range(len(GIVEN)):
+        for position in range(contexts.shape[1]):
+            count = int(random.integers(1, 4))
+            contexts[level, position] = len(rows), count, random.integers(-2, 2)
+            for _ in range(count):
+                rows.append(integer_cdf(random.gamma(0.3, size=5) + 1e-9))
+                offsets.append(offsets[position])
+    return CdfTables.from_rows(rows, offsets, shape, contexts)
 
 
 def _payloads(
@@ -92,18 +101,23 @@ def _faces(tables: CdfTables, random: np.random.Generator) -> list[EncodedFace]:
     tracks = random.integers(0, 1 << int(random.integers(1, 40)), 3).tolist()
     time_ms = int(random.integers(0, 1 << int(random.integers(1, 44))))
     box = random.integers(1, 200, 4)
-    faces = []
+    positions = int(np.prod(tables.shape))
+    faces: list[EncodedFace] = []
     for _ in range(random.integers(1, 5)):
-        quotients = random.integers(0, 1 << 16, (len(tables.sizes), 1))
-        index = (tables.cdf[:, 1:] <= quotients).sum(axis=1)
-        symbols = tables.offsets + index
+        quotients = random.integers(0, 1 << 16, (positions, 1))
+        index = (tables.cdf[:positions, 1:] <= quotients).sum(axis=1)
+        symbols = tables.offsets[:positions] + index
+        if faces:  # most of a later face is as it was
+            stays = random.random(positions) < random.choice([0.0, 0.6, 0.9, 1.0])
+            symbols = np.where(stays, faces[-1].symbols.ravel(), symbols)
         if random.random() < 0.1:
             symbols[random.integers(0, symbols.size)] = random.integers(-MAX_SYMBOL, MAX_SYMBOL + 1)
         latent = np.clip(symbols, -MAX_SYMBOL, MAX_SYMBOL).astype(np.int32)
         track = int(tracks[random.integers(0, 3)])
         faces.append(EncodedFace(time_ms, track, Box(*box.tolist()), latent.reshape(tables.shape)))
         time_ms += int(random.choice([0, 33, 34, random.integers(0, 5000)]))
-        box = np.clip(box + random.integers(-3, 4, 4), 1, 2000)
+        if random.random() < 0.5:
+            box = np.clip(box + random.integers(-3, 4, 4), 1, 2000)
     return faces
 
 

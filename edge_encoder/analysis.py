@@ -30,9 +30,13 @@ class Analysis:
 
     def symbols(self, crops: list[Crop]) -> npt.NDArray[np.int32]:
         """Crops, N of uint8 (channels, height, width) → y_hat, int32 (N, C, h, w)."""
+        return np.rint(self.latents(crops)).astype(np.int32)
+
+    def latents(self, crops: list[Crop]) -> npt.NDArray[np.float32]:
+        """The same, not yet rounded → y, float32 (N, C, h, w)."""
         if not crops:
-            return np.zeros((0, *self._shape), np.int32)
-        return np.rint(self._run(np.stack(crops))).astype(np.int32)
+            return np.zeros((0, *self._shape), np.float32)
+        return self._run(np.stack(crops))
 
     def _run(self, faces: Crop) -> npt.NDArray[np.float32]:
         return np.asarray(self._session.run(["y"], {"face": faces})[0], np.float32)

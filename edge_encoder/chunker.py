@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from edge_encoder.steadying import steadied
 from mien.bitstream import EncodedFace
 from mien.codec import ChunkCodec
 from mien.errors import EncodeError, LimitError
@@ -78,7 +79,7 @@ class Chunker:
         if not items:
             return []
         try:
-            payload = self._codec.encode([face for _, face in items])
+            payload = self._codec.encode(steadied([face for _, face in items], self._codec.tables))
             if self._max_bytes is not None and len(payload) > self._max_bytes:
                 raise LimitError(f"the server takes {self._max_bytes} bytes, not {len(payload)}")  # noqa: TRY301
         except (EncodeError, LimitError) as error:

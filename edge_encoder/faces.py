@@ -2,9 +2,12 @@
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from edge_encoder.alignment import FaceAligner
 from edge_encoder.analysis import Analysis
 from edge_encoder.detector.base import Detector, Image
+from edge_encoder.steadying import AnalysedFace
 from edge_encoder.tracker import FaceTracker, TrackedFace
 from mien.bitstream import EncodedFace
 from mien.bundle import Bundle
@@ -80,8 +83,9 @@ class FaceEncoder:
         landmarks = [face.detection.landmarks for face in faces]
         aligner = self.coder.aligner
         crops = [aligner.crop(image, points) for points in landmarks]
-        symbols = self.coder.analysis.symbols(crops)
+        y = self.coder.analysis.latents(crops)
+        symbols = np.rint(y).astype(np.int32)
         return [
-            EncodedFace(time_ms, face.track_id, aligner.box(points), symbols[index])
+            AnalysedFace(time_ms, face.track_id, aligner.box(points), symbols[index], y[index])
             for index, (face, points) in enumerate(zip(faces, landmarks, strict=True))
         ]

@@ -3,7 +3,7 @@
     byte 0      1        2 ──────── 5    6 ───────────────────────────────────
     ┌────┬──────────┐  ┌────────────┐  ┌──────────────────────────────────────┐
     │ver │bundle tag│  │   CRC-32   │  │ one range-coded string: face count,  │
-    │ 4  │    12    │  │            │  │ then time, track, box, symbols a face│
+    │ 4  │    12    │  │            │  │ then time, track, box, stir, symbols │
     └────┴──────────┘  └────────────┘  └──────────────────────────────────────┘
 
 The tag is the first 12 bits of the bundle id. The CRC runs over the first two bytes and the body
@@ -26,7 +26,7 @@ from mien.errors import (
     WrongBundleError,
 )
 
-VERSION = 1
+VERSION = 2
 HEADER_BYTES = 6
 MAX_TIME_MS = (1 << 48) - 1
 MAX_TRACK_ID = (1 << 48) - 1

@@ -9,6 +9,7 @@ whichever way they are read.
 
 from collections.abc import Sequence
 from functools import cached_property
+from math import prod
 from struct import unpack
 
 import numpy as np
@@ -18,10 +19,12 @@ from mien.bitstream import HEADER_BYTES, Box, EncodedFace, Envelope, Limits, pay
 from mien.chunk_reading import STATE_FIELDS, start
 from mien.errors import BitstreamError, EncodeError, SymbolRangeError
 from mien.plain_reader import PlainReader
-from mien.range_coder import MAX_SYMBOL, BitCounter, RangeEncoder
+from mien.range_coder import MAX_SYMBOL, BitCounter, RangeEncoder, Row
 from mien.reading import WORD_BYTES, ChunkReader, Contents, FlatTables, ReaderKind
 from mien.side_information import SideInformationWriter
+from mien.stir import STILL
 from mien.tables import CdfTables
+from mien.track_latents import Told, TrackLatents
 
 # The face count, at most 18 bits, is read from the first of these; the decoder looks ahead.
 _COUNT_BYTES = 12
@@ -57,8 +60,9 @@ class ChunkCodec:
         limits: Limits | None = None,
         reader: ReaderKind = PlainReader,
     ) -> None:
-        self._tables = tables
+        self.tables = tables
         self._rows = tables.rows()
+        self._first_rows = self._rows[: prod(tables.shape)]
         self._limits = limits or Limits()
         self._envelope = Envelope(bundle_id, self._limits.max_chunk_bytes)
         self._reader_kind = reader
@@ -66,7 +70,7 @@ class ChunkCodec:
     @cached_property
     def reader(self) -> ChunkReader:
         """What decodes."""
-        return self._reader_kind(FlatTables.of(self._tables), self._limits)
+        return self._reader_kind(FlatTables.of(self.tables), self._limits)
 
     def encode(self, faces: Sequence[EncodedFace]) -> bytes:
         """Return the payload of one or more faces, which are in the order of time.
@@ -78,10 +82,15 @@ class ChunkCodec:
         coder = RangeEncoder()
         writer = SideInformationWriter(coder, self._limits)
         writer.write_count(len(faces))
+        latents = TrackLatents(self.tables)
         for face in faces:
             symbols = self._checked(face.symbols)
             writer.write(face.time_ms, face.track_id, face.box)
-            coder.encode_symbols(symbols.ravel().tolist(), self._rows)
+            told = latents.tell(face.track_id, symbols)
+            if told.before is not None:
+                writer.write_stir(told.stir, told.before)
+            if told.stir != STILL:
+                coder.encode_symbols(symbols.ravel().tolist(), self._rows_of(told))
         return self._envelope.seal(coder.finish())
 
     def decode(self, payload: bytes) -> tuple[EncodedFace, ...]:
@@ -117,18 +126,30 @@ class ChunkCodec:
         counter = BitCounter()
         writer = SideInformationWriter(counter, self._limits)
         writer.write_count(len(faces))
+        latents = TrackLatents(self.tables)
+        bits = 0.0
         for face in faces:
             writer.write(face.time_ms, face.track_id, face.box)
-        return counter.bits + sum(self._tables.ideal_bits(face.symbols) for face in faces)
+            told = latents.tell(face.track_id, face.symbols)
+            if told.before is not None:
+                writer.write_stir(told.stir, told.before)
+            if told.stir != STILL:
+                bits += self.tables.ideal_bits(face.symbols, told.rows)
+        return counter.bits + bits
+
+    def _rows_of(self, told: Told) -> list[Row]:
+        if told.rows is None:
+            return self._first_rows
+        return [self._rows[row] for row in told.rows.tolist()]
 
     def _check_count(self, count: int) -> None:
         if not 1 <= count <= self._limits.max_faces:
             raise EncodeError(f"a chunk has 1 to {self._limits.max_faces} faces, not {count}")
 
     def _checked(self, symbols: NDArray[np.int32]) -> NDArray[np.int32]:
-        if symbols.shape != self._tables.shape or symbols.dtype != np.int32:
+        if symbols.shape != self.tables.shape or symbols.dtype != np.int32:
             raise EncodeError(
-                f"symbols must be int32 of shape {self._tables.shape}, "
+                f"symbols must be int32 of shape {self.tables.shape}, "
                 f"not {symbols.dtype} of {symbols.shape}"
             )
         if symbols.max() > MAX_SYMBOL or symbols.min() < -MAX_SYMBOL:

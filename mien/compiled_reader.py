@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from mien import chunk_reading, range_coder, range_decoder, side_information
+from mien import chunk_reading, range_coder, range_decoder, side_information, stir
 from mien.bitstream import Limits
 from mien.chunk_reading import FACE_FIELDS, STATE_FIELDS, TRACK_FIELDS, read_chunk, start
 from mien.errors import BitstreamError
@@ -33,7 +33,7 @@ from mien.reading import (
 
 _log = logging.getLogger(__name__)
 
-_SOURCES = (range_coder, range_decoder, side_information, chunk_reading)
+_SOURCES = (range_coder, range_decoder, stir, side_information, chunk_reading)
 
 
 def fastest_reader(tables: FlatTables, limits: Limits) -> ChunkReader:
@@ -49,6 +49,7 @@ class CompiledReader:
         self._start, self._read_chunk = _entries()
         self._tables, self._limits = tables, limits
         self._values = limit_values(limits)
+        self._first_rows = np.arange(tables.positions)
 
     def read(self, bodies: Sequence[bytes]) -> list[Contents | BitstreamError]:
         """Return for each body what it says, or why no encoder wrote it."""
@@ -62,9 +63,11 @@ class CompiledReader:
             faces = checked_count(self._start(state, words), self._limits)
             tracks = np.empty(TRACK_FIELDS * faces, np.int64)
             fields = np.empty(FACE_FIELDS * faces, np.int64)
-            symbols = np.empty(len(tables.rows[0]) * faces, np.int32)
+            symbols = np.empty(tables.positions * faces, np.int32)
+            chosen = np.empty(tables.positions, np.int64), self._first_rows
             self._read_chunk(
-                *(state, words, tables.cdf, tables.rows, self._values, tracks, fields, symbols)
+                *(state, words, tables.cdf, tables.rows, tables.given, chosen),
+                *(self._values, tracks, fields, symbols),
             )
         except BitstreamError as error:
             return error
@@ -104,9 +107,9 @@ def _entries() -> tuple[Callable[..., int], Callable[..., None]]:
         sources  # noqa: B018
         return start(state, words)
 
-    def read(state, words, cdf, rows, limits, tracks, fields, symbols):  # type: ignore[no-untyped-def]
+    def read(state, words, cdf, rows, given, chosen, limits, tracks, fields, symbols):  # type: ignore[no-untyped-def]
         sources  # noqa: B018
-        read_chunk(state, words, cdf, rows, limits, tracks, fields, symbols)
+        read_chunk(state, words, cdf, rows, given, chosen, limits, tracks, fields, symbols)
 
     try:
         keep = njit(cache=True, nogil=True)

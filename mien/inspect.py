@@ -1,6 +1,7 @@
 """What is in a payload or in a bundle, in words for people."""
 
 from collections.abc import Mapping
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,16 @@ from mien.bitstream import HEADER_BYTES, EncodedFace, Limits, bundle_tag, payloa
 from mien.bundle import MANIFEST, Bundle, BundleRepository, load_bundle
 from mien.errors import ChecksumError, SourceError, UnknownBundleError
 from mien.range_coder import TOTAL
+from mien.stir import AFRESH, GIVEN, STILL, UNKNOWN
 from mien.tables import CdfTables
+from mien.track_latents import TrackLatents
+
+_HOW = {
+    UNKNOWN: "first of its track",
+    STILL: "as the one before",
+    AFRESH: "told afresh",
+    **dict.fromkeys(GIVEN, "told by the one before"),
+}
 
 
 def describe(path: Path, bundles: BundleRepository | None = None) -> str:
@@ -48,12 +58,14 @@ def describe_payload(payload: bytes, bundles: BundleRepository | None = None) ->
         f"  checksum holds; {_count(len(faces), 'face')}, "
         f"{len(payload) / len(faces):.1f} bytes each",
     ]
+    latents = TrackLatents(bundle.tables)
     for index, face in enumerate(faces):
-        bits = bundle.tables.ideal_bits(face.symbols)
+        told = latents.tell(face.track_id, face.symbols)
+        bits = 0.0 if told.stir == STILL else bundle.tables.ideal_bits(face.symbols, told.rows)
         lines.append(
             f"  face {index}: {face.time_ms} ms, track {face.track_id}, "
             f"box {face.box.width}×{face.box.height} at ({face.box.x}, {face.box.y}), "
-            f"latent {bits / 8:.1f} bytes, "
+            f"{_HOW[told.stir]}, latent {bits / 8:.1f} bytes, "
             f"{np.count_nonzero(face.symbols)} of {face.symbols.size} symbols not zero"
         )
     return "\n".join(lines)
@@ -71,7 +83,7 @@ def describe_bundle(folder: Path) -> str:
         f"  id {bundle.bundle_id}",
         f"  face {image.channels}×{image.height}×{image.width} "
         f"-> latent {latent.channels}×{latent.height}×{latent.width}, "
-        f"{expected_bytes:.1f} bytes a face as the tables expect",
+        f"{expected_bytes:.1f} bytes a face told afresh as the tables expect",
         f"  expressions: {', '.join(manifest.expressions)}",
         f"  {_count(len(there), 'file')}, verified:",
     ]
@@ -85,8 +97,8 @@ def describe_bundle(folder: Path) -> str:
 
 
 def expected_bits(tables: CdfTables) -> float:
-    """Return the entropy of the tables, in bits a face."""
-    counts = np.diff(tables.cdf.astype(np.float64), axis=1)
+    """Return the entropy of the tables, in bits a face that is told afresh."""
+    counts = np.diff(tables.cdf[: prod(tables.shape)].astype(np.float64), axis=1)
     shares = counts[counts > 0] / TOTAL
     return float(-np.sum(shares * np.log2(shares)))
 

@@ -5,17 +5,27 @@
     chunk 1            ●   ○   ○        for all chunks, and a word for each interval that has
     chunk 2            ●   ○   ○        become narrow.
 
-A step costs about the same for one chunk as for fifty, so this pays only from many on. Times
-and boxes are read chunk by chunk, by mien.chunk_reading.
+A step costs about the same for one chunk as for fifty, so this pays only from many on. Times and
+boxes are read chunk by chunk, by mien.chunk_reading, and so are the later faces of a track: their
+rows differ from chunk to chunk, and most have few symbols or none behind their stir.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.chunk_reading import FACE_FIELDS, TRACK_FIELDS, read_fields
+from mien.chunk_reading import (
+    BEFORE,
+    FACE_FIELDS,
+    NONE,
+    TRACK_FIELDS,
+    Given,
+    read_fields,
+    read_later,
+)
 from mien.errors import MalformedError
 from mien.range_coder import FULL, NARROW, PRECISION, WORD
 from mien.range_decoder import (
@@ -40,7 +50,7 @@ class Lane:
     faces: int
     tracks: list[int] = field(init=False)
     fields: list[int] = field(init=False)
-    symbols: list[int] | NDArray[np.int32] = field(init=False)
+    symbols: list[int] = field(init=False)
     error: MalformedError | None = None
 
     def __post_init__(self) -> None:
@@ -58,39 +68,54 @@ class Lane:
 class Lockstep:
     """Reads the lanes of a batch together; keeps nothing between calls.
 
-    cdf, rows: as mien.chunk_reading wants them, in lists.
+    cdf, rows, given: as mien.chunk_reading wants them, in lists.
+    positions: symbols of a face.
     min_lanes: lanes below which each is read alone.
     """
 
-    def __init__(self, cdf: list[int], rows: Rows, min_lanes: int) -> None:
-        self._cdf, self._rows, self._min_lanes = cdf, rows, min_lanes
+    def __init__(
+        self, cdf: list[int], rows: Rows, given: Given, positions: int, min_lanes: int
+    ) -> None:
+        self._cdf, self._rows, self._given, self._min_lanes = cdf, rows, given, min_lanes
+        self._first_rows = list(range(positions))
         self._steps = [
             _step(cdf[first : last + 1], offset)
-            for first, last, offset in zip(*rows[3:], strict=True)
+            for first, last, offset in islice(zip(*rows[3:], strict=True), positions)
         ]
 
     def read(self, lanes: Sequence[Lane], limits: tuple[int, int, int]) -> None:
         """Read all lanes to their ends or errors."""
         for lane in lanes:
-            lane.symbols = np.empty(lane.faces * len(self._steps), np.int32)
+            lane.symbols = [0] * (lane.faces * len(self._steps))
         active, face = list(lanes), 0
         while active:
             for lane in active:
                 lane.attempt(read_fields, self._cdf, limits, lane.tracks, lane.fields, face)
-            self._read_symbols([lane for lane in active if lane.error is None], face)
+            whole = [lane for lane in active if lane.error is None]
+            self._read_first([lane for lane in whole if lane.state[BEFORE] == NONE], face)
+            self._read_later([lane for lane in whole if lane.state[BEFORE] != NONE], face)
             face += 1
             for lane in active:
                 if lane.faces == face and lane.error is None:
                     lane.attempt(check_end)
             active = [lane for lane in active if lane.faces > face and lane.error is None]
 
-    def _read_symbols(self, lanes: Sequence[Lane], face: int) -> None:
+    def _read_later(self, lanes: Sequence[Lane], face: int) -> None:
+        size = len(self._steps)
+        for lane in lanes:
+            chosen = [0] * size, self._first_rows
+            lane.attempt(
+                *(read_later, self._cdf, self._rows, self._given, chosen),
+                *(lane.tracks, lane.symbols, face * size),
+            )
+
+    def _read_first(self, lanes: Sequence[Lane], face: int) -> None:
         size = len(self._steps)
         place = slice(face * size, (face + 1) * size)
         if len(lanes) >= self._min_lanes:
             latents = _Abreast(lanes, size).read(self._steps, self._min_lanes, self._read_alone)
             for lane, latent in zip(lanes, latents, strict=True):
-                lane.symbols[place] = latent
+                lane.symbols[place] = latent.tolist()
         else:
             for lane in lanes:
                 lane.symbols[place] = self._read_alone(lane, 0)
@@ -98,7 +123,7 @@ class Lockstep:
     def _read_alone(self, lane: Lane, begin: int) -> list[int]:
         """A latent of which only the symbols from `begin` on are read."""
         latent = [0] * len(self._steps)
-        lane.attempt(read_symbols, self._cdf, self._rows, latent, 0, begin)
+        lane.attempt(read_symbols, self._cdf, self._rows, self._first_rows, latent, 0, begin)
         return latent
 
 

@@ -6,7 +6,7 @@ from struct import unpack
 import numpy as np
 
 from mien.bitstream import Limits
-from mien.chunk_reading import STATE_FIELDS, read_chunk, start
+from mien.chunk_reading import STATE_FIELDS, Given, read_chunk, start
 from mien.errors import BitstreamError
 from mien.lockstep import Lane, Lockstep
 from mien.range_decoder import Rows
@@ -36,7 +36,10 @@ class PlainReader:
         self._cdf: list[int] = tables.cdf.tolist()
         starts, ends, modes, firsts, lasts, offsets = (row.tolist() for row in tables.rows)
         self._rows: Rows = (starts, ends, modes, firsts, lasts, offsets)
-        self._lockstep = Lockstep(self._cdf, self._rows, min_lanes)
+        first, furthest, lowest = (column.tolist() for column in tables.given)
+        self._given: Given = (first, furthest, lowest)
+        self._first_rows = list(range(tables.positions))
+        self._lockstep = Lockstep(self._cdf, self._rows, self._given, tables.positions, min_lanes)
 
     def read(self, bodies: Sequence[bytes]) -> list[Contents | BitstreamError]:
         """Return for each body what it says, or why no encoder wrote it."""
@@ -47,10 +50,12 @@ class PlainReader:
             self._lockstep.read(lanes, limits)
         else:
             for lane in lanes:
-                lane.symbols = [0] * (lane.faces * len(self._rows[0]))
+                lane.symbols = [0] * (lane.faces * len(self._first_rows))
+                chosen = [0] * len(self._first_rows), self._first_rows
                 lane.attempt(
                     read_chunk,
-                    *(self._cdf, self._rows, limits, lane.tracks, lane.fields, lane.symbols),
+                    *(self._cdf, self._rows, self._given, chosen),
+                    *(limits, lane.tracks, lane.fields, lane.symbols),
                 )
         return [self._contents(lane) if isinstance(lane, Lane) else lane for lane in opened]
 

@@ -35,7 +35,7 @@ DECODER_FIELDS = 3
 Integers = Sequence[int]
 State = MutableSequence[int]
 Rows = tuple[Integers, Integers, Integers, Integers, Integers, Integers]
-"""For each position of a latent: start, end and symbol of its most probable bin, the places of its
+"""For each row of the tables: start, end and symbol of its most probable bin, the places of its
 first and last count in cdf, and the symbol of bin 0. The last bin is the escape."""
 
 OUTSIDE = "the coded string points outside of every symbol"
@@ -55,15 +55,23 @@ def enter(state: State, words: Integers) -> None:
 
 
 def read_symbols(
-    state: State, words: Integers, cdf: Integers, rows: Rows, symbols: State, at: int, begin: int
+    state: State,
+    words: Integers,
+    cdf: Integers,
+    rows: Rows,
+    chosen: Integers,
+    symbols: State,
+    at: int,
+    begin: int,
 ) -> None:
-    """Read one symbol by each of rows[begin:] to symbols[at + begin], symbols[at + begin + 1], …
+    """Read a symbol by the row of each of chosen[begin:] to symbols[at + begin] and those behind.
 
     Raises MalformedError.
     """
     code, width, position, size = state[CODE], state[WIDTH], state[POSITION], len(words)
     starts, ends, modes, firsts, lasts, offsets = rows
-    for row in range(begin, len(starts)):
+    for place in range(begin, len(chosen)):
+        row = chosen[place]
         share = width >> PRECISION
         low = share * starts[row]
         high = share * ends[row]
@@ -80,10 +88,10 @@ def read_symbols(
             symbol = offsets[row] + index - 1 - first
             if index == last:
                 state[CODE], state[WIDTH], state[POSITION] = code - low, high - low, position
-                symbols[at + row] = read_escape(state, words, offsets[row], last - 1 - first)
+                symbols[at + place] = read_escape(state, words, offsets[row], last - 1 - first)
                 code, width, position = state[CODE], state[WIDTH], state[POSITION]
                 continue
-        symbols[at + row] = symbol
+        symbols[at + place] = symbol
         code -= low
         width = high - low
         if width < NARROW:

@@ -9,6 +9,7 @@ What is allocated is bounded by the limits before it is.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Protocol
 
 import numpy as np
@@ -53,14 +54,21 @@ class ChunkReader(Protocol):
 class FlatTables:
     """CDFs as mien.chunk_reading wants them: all one behind another, the side information's first.
 
-    rows: of each position start, end and symbol of its most probable bin, the places of its first
-        and last count in cdf, and the symbol of bin 0; int64 (L,) each.
+    rows: of each row start, end and symbol of its most probable bin, the places of its first
+        and last count in cdf, and the symbol of bin 0; int64 (R,) each.
+    given: as mien.chunk_reading says; int64 (len(GIVEN)·L,) each.
     shape: (C, H, W).
     """
 
     cdf: Array
     rows: tuple[Array, Array, Array, Array, Array, Array]
+    given: tuple[Array, Array, Array]
     shape: tuple[int, int, int]
+
+    @property
+    def positions(self) -> int:
+        """How many symbols a face has."""
+        return prod(self.shape)
 
     @classmethod
     def of(cls, tables: CdfTables) -> "FlatTables":
@@ -76,7 +84,8 @@ class FlatTables:
         starts, ends = cdf[row, modes], cdf[row, modes + 1]
         offsets = tables.offsets.astype(np.int64)
         rows = (starts, ends, offsets + modes, lasts - sizes, lasts, offsets)
-        return cls(flat, rows, tables.shape)
+        first, count, lowest = tables.contexts.astype(np.int64).reshape(-1, 3).T.copy()
+        return cls(flat, rows, (first, count - 1, lowest), tables.shape)
 
 
 ReaderKind = Callable[[FlatTables, Limits], ChunkReader]

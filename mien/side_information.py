@@ -7,7 +7,9 @@ the others: what decodes encodes to the same bytes again.
     number      bit length (evenly likely), then the bits below the leading one
     difference  bit length of the magnitude (by a table), then sign and lower bits
     track       as expected | another of this chunk | new in it
-    time        the same as the face before | last step plus a difference
+    time        the same as the face before | the mean step so far plus a difference
+    box         the same as the track's before | differences, of which one is not 0; that of the
+                height is told against that of the width, for faces are framed in one proportion
 """
 
 from dataclasses import dataclass, field
@@ -16,6 +18,7 @@ from itertools import accumulate
 from mien.bitstream import Box, Limits
 from mien.errors import EncodeError
 from mien.range_coder import TOTAL, SymbolCoder
+from mien.stir import STIRS
 
 LONG, SHORT = 6, 4  # bits of a bit length: numbers below 2^63 and below 2^15
 FIRST_STEP_MS = 33  # 30 frames a second, until a step is known
@@ -26,12 +29,20 @@ def _cdf(*counts: int) -> tuple[int, ...]:
 
 
 # Counts for the bit length of a magnitude, out of 65536. Part of the format: never change them
-# without the version. Boxes of a tracked face at 30 frames a second mostly move by 0 to 3 pixels
-# and change size less; steps of time are even but for rounding and a camera's jitter.
-MOVE = _cdf(22000, 21000, 13000, 5500, 2400, 900, 350, 180, 90, 50, 30, *[6] * 6)
-RESIZE = _cdf(36000, 18000, 7500, 2500, 900, 350, 150, 60, 25, 15, 6, *[5] * 6)
+# without the version. A device tells a box anew when it has moved by a sixteenth of its side, so
+# most stand and those that move move by some pixels; steps of time are even but for rounding and
+# a camera's jitter, and of the first one in a chunk only the order of size is known.
+MOVES = _cdf(56000, 9536)
+MOVE = _cdf(9000, 9500, 12000, 14000, 11000, 6000, 2500, 900, 350, 150, 70, *[11] * 6)
+RESIZE = _cdf(12000, 11000, 13000, 13000, 9500, 4500, 1600, 550, 200, 80, 40, *[11] * 6)
+HEIGHT = _cdf(58000, 4500, 1200, 600, 450, 300, 200, 120, 70, 40, 20, *[6] * 6)
 STEP = _cdf(
-    *(30000, 20000, 7000, 3000, 2000, 1500, 800, 500, 250, 150, 100, 60, 40, 30, 20),
+    *(42000, 14500, 4000, 1900, 1200, 800, 400, 250, 150, 90, 60, 40, 30, 20, 10),
+    *([3] * 18),
+    *([2] * 16),
+)
+FIRST_STEP = _cdf(
+    *(18000, 17000, 4500, 4000, 6000, 4000, 4500, 4000, 1800, 900, 400, 150, 100, 60, 40),
     *([3] * 18),
     *([2] * 16),
 )
@@ -42,15 +53,20 @@ TRACK = _cdf(60000, 2768, 2768)
 STANDS_IF_NEW = _cdf(32768, 32768)
 STANDS_IF_HERE = _cdf(512, 65024)
 STANDS_IF_EARLIER = _cdf(64000, 1536)
-CDFS = (MOVE, RESIZE, STEP, TRACK, STANDS_IF_NEW, STANDS_IF_HERE, STANDS_IF_EARLIER)
+CDFS = (
+    *(MOVES, MOVE, RESIZE, HEIGHT, STEP, FIRST_STEP, TRACK),
+    *(STANDS_IF_NEW, STANDS_IF_HERE, STANDS_IF_EARLIER),
+    *STIRS,
+)
 
 
 @dataclass
 class _History:
     """What both sides know when the next face comes."""
 
+    first_ms: int = 0
     time_ms: int = 0
-    step_ms: int = FIRST_STEP_MS
+    steps: int = 0
     track_id: int = -1
     seen: dict[int, tuple[int, Box]] = field(default_factory=dict)
     follower: dict[int, int] = field(default_factory=dict)
@@ -64,10 +80,18 @@ class _History:
             return STANDS_IF_NEW
         return STANDS_IF_HERE if self.seen[track_id][0] == self.time_ms else STANDS_IF_EARLIER
 
+    def expected_step_ms(self) -> int:
+        """The mean of the steps so far, rounded; what is usual before the first."""
+        if not self.steps:
+            return FIRST_STEP_MS
+        return (self.time_ms - self.first_ms + self.steps // 2) // self.steps
+
     def add(self, time_ms: int, track_id: int, box: Box) -> None:
         if self.seen:
             self.follower[self.track_id] = track_id
-        self.step_ms = (time_ms - self.time_ms if self.seen else 0) or self.step_ms
+            self.steps += time_ms > self.time_ms
+        else:
+            self.first_ms = time_ms
         self.time_ms, self.track_id = time_ms, track_id
         self.seen[track_id] = (time_ms, box)
 
@@ -100,6 +124,10 @@ class SideInformationWriter:
             self._first_box(box)
         history.add(time_ms, track_id, box)
 
+    def write_stir(self, stir: int, before: int) -> None:
+        """Write how much a later face of a track has changed; before: the track's last stir."""
+        self._choice(stir, STIRS[before])
+
     def _check(self, time_ms: int, track_id: int, box: Box) -> None:
         limits, side = self._limits, self._limits.max_box_px
         earliest = self._history.time_ms
@@ -131,7 +159,8 @@ class SideInformationWriter:
         step_ms = time_ms - history.time_ms
         self._choice(int(step_ms > 0), history.standing(track_id))
         if step_ms:
-            self._difference(step_ms - history.step_ms, STEP)
+            model = STEP if history.steps else FIRST_STEP
+            self._difference(step_ms - history.expected_step_ms(), model)
 
     def _first_box(self, box: Box) -> None:
         for coordinate in (box.x, box.y):
@@ -139,13 +168,16 @@ class SideInformationWriter:
             if coordinate:
                 self._coder.encode_bits(int(coordinate < 0), 1)
         self._number(box.width, SHORT)
-        self._number(box.height, SHORT)
+        self._difference(box.height - box.width, HEIGHT)
 
     def _moved_box(self, box: Box, last: Box) -> None:
+        self._choice(int(box != last), MOVES)
+        if box == last:
+            return
         self._difference(box.x - last.x, MOVE)
         self._difference(box.y - last.y, MOVE)
         self._difference(box.width - last.width, RESIZE)
-        self._difference(box.height - last.height, RESIZE)
+        self._difference(box.height - last.height - (box.width - last.width), HEIGHT)
 
     def _choice(self, index: int, cdf: tuple[int, ...]) -> None:
         self._coder.encode(cdf[index], cdf[index + 1])

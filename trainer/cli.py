@@ -1,4 +1,4 @@
-"""`mien-train`: the codec that ships (fit, export, evaluate), and the study of the paper's."""
+"""`mien-train`: the codec that ships (fit, export, tables, evaluate), the study of the paper's."""
 
 import dataclasses
 import json
@@ -29,7 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
             COMMANDS[command](options[command])
         else:
             run_command(command, options[command])
-    except (DatasetError, MienError, FileNotFoundError, ValueError) as error:
+    except (DatasetError, MienError, FileNotFoundError, FileExistsError, ValueError) as error:
         print(f"mien-train: {error}", file=sys.stderr)
         return 2
     except ModuleNotFoundError as error:
@@ -58,6 +58,13 @@ def _parser() -> jsonargparse.ArgumentParser:
     export.add_argument("--bundle", type=Path, required=True, help="folder to write")
     export.add_argument("--name", type=str, help="the bundle's name; the folder's by default")
     commands.add_subcommand("export", export)
+    tables = jsonargparse.ArgumentParser(
+        description="copy a bundle with its networks, its tables for tracks counted anew"
+    )
+    tables.add_argument("--bundle", type=Path, required=True, help="folder of the bundle")
+    tables.add_argument("--data", type=Path, required=True, help="the dataset it was trained on")
+    tables.add_argument("--out", type=Path, required=True, help="folder to write, a new one")
+    commands.add_subcommand("tables", tables)
     evaluate = jsonargparse.ArgumentParser(description="measure a bundle on labelled faces")
     evaluate.add_argument("--bundle", type=Path, required=True, help="folder of the bundle")
     evaluate.add_argument("--data", type=Path, required=True, help="a dataset, or one split of it")
@@ -107,6 +114,12 @@ def _export(options: Any) -> None:
     print(export(load_trained(config), options.data, options.bundle, name))
 
 
+def _tables(options: Any) -> None:
+    from trainer.retable import retable
+
+    print(retable(options.bundle, options.data, options.out))
+
+
 def _evaluate(options: Any) -> None:
     from trainer.evaluate import evaluate, report, write_json
 
@@ -125,7 +138,7 @@ def read_config(run: Path, data: Path) -> FitConfig:
     return FitConfig(**vars(parser.instantiate(options)))
 
 
-COMMANDS = {"fit": _fit, "export": _export, "evaluate": _evaluate}
+COMMANDS = {"fit": _fit, "export": _export, "tables": _tables, "evaluate": _evaluate}
 
 if __name__ == "__main__":
     sys.exit(main())

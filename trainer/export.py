@@ -32,6 +32,7 @@ from trainer.onnx_export import (
 )
 from trainer.runtime import Network, symbols_of
 from trainer.schematic import schematic_faces
+from trainer.track_tables import with_tracks
 
 # Where the five landmarks of an average FER2013 face lie, px of the 48×48 crop, pixel centres at
 # integers: medians of two detectors over the validation faces, made symmetric.
@@ -118,7 +119,7 @@ def _write_networks(trained: Trained, valid: FaceSet, folder: Path) -> None:
 
 
 def fit_tables(trained: Trained, folder: Path, train: FaceSet) -> CdfTables:
-    """Integer CDFs from the latents of training faces, as they are and augmented.
+    """Integer CDFs from the latents of training faces, as they are and augmented, and moving.
 
     The trained prior counts for a few hundred faces: it fills in what was not seen.
     """
@@ -132,7 +133,8 @@ def fit_tables(trained: Trained, folder: Path, train: FaceSet) -> CdfTables:
             counts += _histogram(symbols_of(analysis(pixels)))
     prior = trained.joint.prior.pmf(-SYMBOL_RANGE, SYMBOL_RANGE).numpy().astype(np.float64)
     pmf = counts + PRIOR_WEIGHT * prior
-    return tables_from_pmf(pmf / pmf.sum(axis=0), -SYMBOL_RANGE)
+    first = tables_from_pmf(pmf / pmf.sum(axis=0), -SYMBOL_RANGE)
+    return with_tracks(first, analysis, Network(folder / "classifier.onnx"), train)
 
 
 def _histogram(symbols: NDArray[np.int32]) -> NDArray[np.float64]:

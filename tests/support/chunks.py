@@ -34,10 +34,14 @@ def chunks(
     """Faces in the order of time, on a few tracks whose boxes move, jump and come back."""
     tracks = draw(st.lists(st.integers(0, 5) | st.integers(0, MAX_TRACK_ID), min_size=1))
     time_ms = draw(st.integers(0, 1 << 30) | st.integers(0, MAX_TIME_MS))
-    faces = []
+    faces: list[EncodedFace] = []
     for _ in range(draw(st.integers(1, max_faces))):
-        faces.append(
-            EncodedFace(time_ms, draw(st.sampled_from(tracks)), draw(boxes), draw(latents(shape)))
-        )
+        box, latent = draw(boxes), draw(latents(shape))
+        if faces:
+            box = draw(st.sampled_from([box, faces[-1].box]))
+            random = np.random.default_rng(draw(st.integers(0, 1 << 32)))
+            changes = random.random(shape) < draw(st.sampled_from([0, 0.05, 0.3, 1]))
+            latent = np.where(changes, latent, faces[-1].symbols)
+        faces.append(EncodedFace(time_ms, draw(st.sampled_from(tracks)), box, latent))
         time_ms = min(time_ms + draw(_times), MAX_TIME_MS)
     return tuple(faces)

@@ -39,7 +39,8 @@ class StringReader:
         flat = FlatTables.of(CdfTables.from_rows(cdfs, offsets, (len(rows), 1, 1)))
         symbols = [0] * len(rows)
         columns = tuple(column.tolist() for column in flat.rows)
-        read_symbols(self._state, self._words, flat.cdf.tolist(), columns, symbols, 0, 0)
+        chosen = range(len(rows))
+        read_symbols(self._state, self._words, flat.cdf.tolist(), columns, chosen, symbols, 0, 0)
         return symbols
 
     def finish(self) -> None:

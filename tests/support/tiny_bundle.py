@@ -5,18 +5,21 @@ classifier   a fixed linear map of the symbols, and softmax
 synthesis    each latent position as a square of 16×16 pixels, from its first channel
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import onnx
 import onnxruntime as ort
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from mien.bundle import ALL_FILES, Bundle, load_bundle, write_manifest
 from mien.calibration import Calibration
 from mien.manifest import ImageSpec, LatentSpec
 from mien.probe import Probe, golden_payloads
+from mien.range_coder import TOTAL
+from mien.stir import GIVEN
 from mien.tables import CdfTables, integer_cdf
 from trainer.schematic import schematic_faces
 
@@ -81,7 +84,25 @@ def tiny_tables(width: float = 4.0) -> CdfTables:
     for channel in range(SHAPE[0]):
         mass = 2.0 ** (-np.abs(symbols) / (width / (channel + 1)))
         rows += [integer_cdf(np.append(mass / mass.sum(), 1e-3))] * (SHAPE[1] * SHAPE[2])
-    return CdfTables.from_rows(rows, [-12] * len(rows), SHAPE)
+    return with_contexts(rows, [-12] * len(rows), SHAPE)
+
+
+def with_contexts(
+    rows: Sequence[ArrayLike], offsets: Sequence[int], shape: tuple[int, int, int]
+) -> CdfTables:
+    """Tables of these rows for first faces; later ones hold with the symbol before, in -1..1."""
+    more, starts, positions = list(rows), list(offsets), len(rows)
+    contexts = np.zeros((len(GIVEN), positions, 3), np.int32)
+    for level, stays in enumerate((0.9, 0.6, 0.3)):
+        for position, (row, offset) in enumerate(zip(rows, offsets, strict=True)):
+            contexts[level, position] = len(more), 3, -1
+            mass = np.diff(np.asarray(row, np.float64)) / TOTAL
+            for before in (-1, 0, 1):
+                held = np.zeros(len(mass))
+                held[min(max(before - offset, 0), len(mass) - 2)] = stays
+                more.append(integer_cdf((1 - stays) * mass + held))
+                starts.append(offset)
+    return CdfTables.from_rows(more, starts, shape, contexts, np.full(positions, 45))
 
 
 def tiny_symbols(count: int, seed: int = 0) -> NDArray[np.int32]:

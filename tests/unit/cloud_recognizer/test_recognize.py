@@ -47,7 +47,7 @@ async def test_each_payload_gets_a_result_in_its_place(
     bundles: Path, bundle: Bundle, older: Bundle
 ) -> None:
     good = payload(bundle, faces=2)
-    sent = [good, good[:-2], payload(older, faces=3), b"", b"\x10\x00" * 9000, b"\x2f" * 40, good]
+    sent = [good, good[:-2], payload(older, faces=3), b"", b"\x20\x00" * 9000, b"\x1f" * 40, good]
     async with running_recognizer(bundles) as running:
         results = await recognize(running, sent)
     assert [result.seq for result in results] == [1, 2, 3, 4, 5, 6, 7]

@@ -21,13 +21,23 @@ from mien.errors import (
     WrongBundleError,
 )
 from mien.range_coder import MAX_SYMBOL, TOTAL, RangeEncoder
-from mien.side_information import STEP, SideInformationWriter
-from mien.tables import CdfTables
+from mien.side_information import (
+    FIRST_STEP,
+    HEIGHT,
+    MOVE,
+    MOVES,
+    RESIZE,
+    TRACK,
+    SideInformationWriter,
+)
+from mien.stir import AFRESH, GIVEN, STILL, UNKNOWN, stir_of
+from mien.tables import HALF, CdfTables, afresh
 from tests.support.chunks import chunks
 from tests.support.tiny_bundle import SHAPE, tiny_symbols, tiny_tables
 
 BUNDLE_ID = "3a" * 32
 TABLES = tiny_tables()
+LATENT_SIZE = int(np.prod(SHAPE))
 LIMITS = Limits(max_chunk_bytes=4096, max_faces=16)
 CODECS = {name: ChunkCodec(TABLES, BUNDLE_ID, LIMITS, reader) for name, reader in PATHS.items()}
 CODEC = CODECS["plain"]
@@ -202,7 +212,8 @@ def escaping_tables(positions: int) -> CdfTables:
     """Tables by which nearly any bytes are escapes: the dearest latent to decode."""
     cdf = np.tile(np.array([0, 1, TOTAL], np.uint32), (positions, 1))
     sizes, offsets = np.full(positions, 2, np.int32), np.zeros(positions, np.int32)
-    return CdfTables(cdf, sizes, offsets, (positions, 1, 1))
+    holds = np.full(positions, HALF, np.int32)
+    return CdfTables(cdf, sizes, offsets, (positions, 1, 1), afresh(positions), holds)
 
 
 def dearest_chunk(positions: int, limits: Limits) -> tuple[bytes, int]:
@@ -212,6 +223,8 @@ def dearest_chunk(positions: int, limits: Limits) -> tuple[bytes, int]:
     writer.write_count(limits.max_faces)
     for index in range(limits.max_faces):
         writer.write(index, 1, BOX)
+        if index:
+            writer.write_stir(AFRESH, AFRESH if index > 1 else UNKNOWN)
         coder.encode_symbols([3 + index] * positions, escaping_tables(positions).rows())
     body = coder.finish()
     return sealed(body[: limits.max_chunk_bytes - HEADER_BYTES]), len(body)
@@ -251,11 +264,11 @@ class Forger(SideInformationWriter):
     """Writes fields in forms that the honest writer never chooses."""
 
     def known_track_as_new(self, track_id: int) -> None:
-        self._choice(2, (0, 60000, 62768, TOTAL))
+        self._choice(2, TRACK)
         self._number(track_id, 6)
 
     def expected_track_as_known(self) -> None:
-        self._choice(1, (0, 60000, 62768, TOTAL))
+        self._choice(1, TRACK)
 
 
 def forged_second_face(how: str) -> bytes:
@@ -263,7 +276,7 @@ def forged_second_face(how: str) -> bytes:
     forger = Forger(coder, Limits())
     forger.write_count(2)
     forger.write(0, 1, BOX)
-    coder.encode_symbols([0] * TABLES.sizes.size, TABLES.rows())
+    coder.encode_symbols([0] * LATENT_SIZE, TABLES.rows()[:LATENT_SIZE])
     if how == "known as new":
         forger.known_track_as_new(1)
     else:
@@ -283,9 +296,50 @@ def test_time_that_goes_back_is_rejected():
     writer = SideInformationWriter(coder, Limits())
     writer.write_count(2)
     writer.write(50, 1, BOX)
-    coder.encode_symbols([0] * TABLES.sizes.size, TABLES.rows())
+    coder.encode_symbols([0] * LATENT_SIZE, TABLES.rows()[:LATENT_SIZE])
     writer._track(1)
     coder.encode(512, TOTAL)  # time goes on, for a track that was just seen
-    writer._difference(-10 - 33, STEP)
+    writer._difference(-10 - 33, FIRST_STEP)
     with pytest.raises(MalformedError, match="forward"):
         CODEC.decode(sealed(coder.finish()))
+
+
+def forged_later_face(stir: int, changed: int, box_flag: int = 0) -> bytes:
+    """A second face of a track that says how much it has changed, and changes so many symbols."""
+    coder = RangeEncoder()
+    writer = SideInformationWriter(coder, Limits())
+    writer.write_count(2)
+    writer.write(50, 1, BOX)
+    first = np.zeros(SHAPE, np.int32)
+    coder.encode_symbols([0] * LATENT_SIZE, TABLES.rows()[:LATENT_SIZE])
+    writer._track(1)
+    coder.encode(512, TOTAL)
+    writer._difference(0, FIRST_STEP)
+    writer._choice(box_flag, MOVES)
+    if box_flag:
+        for model in (MOVE, MOVE, RESIZE, HEIGHT):
+            writer._difference(0, model)
+    writer.write_stir(stir, UNKNOWN)
+    if stir != STILL:
+        rows = range(LATENT_SIZE) if stir == AFRESH else TABLES.rows_given(first, stir)
+        symbols = [1] * changed + [0] * (LATENT_SIZE - changed)
+        coder.encode_symbols(symbols, [TABLES.rows()[row] for row in rows])
+    return sealed(coder.finish())
+
+
+@pytest.mark.parametrize("stir", [*GIVEN, AFRESH])
+def test_a_face_that_has_not_changed_as_much_as_it_says_is_rejected(stir):
+    for changed in range(LATENT_SIZE + 1):
+        payload = forged_later_face(stir, changed)
+        answers = [outcome(codec, payload) for codec in CODECS.values()]
+        assert answers == answers[:1] * len(answers)
+        if stir_of(changed) == stir:
+            assert np.count_nonzero(answers[0][1].symbols) == changed
+        else:
+            assert answers[0] == (MalformedError, "a face has not changed as much as it says")
+
+
+def test_a_box_that_stands_and_is_told_as_one_that_moves_is_rejected():
+    assert CODEC.decode(forged_later_face(STILL, 0))[1].box == BOX
+    with pytest.raises(MalformedError, match="stands"):
+        CODEC.decode(forged_later_face(STILL, 0, box_flag=1))

@@ -47,7 +47,9 @@ def test_what_is_no_pmf_is_refused(pmf):
 @given(latents(SHAPE))
 def test_ideal_bits_are_those_of_the_coded_symbols(latent):
     counter = BitCounter()
-    for symbol, (cdf, offset) in zip(latent.ravel().tolist(), TABLES.rows(), strict=True):
+    for symbol, (cdf, offset) in zip(
+        latent.ravel().tolist(), TABLES.rows()[: latent.size], strict=True
+    ):
         index, escape = symbol - offset, len(cdf) - 2
         if 0 <= index < escape:
             counter.encode(cdf[index], cdf[index + 1])
@@ -67,7 +69,7 @@ def test_saved_tables_load_as_they_were_and_save_to_the_same_bytes(tmp_path):
     TABLES.save(tmp_path / "a.npz")
     loaded = CdfTables.load((tmp_path / "a.npz").read_bytes())
     assert loaded.shape == TABLES.shape
-    for name in ("cdf", "sizes", "offsets"):
+    for name in ("cdf", "sizes", "offsets", "contexts", "holds"):
         assert np.array_equal(getattr(loaded, name), getattr(TABLES, name))
         assert getattr(loaded, name).dtype == getattr(TABLES, name).dtype
     loaded.save(tmp_path / "b.npz")
@@ -84,6 +86,8 @@ def parts() -> dict[str, np.ndarray]:
         "cdf": TABLES.cdf.copy(),
         "sizes": TABLES.sizes.copy(),
         "offsets": TABLES.offsets.copy(),
+        "contexts": TABLES.contexts.copy(),
+        "holds": TABLES.holds.copy(),
     }
 
 
@@ -139,7 +143,7 @@ def test_a_shape_that_does_not_fit_the_rows_is_refused(shape):
         CdfTables(**parts(), shape=shape)
 
 
-@pytest.mark.parametrize("name", ["cdf", "sizes", "offsets"])
+@pytest.mark.parametrize("name", ["cdf", "sizes", "offsets", "contexts", "holds"])
 def test_arrays_of_another_kind_are_refused(name):
     changed = parts()
     with pytest.raises(TablesError):
@@ -223,12 +227,46 @@ HEADER = "{'descr': '<u4', 'fortran_order': False, 'shape': (1000000, 1000000), 
 )
 def test_hostile_arrays_are_refused_before_anything_is_allocated(array):
     small = npy("{'descr': '<i4', 'fortran_order': False, 'shape': (1,), }", bytes(4))
-    data = npz_of({"cdf": array, "sizes": small, "offsets": small, "shape": small})
+    data = npz_of(
+        {"cdf": array} | dict.fromkeys(("sizes", "offsets", "shape", "contexts", "holds"), small)
+    )
     with pytest.raises(TablesError):
         CdfTables.load(data)
 
 
 def test_a_file_that_unpacks_to_too_much_is_refused():
-    bomb = npz_of({name: bytes(20 << 20) for name in ("cdf", "sizes", "offsets", "shape")})
+    bomb = npz_of(
+        {
+            name: bytes(20 << 20)
+            for name in ("cdf", "sizes", "offsets", "shape", "contexts", "holds")
+        }
+    )
     with pytest.raises(TablesError, match="unpacks"):
         CdfTables.load(bomb)
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [(0, -1), (0, 1 << 30), (1, 0), (1, -3), (1, 1 << 30), (2, 32768), (2, -(1 << 31))],
+)
+def test_a_context_that_points_outside_of_the_rows_is_refused(column, value):
+    changed = parts()
+    changed["contexts"][1, 5, column] = value
+    with pytest.raises(TablesError, match="context"):
+        CdfTables(**changed, shape=SHAPE)
+
+
+def test_symbols_beyond_those_of_a_context_have_its_first_and_its_last_row():
+    before = np.full(SHAPE, 32767, np.int32)
+    first, count, _ = TABLES.contexts[0].T
+    assert np.array_equal(TABLES.rows_given(before, 1), first + count - 1)
+    assert np.array_equal(TABLES.rows_given(-before, 1), first)
+    assert (count > 1).all()
+
+
+@pytest.mark.parametrize("hold", [-1, 31, 129])
+def test_a_hold_below_rounding_or_of_two_symbols_is_refused(hold):
+    changed = parts()
+    changed["holds"][3] = hold
+    with pytest.raises(TablesError, match="hold"):
+        CdfTables(**changed, shape=SHAPE)

@@ -9,7 +9,10 @@ import pytest
 import torch
 
 from mien.bundle import ALL_FILES, BundleRepository, load_bundle
+from mien.errors import TablesError
+from mien.npz import write_npz
 from mien.probe import check_payloads, load_probe
+from mien.tables import CdfTables
 from tests.unit.trainer.datasets import write_fer
 from trainer.calibration import calibrate, confidences
 from trainer.cli import main, read_config
@@ -20,6 +23,7 @@ from trainer.evaluate import BUNDLE_FILES, evaluate_faces, recognised
 from trainer.export import tables_from_pmf
 from trainer.fit import fit, load_trained
 from trainer.loop import Loop
+from trainer.retable import first_rows
 from trainer.runtime import Network
 
 MODEL = ModelConfig((8, 8, 8, 8), 4, (8, 8, 8, 8), 8)
@@ -161,6 +165,37 @@ def test_evaluate_writes_what_it_prints(
     # What was coded is the tables' ideal plus header, time, track and box.
     overhead = figures["payload_bytes_per_face"] - figures["latent_ideal_bytes_per_face"]
     assert 0 < overhead < 6
+
+
+def test_tables_made_anew_are_those_of_the_export_and_the_bundle_is_whole(
+    bundle: Path, data: Path, tmp_path: Path
+) -> None:
+    again = tmp_path / "again"
+    arguments = ["tables", "--bundle", str(bundle), "--data", str(data), "--out", str(again)]
+    assert main(arguments) == 0
+    assert (again / "tables.npz").read_bytes() == (bundle / "tables.npz").read_bytes()
+    copy, original = load_bundle(again, BUNDLE_FILES), load_bundle(bundle, BUNDLE_FILES)
+    assert check_payloads(copy, load_probe(copy)) is None
+    assert copy.manifest.figures == original.manifest.figures
+    assert copy.tables.contexts[:, :, 1].max() > 1
+    assert main(arguments) == 2  # the folder is there
+
+
+def test_rows_of_the_first_payload_versions_tables_can_be_taken_over(bundle: Path) -> None:
+    tables = load_bundle(bundle).tables
+    size = int(np.prod(tables.shape))
+    old = write_npz(
+        {
+            "cdf": tables.cdf[:size].astype("<u4"),
+            "sizes": tables.sizes[:size].astype("<i4"),
+            "offsets": tables.offsets[:size].astype("<i4"),
+            "shape": np.array(tables.shape, "<i4"),
+        }
+    )
+    with pytest.raises(TablesError):
+        CdfTables.load(old)
+    first = first_rows(old)
+    assert first.rows() == tables.rows()[:size]
 
 
 def test_a_missing_dataset_is_an_error_for_people(

@@ -1,0 +1,80 @@
+"""Rows for later faces: learned from what symbols do, and never far from what is known of all."""
+
+from itertools import pairwise
+
+import numpy as np
+import torch
+
+from mien.range_coder import TOTAL
+from mien.stir import GIVEN
+from mien.tables import HALF, LARGEST_HOLD, CdfTables, integer_cdf
+from trainer.motion import moving
+from trainer.track_tables import Transitions, add_rows, holds_of
+
+SHAPE = (2, 1, 3)
+POSITIONS = 6
+
+
+def first_tables() -> CdfTables:
+    mass = 2.0 ** -np.abs(np.arange(-4, 5))
+    return CdfTables.from_rows([integer_cdf([*mass, 1e-3])] * POSITIONS, [-4] * POSITIONS, SHAPE)
+
+
+def walk(count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Faces of which one position goes up by one, and five stay."""
+    random = np.random.default_rng(3)
+    before = random.integers(-2, 3, (count, POSITIONS)).astype(np.int32)
+    after = before.copy()
+    after[:, 2] += 1
+    return before, after
+
+
+def learned() -> CdfTables:
+    seen = Transitions.none(POSITIONS)
+    seen.add(*walk(4000))
+    return add_rows(first_tables(), seen, np.full(POSITIONS, 40, np.int32))
+
+
+def test_rows_given_the_one_before_make_its_changes_cheap():
+    tables, (before, after) = learned(), walk(50)
+    told = [
+        tables.ideal_bits(now.reshape(SHAPE), tables.rows_given(was.reshape(SHAPE), GIVEN[0]))
+        for was, now in zip(before, after, strict=True)
+    ]
+    afresh = [tables.ideal_bits(now.reshape(SHAPE)) for now in after]
+    assert np.mean(told) < 0.1 * np.mean(afresh)
+
+
+def test_what_was_never_seen_can_be_coded_all_the_same():
+    tables = learned()
+    far = np.full(SHAPE, 900, np.int32)
+    for stir in GIVEN:
+        assert np.isfinite(tables.ideal_bits(far, tables.rows_given(-far, stir)))
+    assert (tables.cdf[:, -1] == TOTAL).all()
+
+
+def test_faces_that_changed_too_much_or_not_at_all_are_not_counted():
+    seen = Transitions.none(50)
+    before = np.zeros((3, 50), np.int32)
+    after = before.copy()
+    after[1] = 1
+    after[2, :2] = 1
+    seen.add(before, after)
+    assert seen.counts.sum() == 50
+    assert seen.counts[0].sum() == 50
+
+
+def test_what_matters_less_is_held_longer():
+    holds = holds_of(np.array([1e-1, 1e-2, 1e-3, 1e-6, 0.0]))
+    assert (np.diff(holds) >= 0).all()
+    assert holds[0] < holds[2] <= LARGEST_HOLD
+    assert holds.min() >= HALF
+
+
+def test_simulated_faces_move_from_frame_to_frame_and_stay_pictures():
+    generator = torch.Generator().manual_seed(0)
+    faces = torch.rand(4, 1, 48, 48, generator=generator)
+    views = moving(faces, 3, generator)
+    assert [view.shape for view in views] == [faces.shape] * 3
+    assert all(view.min() >= 0 and view.max() <= 1 for view in views)
+    assert all((a - b).abs().mean() > 0 for a, b in pairwise(views))
