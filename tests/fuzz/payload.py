@@ -16,12 +16,12 @@ from tests.support.chunk_outcome import check_outcome
 from tests.support.tiny_bundle import tiny_symbols, tiny_tables
 
 BUNDLE_ID = "3a" * 32
-LIMITS = Limits(max_chunk_bytes=1024, max_faces=16)
+LIMITS = Limits(max_chunk_bytes=1024, max_faces=5)
 CODECS = [
     ChunkCodec(tiny_tables(), BUNDLE_ID, LIMITS, partial(PlainReader, min_lanes=lanes))
     for lanes in (1 << 30, 1)
 ]
-MAX_BYTES = 256
+MAX_BYTES = 160
 
 
 def one_input(data: bytes) -> bool:

@@ -122,8 +122,8 @@ def stopped(cloud: Cloud) -> Iterator[None]:
         cloud.process.process.send_signal(signal.SIGCONT)
 
 
-def cloud_metric(cloud: Cloud, name: str, network: Namespace | None = None) -> float:
-    """A recognizer's metric, summed over its labels."""
+def cloud_metric(cloud: Cloud, name: str, network: Namespace | None = None, **labels: str) -> float:
+    """A recognizer's metric, summed over the labels that are not given."""
     url = f"http://{cloud.host}:{cloud.metrics_port}/metrics"
     with inside(network), urllib.request.urlopen(url, timeout=60) as response:
         page = response.read().decode()
@@ -131,5 +131,5 @@ def cloud_metric(cloud: Cloud, name: str, network: Namespace | None = None) -> f
         sample.value
         for family in text_string_to_metric_families(page)
         for sample in family.samples
-        if sample.name == f"mien_cloud_{name}"
+        if sample.name == f"mien_cloud_{name}" and labels.items() <= sample.labels.items()
     )
