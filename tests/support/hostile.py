@@ -99,7 +99,8 @@ class HostileStreams:
         with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
             await behave(self, call, number)
         with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
-            while await call.read() is not grpc.aio.EOF:
+            # One that we have cancelled ourselves has nothing to read.
+            while not call.cancelled() and await call.read() is not grpc.aio.EOF:
                 pass
         self.ended[behave.__name__, (await call.code()).name] += 1
 
