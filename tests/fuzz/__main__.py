@@ -1,7 +1,7 @@
-"""Fuzz for minutes: python -m tests.fuzz [--seconds 300] [--seed] [--merge] [TARGET …]
+"""Fuzz for minutes: python -m tests.fuzz [--seconds 300] [--seed] [--keep] [TARGET …]
 
 The seconds are shared by the targets. --seed writes the harnesses' seeds into the corpus in git;
---merge adds to it what earlier runs found that reaches further. An input that breaks a promise is
+--keep adds to it what earlier runs found that reaches further. An input that breaks a promise is
 kept in build/fuzz, and `python -m tests.fuzz --replay FILE TARGET` shows what it does.
 """
 
@@ -10,7 +10,7 @@ import importlib
 import sys
 from pathlib import Path
 
-from tests.fuzz.fuzzer import CORPUS, FOUND, TARGETS, fuzz, merge, write_seeds
+from tests.fuzz.fuzzer import CORPUS, FOUND, TARGETS, fuzz, keep, write_seeds
 
 
 def main() -> int:
@@ -18,7 +18,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
     parser.add_argument("--seconds", type=int, default=300)
     parser.add_argument("--seed", action="store_true")
-    parser.add_argument("--merge", action="store_true")
+    parser.add_argument("--keep", action="store_true")
     parser.add_argument("--replay", type=Path, metavar="FILE")
     parser.add_argument("targets", nargs="*", default=TARGETS, metavar="TARGET")
     options = parser.parse_args()
@@ -31,14 +31,12 @@ def main() -> int:
             importlib.import_module(module).one_input(options.replay.read_bytes())
         elif options.seed:
             write_seeds(target, corpus)
+        elif options.keep:
+            print(f"{target}: {keep(target)} new inputs in {corpus}")
         else:
             crashes = FOUND / f"{target}-crash"
             seconds = max(options.seconds // len(options.targets), 1)
-            good, said = (
-                merge(module, corpus, grown, crashes)
-                if options.merge
-                else fuzz(module, seconds, (grown, corpus), crashes)
-            )
+            good, said = fuzz(module, seconds, (grown, corpus), crashes)
             print(f"{target}: {'sound' if good else 'BROKEN'}\n{said[-3000:]}", flush=True)
             sound &= good
     return not sound

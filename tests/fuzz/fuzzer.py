@@ -7,6 +7,7 @@ build/fuzz/TARGET-crash-…  an input that breaks the promise of its harness
 
 import hashlib
 import importlib
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -27,28 +28,10 @@ def fuzz(module: str, seconds: int, corpora: Sequence[Path], crashes: Path) -> t
     corpora: folders to begin from; the first one takes what reaches further. crashes: the beginning
     of the names of inputs that were found to break it.
     """
-    return _run(module, [f"-max_total_time={seconds}"], corpora, crashes)
-
-
-def merge(module: str, into: Path, from_: Path, crashes: Path) -> tuple[bool, str]:
-    """Add to a corpus what reaches further in another; returns as `fuzz` does."""
-    return _run(module, ["-merge=1"], (into, from_), crashes)
-
-
-def write_seeds(target: str, folder: Path) -> None:
-    """Put the seeds of a target into a folder, each under a name of its own bytes."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for seed in importlib.import_module(f"tests.fuzz.{target}").seeds():
-        (folder / hashlib.sha256(seed).hexdigest()[:16]).write_bytes(seed)
-
-
-def _run(
-    module: str, options: Sequence[str], corpora: Sequence[Path], crashes: Path
-) -> tuple[bool, str]:
     corpora[0].mkdir(parents=True, exist_ok=True)
     crashes.parent.mkdir(parents=True, exist_ok=True)
     command = [
-        *(sys.executable, "-m", "tests.fuzz.one_target", module, *options),
+        *(sys.executable, "-m", "tests.fuzz.one_target", module, f"-max_total_time={seconds}"),
         *(f"-timeout={TIMEOUT_S}", f"-rss_limit_mb={MEMORY_MB}", f"-artifact_prefix={crashes}-"),
         *("-print_final_stats=1", *map(str, corpora)),
     ]
@@ -56,3 +39,20 @@ def _run(
         command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
     return done.returncode == 0, done.stdout
+
+
+def keep(target: str) -> int:
+    """Put what runs have found to reach further into the corpus in git; returns how many."""
+    new = [
+        path for path in (FOUND / target).iterdir() if not (CORPUS / target / path.name).exists()
+    ]
+    for path in new:
+        shutil.copy(path, CORPUS / target)
+    return len(new)
+
+
+def write_seeds(target: str, folder: Path) -> None:
+    """Put the seeds of a target into a folder, each under a name of its own bytes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for seed in importlib.import_module(f"tests.fuzz.{target}").seeds():
+        (folder / hashlib.sha256(seed).hexdigest()[:16]).write_bytes(seed)

@@ -79,5 +79,5 @@ def seeds() -> Iterator[bytes]:
     watched = pb.WatchRecognitionsResponse(device_id="door", epoch=1, seq=1)
     watched.recognitions.add().CopyFrom(face.to_proto())
     yield b"w" + watched.SerializeToString()
-    yield b"l" + pb.FaceLabel(device_id="door", epoch=1, seq=1).SerializeToString()
+    yield b"l" + FaceLabel("door", 1, 1, 0, "surprise").to_proto().SerializeToString()
     yield b"r" + pb.LabelResult(status=1).SerializeToString()

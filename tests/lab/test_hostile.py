@@ -117,6 +117,7 @@ def test_malformed_streams_end_alone(lab: Lab, bundle: Bundle, count: int) -> No
 
 
 STATUSES = {
+    "_no_protobuf": {"INVALID_ARGUMENT"},
     "_nothing_in_it": {"INVALID_ARGUMENT"},
     "_no_hello": {"INVALID_ARGUMENT"},
     "_unsafe_name": {"INVALID_ARGUMENT"},
