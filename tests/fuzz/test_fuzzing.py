@@ -9,7 +9,7 @@ import pytest
 from tests.fuzz.fuzzer import CORPUS, TARGETS, fuzz
 
 # Of each target; `make fuzz` takes minutes.
-SECONDS = 10
+SECONDS = 8
 needs_atheris = pytest.mark.skipif(
     importlib.util.find_spec("atheris") is None, reason="atheris has no wheel for this machine"
 )

@@ -112,20 +112,24 @@ def test_malformed_streams_end_alone(lab: Lab, bundle: Bundle, count: int) -> No
         by_behaviour.setdefault(behaviour, set()).add(status)
     assert by_behaviour.keys() == {behave.__name__ for behave in BEHAVIOURS}
     for behaviour, expected in STATUSES.items():
-        assert by_behaviour[behaviour] <= expected, by_behaviour
+        seen = by_behaviour[behaviour]
+        assert expected in seen, f"{behaviour} {seen}"
+        assert seen <= {expected, *BROKEN}, f"{behaviour} {seen}"
     lab.entry.figures = {f"{one} {status}": float(n) for (one, status), n in sorted(ended.items())}
 
 
+# What a client may see in place of a status that comes while it still writes: gRPC's own words.
+BROKEN = ("INTERNAL", "UNAVAILABLE", "CANCELLED")
 STATUSES = {
-    "_no_protobuf": {"INVALID_ARGUMENT"},
-    "_nothing_in_it": {"INVALID_ARGUMENT"},
-    "_no_hello": {"INVALID_ARGUMENT"},
-    "_unsafe_name": {"INVALID_ARGUMENT"},
-    "_unknown_bundle": {"NOT_FOUND"},
-    "_two_hellos": {"INVALID_ARGUMENT"},
-    "_seq_goes_back": {"INVALID_ARGUMENT"},
-    "_more_than_granted": {"RESOURCE_EXHAUSTED"},
-    "_damaged_chunks": {"OK"},
-    "_far_too_long": {"OK"},
-    "_gone_in_the_middle": {"CANCELLED"},
+    "_no_protobuf": "INVALID_ARGUMENT",
+    "_nothing_in_it": "INVALID_ARGUMENT",
+    "_no_hello": "INVALID_ARGUMENT",
+    "_unsafe_name": "INVALID_ARGUMENT",
+    "_unknown_bundle": "NOT_FOUND",
+    "_two_hellos": "INVALID_ARGUMENT",
+    "_seq_goes_back": "INVALID_ARGUMENT",
+    "_more_than_granted": "RESOURCE_EXHAUSTED",
+    "_damaged_chunks": "OK",
+    "_far_too_long": "OK",
+    "_gone_in_the_middle": "CANCELLED",
 }
