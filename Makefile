@@ -16,16 +16,19 @@ PYTEST_ARGS ?=
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test lab lint proto metrics dashboards clean
+.PHONY: help demo test lab fuzz lint proto metrics dashboards lock sbom clean
 
 help:
 	@echo "make demo [SOURCE=…]  stream a clip, a folder of images, a camera (0) or a URL, and watch"
 	@echo "make test             set up everything, torch included; check, lint and test"
 	@echo "make lab              faults, poor lines and restarts, the long ones too; docs/lab.md"
+	@echo "make fuzz [SECONDS=300 TARGETS=payload]  coverage-guided fuzzing; docs/integrity.md"
 	@echo "make lint             ruff, mypy --strict and buf lint alone"
 	@echo "make proto            regenerate the gRPC stubs under mien/v1"
 	@echo "make metrics          regenerate docs/metrics.md from the code"
 	@echo "make dashboards       regenerate Grafana's dashboards under deploy/grafana"
+	@echo "make lock             pin by hash what images install: deploy/requirements"
+	@echo "make sbom             bills of materials of the images, into build/sbom"
 	@echo "make clean            remove .venv, caches and the demo's results"
 
 demo: $(VENV)/.services $(if $(filter $(CLIP),$(SOURCE)),$(CLIP))
@@ -36,6 +39,11 @@ test: lint $(CLIP)
 
 lab: $(VENV)/.everything
 	$(BIN)/python -m pytest tests/lab -m '' $(PYTEST_ARGS)
+
+SECONDS ?= 300
+TARGETS ?=
+fuzz: $(VENV)/.everything
+	$(BIN)/python -m tests.fuzz --seconds $(SECONDS) $(TARGETS)
 
 lint: $(VENV)/.everything
 	$(BIN)/ruff check .
@@ -51,6 +59,16 @@ metrics: $(VENV)/.services
 
 dashboards: $(VENV)/.services
 	$(BIN)/python deploy/grafana/generate.py
+
+lock: $(VENV)/.everything
+	$(BIN)/python deploy/lock.py
+
+sbom: $(VENV)/.everything
+	@mkdir -p build/sbom
+	@for image in edge cloud; do \
+		PATH="$(CURDIR)/$(BIN):$$PATH" sh deploy/requirements/bill $$image build/sbom/$$image.cdx.json \
+			&& echo "build/sbom/$$image.cdx.json" || exit 1; \
+	done
 
 clean:
 	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis demo-out build *.egg-info

@@ -26,6 +26,8 @@ class CloudConfig:
 
     bundles: Path
     """Folder that holds the bundles to serve, or that is one."""
+    bundle_keys: Path | None = None
+    """Folder of public keys (*.pub), one of which must have signed a bundle; null takes any."""
     bundles_poll_s: float = 2.0
     """Seconds from one look at that folder, for new bundles and for rollout.json, to the next."""
     max_bundles: int = 16

@@ -53,6 +53,7 @@ from cloud_recognizer.servicer import RecognitionServicer
 from mien.background import background
 from mien.bitstream import Limits
 from mien.metrics_endpoint import metrics_endpoint
+from mien.signing import trusted_keys
 from mien.tracing import open_tracing
 from mien.v1 import bundle_pb2, recognition_pb2
 from mien.v1.bundle_pb2_grpc import add_BundleServiceServicer_to_server
@@ -130,7 +131,10 @@ async def _serving(
     limits = Limits()
     models = Catalogue(limits, metrics)
     repository = Repository(
-        config.bundles, models, metrics, options, max_bundles=config.max_bundles, load=load
+        *(config.bundles, models, metrics, options),
+        max_bundles=config.max_bundles,
+        load=load,
+        keys=trusted_keys(config.bundle_keys),
     )
     await repository.open()
     shadow = Shadow(models, metrics)

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import grpc
+from google.protobuf.message import DecodeError
 
 from cloud_recognizer.access import Access
 from cloud_recognizer.accuracy.estimate import Accuracy
@@ -153,12 +154,12 @@ class RecognitionServicer(RecognitionServiceServicer):
     async def _hello(self, context: StreamContext) -> Hello:
         try:
             async with asyncio.timeout(self._config.hello_timeout_s):
-                request = await context.read()
+                request = await _next(context)
         except TimeoutError:
             raise ProtocolError(
                 f"no hello came within {self._config.hello_timeout_s:g} seconds"
             ) from None
-        if isinstance(request, pb.StreamFacesRequest):
+        if request is not None:
             first = upward_from_proto(request)
             if isinstance(first, Hello):
                 return first
@@ -410,9 +411,21 @@ def _remaining_s(context: grpc.aio.ServicerContext[Any, Any]) -> float:
     return math.inf if remaining_s is None else max(remaining_s, 0.0)
 
 
+async def _next(context: StreamContext) -> pb.StreamFacesRequest | None:
+    """The device's next request, None when it has closed its side.
+
+    Raises ProtocolError for bytes that are none: nothing unexpected, and no traceback to log.
+    """
+    try:
+        request = await context.read()
+    except DecodeError as error:
+        raise ProtocolError(f"a request must be a StreamFacesRequest: {error}") from None
+    return request if isinstance(request, pb.StreamFacesRequest) else None
+
+
 async def _read(context: StreamContext, stream: DeviceStream) -> None:
     """Take in the device's chunks until it closes its side."""
-    while isinstance(request := await context.read(), pb.StreamFacesRequest):
+    while (request := await _next(context)) is not None:
         message = upward_from_proto(request)
         if not isinstance(message, EncodedChunk):
             raise ProtocolError("hello may come once, as the first request of a stream")

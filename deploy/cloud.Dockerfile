@@ -8,9 +8,10 @@ COPY mien mien
 COPY edge_encoder edge_encoder
 COPY cloud_recognizer cloud_recognizer
 COPY trainer trainer
+COPY deploy/requirements deploy/requirements
 COPY deploy/slim.py /slim.py
 RUN --mount=type=cache,target=/root/.cache/pip \
-    /opt/mien/bin/python -m pip install '.[cloud,nats,page]' \
+    sh deploy/requirements/install cloud /opt/mien \
     && /opt/mien/bin/python /slim.py /opt/mien --without edge_encoder trainer \
         --loads cloud_recognizer.cli cloud_recognizer.server onnxruntime nats aiohttp
 # A service never needs torch: an image in which it can be imported is built wrongly.

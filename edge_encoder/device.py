@@ -42,9 +42,11 @@ from edge_encoder.spool.store import Spool, SpoolSettings, open_spool
 from edge_encoder.uplink import Uplink, UplinkSettings
 from mien.bundle import Bundle, load_bundle
 from mien.declaration import ContextOfUse, LegalException
+from mien.errors import BundleError
 from mien.exit_codes import ExitCode
 from mien.messages import Hello
 from mien.metrics_endpoint import metrics_endpoint
+from mien.signing import trusted_keys
 from mien.tracing import open_tracing
 
 if TYPE_CHECKING:  # needs mien[tracing]
@@ -86,8 +88,8 @@ async def run(config: EdgeConfig, exporter: "SpanExporter | None" = None) -> Exi
             await stack.enter_async_context(events.regularly())
         servers = Servers(config.servers, config.device)
         dialler = open_dialler(config, metrics)
-        fetch = _fetch(config, servers, dialler.beside())
-        bundle = await _bundle(config, fetch)
+        fetch = _fetch(config, servers, metrics, dialler.beside())
+        bundle = await fetch(None)
         pipeline = _pipeline(config, source, detector, bundle, results, metrics, tracing)
         return_freed_memory()
         spool = _spool(config, stack, metrics)
@@ -157,15 +159,24 @@ def _tracing(
     )
 
 
-async def _bundle(config: EdgeConfig, fetch: Fetch) -> Bundle:
-    if config.bundle is not None:
-        return load_bundle(config.bundle)
-    return await fetch(None)
-
-
-def _fetch(config: EdgeConfig, servers: Servers, dialler: Dialler) -> Fetch:
+def _fetch(
+    config: EdgeConfig, servers: Servers, metrics: Metrics, dialler: Dialler
+) -> Callable[[str | None], Awaitable[Bundle]]:
+    """What gets a bundle by its id, without one that to begin with; it counts what it refuses."""
     cache = Path(config.cache).expanduser()
-    return lambda bundle_id: fetch_encoder(servers, cache, config.give_up_s, bundle_id, dialler)
+    keys = trusted_keys(config.bundle_keys)
+
+    async def fetch(bundle_id: str | None) -> Bundle:
+        try:
+            if bundle_id is None and config.bundle is not None:
+                return load_bundle(config.bundle, keys=keys)
+            patience_s = config.give_up_s
+            return await fetch_encoder(servers, cache, patience_s, bundle_id, keys, dialler)
+        except BundleError as error:
+            metrics.refused_bundles.labels(error.code).inc()
+            raise
+
+    return fetch
 
 
 def _spool(config: EdgeConfig, stack: AsyncExitStack, metrics: Metrics) -> Spool | None:

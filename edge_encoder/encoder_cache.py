@@ -1,7 +1,8 @@
 """The encoders of a server's bundles, fetched once and kept.
 
 What a server sends is a bundle only when every hash says so: manifest.json must hash to the
-bundle id, and the manifest holds the hashes of the other files.
+bundle id, and the manifest holds the hashes of the other files. Where keys are trusted, one of them
+must have signed the id, and the signature is looked at before anything of the bundle is taken.
 """
 
 import asyncio
@@ -18,10 +19,11 @@ import grpc
 from edge_encoder.dialling import PLAIN, Dialler
 from edge_encoder.servers import Servers, Target
 from mien.backoff import Backoff
-from mien.bundle import EDGE_FILES, Bundle, load_bundle
+from mien.bundle import EDGE_FILES, MANIFEST, Bundle, load_bundle
 from mien.errors import (
     BundleError,
     BundleHashError,
+    BundleSignatureError,
     ManifestError,
     ProtocolError,
     UnavailableError,
@@ -30,6 +32,7 @@ from mien.errors import (
 from mien.folder_lock import FolderLock
 from mien.manifest import MAX_FILE_BYTES
 from mien.messages import is_bundle_id
+from mien.signing import MAX_SIGNATURES_BYTES, SIGNATURES, TrustedKeys
 from mien.v1 import bundle_pb2 as pb
 from mien.v1.bundle_pb2_grpc import BundleServiceStub
 
@@ -61,22 +64,25 @@ async def fetch_encoder(
     cache: Path,
     timeout_s: float,
     bundle_id: str | None = None,
+    keys: TrustedKeys | None = None,
     dialler: Dialler = PLAIN,
 ) -> Bundle:
     """A bundle's encoder from `cache`, or downloaded into it; without an id the promoted one's.
 
     timeout_s: how long to look for a server that is there; each is tried once in any case. What was
     downloaded before a connection broke is not downloaded again, from whichever server.
-    Raises UnavailableError when none is, BundleError for files that are not the bundle's.
+    keys: those of which one must have signed it; None: it need not be signed.
+    Raises UnavailableError when none is, BundleError for files that are not the bundle's and for
+    what no trusted key has signed.
     """
-    if bundle_id is not None and (kept := await asyncio.to_thread(_kept, cache, bundle_id)):
+    if bundle_id is not None and (kept := await asyncio.to_thread(_kept, cache, bundle_id, keys)):
         return kept
     clock, backoff = asyncio.get_running_loop().time, Backoff(longest_s=1.0)
     began_s, walk = clock(), servers.walk()
     target, _ = await walk.advance()
     while True:
         try:
-            bundle = await _fetched(target, cache, bundle_id, dialler)
+            bundle = await _fetched(target, cache, bundle_id, keys, dialler)
         except UnavailableError as error:
             target, round_is_over = await walk.advance()
             if round_is_over and clock() - began_s >= timeout_s:
@@ -90,34 +96,46 @@ async def fetch_encoder(
             return bundle
 
 
-async def _fetched(target: Target, cache: Path, bundle_id: str | None, dialler: Dialler) -> Bundle:
+async def _fetched(
+    target: Target,
+    cache: Path,
+    bundle_id: str | None,
+    keys: TrustedKeys | None,
+    dialler: Dialler,
+) -> Bundle:
     async with _connected(target, dialler) as stub:
         wanted = bundle_id or await _promoted(stub)
         try:
-            if kept := await asyncio.to_thread(_kept, cache, wanted):
+            if kept := await asyncio.to_thread(_kept, cache, wanted, keys):
                 return kept
             cache.mkdir(parents=True, exist_ok=True)
             lock = FolderLock(cache, DOWNLOAD_TIMEOUT_S)
             await asyncio.to_thread(lock.acquire)
             try:
                 # Another process may have been quicker.
-                kept = await asyncio.to_thread(_kept, cache, wanted)
-                return kept or await _downloaded(stub, cache, wanted)
+                kept = await asyncio.to_thread(_kept, cache, wanted, keys)
+                return kept or await _downloaded(stub, cache, wanted, keys)
             finally:
                 lock.release()
         except OSError as error:
             raise BundleHashError(f"the encoder cannot be kept in {cache}: {error}") from error
 
 
-def _kept(cache: Path, bundle_id: str) -> Bundle | None:
-    """The encoder that lies in the cache; one that was damaged on the disk is removed."""
+def _kept(cache: Path, bundle_id: str, keys: TrustedKeys | None) -> Bundle | None:
+    """The encoder that lies in the cache; one that was damaged on the disk is removed.
+
+    One without a trusted signature stays until another takes its place: it may be of a time when
+    other keys were trusted, or another process's that trusts them.
+    """
     if not is_bundle_id(bundle_id):
         raise ManifestError(f"the server names a bundle id that is none: {bundle_id[:80]!r}")
     folder = cache / bundle_id
     if not folder.is_dir():
         return None
     try:
-        bundle = load_bundle(folder, EDGE_FILES, bundle_id)
+        bundle = load_bundle(folder, EDGE_FILES, bundle_id, keys)
+    except BundleSignatureError:
+        return None
     except BundleError:
         shutil.rmtree(folder, ignore_errors=True)
         return None
@@ -126,7 +144,9 @@ def _kept(cache: Path, bundle_id: str) -> Bundle | None:
     return bundle
 
 
-async def _downloaded(stub: "BundleServiceAsyncStub", cache: Path, bundle_id: str) -> Bundle:
+async def _downloaded(
+    stub: "BundleServiceAsyncStub", cache: Path, bundle_id: str, keys: TrustedKeys | None
+) -> Bundle:
     """Download an encoder, from where a broken download ended. The cache is locked meanwhile."""
     partial = cache / f"{_PARTIAL}{bundle_id}"
     await asyncio.to_thread(_tidy, cache, partial)
@@ -134,16 +154,18 @@ async def _downloaded(stub: "BundleServiceAsyncStub", cache: Path, bundle_id: st
         partial.mkdir(exist_ok=True)
         begun = _sizes(partial)
         try:
-            await _download(stub, bundle_id, partial, sum(begun.values()))
-            await asyncio.to_thread(load_bundle, partial, EDGE_FILES, bundle_id)
+            await _download(stub, bundle_id, partial, sum(begun.values()), keys)
+            await asyncio.to_thread(load_bundle, partial, EDGE_FILES, bundle_id, keys)
         except BundleError:
             await asyncio.to_thread(shutil.rmtree, partial, ignore_errors=True)
             if not begun:
                 raise
             # What was here may have been damaged, with the power for instance: from the beginning.
             continue
-        partial.rename(cache / bundle_id)
-        return await asyncio.to_thread(load_bundle, cache / bundle_id, EDGE_FILES, bundle_id)
+        folder = cache / bundle_id
+        await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+        partial.rename(folder)
+        return await asyncio.to_thread(load_bundle, folder, EDGE_FILES, bundle_id, keys)
 
 
 def _tidy(cache: Path, partial: Path) -> None:
@@ -205,7 +227,11 @@ async def _promoted(stub: "BundleServiceAsyncStub") -> str:
 
 
 async def _download(
-    stub: "BundleServiceAsyncStub", bundle_id: str, folder: Path, offset_bytes: int
+    stub: "BundleServiceAsyncStub",
+    bundle_id: str,
+    folder: Path,
+    offset_bytes: int,
+    keys: TrustedKeys | None,
 ) -> None:
     """Add to the files what the server sends: only an encoder's, no more than declared."""
     request = pb.DownloadEncoderRequest(bundle_id=bundle_id, offset_bytes=offset_bytes)
@@ -220,6 +246,8 @@ async def _download(
                         f"the server sends {header.name[:80]!r} of {header.size_bytes} bytes, "
                         f"which is no part of an encoder ({', '.join(EDGE_FILES)})"
                     )
+                if header.name == MANIFEST:
+                    _take_signatures(folder, bundle_id, header.signatures, keys)
                 if file:
                     file.close()
                 file = (folder / header.name).open("ab")
@@ -232,3 +260,18 @@ async def _download(
     finally:
         if file:
             file.close()
+
+
+def _take_signatures(
+    folder: Path, bundle_id: str, signatures: bytes, keys: TrustedKeys | None
+) -> None:
+    """Keep what came beside the manifest, where a trusted key has signed or none is asked for."""
+    if len(signatures) > MAX_SIGNATURES_BYTES:
+        raise ManifestError(
+            f"the server sends {len(signatures)} bytes of signatures, over {MAX_SIGNATURES_BYTES}"
+        )
+    if keys is not None:
+        keys.check(bundle_id, signatures)
+    (folder / SIGNATURES).unlink(missing_ok=True)
+    if signatures:
+        (folder / SIGNATURES).write_bytes(signatures)

@@ -119,6 +119,9 @@ class Metrics:
         self.bundle_failures = self._counter(
             "bundle_failures", "Attempts to get and load another bundle that failed"
         )
+        self.refused_bundles = self._counter(
+            "refused_bundles", "Bundles that were not taken: damaged, or not signed", "code"
+        )
         self.tracks = self._gauge("faces_in_view", "Faces in the latest frame")
         self.queue_chunks = self._gauge("queue_chunks", "Chunks that were never sent")
         self.in_flight_chunks = self._gauge("in_flight_chunks", "Chunks sent and not settled")

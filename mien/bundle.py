@@ -11,6 +11,7 @@
                       -> face uint8 (N, 1, H, W)
     probe.npz         what the bundle must answer, see mien.probe
     MODEL_CARD.md     measured figures, in words
+    manifest.sig      signatures of the bundle id, no part of the bundle; see mien.signing
 
 No file is used before its size and hash are checked.
 """
@@ -43,7 +44,9 @@ from mien.manifest import (
 )
 from mien.plain_reader import PlainReader
 from mien.reading import ReaderKind
+from mien.signing import TrustedKeys, read_signatures
 from mien.tables import CdfTables
+from mien.whole_file import read_bounded
 
 MANIFEST = "manifest.json"
 LAYER_FILES = ("layer0.npz", "layer1.npz")
@@ -88,7 +91,7 @@ class Bundle:
         missing or another one.
         """
         entry = self.entry(name)
-        data = _read_bounded(self.folder / name, MAX_FILE_BYTES)
+        data = read_bounded(self.folder / name, MAX_FILE_BYTES)
         _verify(self.folder / name, data, entry)
         return data
 
@@ -103,19 +106,26 @@ class Bundle:
 
 
 def load_bundle(
-    folder: Path, files: Sequence[str] | None = EDGE_FILES, bundle_id: str | None = None
+    folder: Path,
+    files: Sequence[str] | None = EDGE_FILES,
+    bundle_id: str | None = None,
+    keys: TrustedKeys | None = None,
 ) -> Bundle:
     """Load the bundle in a folder, and verify the files that will be used.
 
     files: those that must be there, tables.npz in any case; None is every file of the manifest.
     bundle_id: the id that it must have, if that is known.
+    keys: those of which one must have signed it, looked at before anything of it is parsed; without
+        them its signature is not looked at.
     Raises ManifestError, BundleHashError (IncompleteBundleError, one of them, before anything is
-    hashed), TablesError.
+    hashed), TablesError, BundleSignatureError.
     """
-    data = _read_bounded(folder / MANIFEST, MAX_MANIFEST_BYTES)
+    data = read_bounded(folder / MANIFEST, MAX_MANIFEST_BYTES)
     found_id = hashlib.sha256(data).hexdigest()
     if bundle_id is not None and found_id != bundle_id:
         raise BundleHashError(f"{folder} holds bundle {found_id}, expected was {bundle_id}")
+    if keys is not None:
+        keys.check(found_id, read_signatures(folder))
     manifest = Manifest.from_json(data)
     wanted = (*ALL_FILES, *manifest.files) if files is None else (*files, "tables.npz")
     entries = {name: _entry(manifest, name) for name in wanted if name != MANIFEST}
@@ -155,7 +165,7 @@ def write_manifest(
     entries = {}
     for file in files:
         if file != MANIFEST:
-            data = _read_bounded(folder / file, MAX_FILE_BYTES)
+            data = read_bounded(folder / file, MAX_FILE_BYTES)
             entries[file] = FileEntry(hashlib.sha256(data).hexdigest(), len(data))
     manifest = Manifest(
         name, created, tuple(expressions), image, latent, figures, entries, calibration
@@ -172,14 +182,16 @@ class BundleRepository:
     bundles: verified, the preferred one first: the latest created, of equals the last by name.
     """
 
-    def __init__(self, folder: Path, files: Sequence[str] = ALL_FILES) -> None:
+    def __init__(
+        self, folder: Path, files: Sequence[str] = ALL_FILES, keys: TrustedKeys | None = None
+    ) -> None:
         folders = bundle_folders(folder)
         if not folders:
             raise UnknownBundleError(
                 f"there is no bundle in {folder}: "
                 f"a bundle is a folder with a {MANIFEST}, made by `mien-train export`"
             )
-        bundles = [load_bundle(found, files) for found in folders]
+        bundles = [load_bundle(found, files, keys=keys) for found in folders]
         bundles.sort(key=lambda bundle: (bundle.manifest.created, bundle.folder.name), reverse=True)
         self.bundles = tuple(bundles)
         self._by_id = {bundle.bundle_id: bundle for bundle in reversed(bundles)}
@@ -229,7 +241,7 @@ def _entry(manifest: Manifest, name: str) -> FileEntry:
 
 
 def _verified(path: Path, entry: FileEntry) -> bytes:
-    data = _read_bounded(path, MAX_FILE_BYTES)
+    data = read_bounded(path, MAX_FILE_BYTES)
     _verify(path, data, entry)
     return data
 
@@ -255,17 +267,3 @@ def _check_is_whole(path: Path, entry: FileEntry) -> None:
             f"{path} is not the file that the manifest names: it has {found.st_size} of "
             f"{entry.bytes} bytes; get it again"
         )
-
-
-def _read_bounded(path: Path, largest: int) -> bytes:
-    """Read a regular file that is no larger than it may be."""
-    try:
-        if not path.is_file():
-            raise BundleHashError(f"{path} is missing or is not a file")
-        with path.open("rb") as stream:
-            data = stream.read(largest + 1)
-    except OSError as error:
-        raise BundleHashError(f"{path} cannot be read: {error}") from error
-    if len(data) > largest:
-        raise BundleHashError(f"{path} has more than {largest} bytes")
-    return data

@@ -101,6 +101,18 @@ class IncompleteBundleError(BundleHashError):
     code = "bundle_incomplete"
 
 
+class BundleSignatureError(BundleError):
+    """No trusted key vouches for the bundle."""
+
+    code = "bundle_signature"
+
+
+class UnsignedBundleError(BundleSignatureError):
+    """Trusted keys are configured, and nobody has signed the bundle."""
+
+    code = "bundle_unsigned"
+
+
 class RolloutError(BundleError):
     """rollout.json of a repository cannot be read, or what it was asked to say makes no sense."""
 

@@ -97,7 +97,10 @@ class Manifest:
 
         The tables are learned and frozen to the last integer, so two trainings never share them;
         a bundle that does was made from the same codec, with another classifier.
+        Raises ManifestError for a manifest without tables, which no bundle has that was loaded.
         """
+        if "tables.npz" not in self.files:
+            raise ManifestError("manifest.files has no tables.npz, so there is no codec")
         codec = {
             "tables": self.files["tables.npz"].sha256,
             "latent": asdict(self.latent),

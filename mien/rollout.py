@@ -11,8 +11,6 @@ Ids are whole bundle ids. A file that is not there is `Rollout()`: nothing was d
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +19,7 @@ from typing import Any
 from mien.errors import RolloutError
 from mien.folder_lock import FolderLock
 from mien.messages import is_bundle_id
+from mien.whole_file import replace_file
 
 FILE = "rollout.json"
 FORMAT = 1
@@ -155,25 +154,10 @@ def change_rollout(repository: Path, change: Callable[[Rollout], Rollout]) -> Ro
             before = read_rollout(repository)
             after = change(before)
             if after != before:
-                _write(repository, after.to_json())
+                replace_file(repository / FILE, after.to_json())
             return after
     except OSError as error:
         raise RolloutError(f"{repository / FILE} cannot be written: {error}") from error
-
-
-def _write(repository: Path, data: bytes) -> None:
-    descriptor, name = tempfile.mkstemp(dir=repository, prefix=f".{FILE}-")
-    temporary = Path(name)
-    try:
-        with os.fdopen(descriptor, "wb") as stream:
-            os.fchmod(descriptor, 0o644)  # a service of another user reads it
-            stream.write(data)
-            stream.flush()
-            os.fsync(descriptor)
-        temporary.replace(repository / FILE)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 def _optional_id(document: dict[str, Any], name: str) -> str | None:

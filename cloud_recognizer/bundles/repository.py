@@ -22,6 +22,7 @@ from mien.bitstream import Limits
 from mien.bundle import MANIFEST, Bundle, is_bundle
 from mien.errors import BundleError, MienError, RolloutError, UnknownBundleError
 from mien.rollout import FILE, Rollout, change_rollout, read_rollout
+from mien.signing import TrustedKeys
 
 _log = logging.getLogger(__name__)
 
@@ -32,6 +33,7 @@ class Repository:
     """Serves what lies in a folder, which is a bundle itself or has bundles in it.
 
     max_bundles: models in memory; what comes beyond is refused.
+    keys: as `BundleScanner` takes them.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class Repository:
         *,
         max_bundles: int,
         load: LoadModel = ExpressionModel,
+        keys: TrustedKeys | None = None,
     ) -> None:
         self._folder = folder
         self._catalogue = catalogue
@@ -50,7 +53,7 @@ class Repository:
         self._options = options
         self._max_bundles = max_bundles
         self._load = load
-        self._scanner = BundleScanner(folder)
+        self._scanner = BundleScanner(folder, keys)
         # Bundles that were refused after their files had been found right; reported already.
         self._refused: dict[str, MienError | None] = {}
         self._rollout_problem = ""

@@ -8,6 +8,7 @@ from typing import Final
 
 from mien.bundle import Bundle, bundle_folders, load_bundle
 from mien.errors import BundleError, IncompleteBundleError
+from mien.signing import TrustedKeys
 
 # A bundle has at most 64 files; what else lies in its folder cannot cost more than this.
 MAX_ENTRIES: Final = 256
@@ -41,10 +42,13 @@ class BundleScanner:
 
     A folder is wrong when its files say so and have not changed since the look before: a copy that
     goes on looks wrong, too, and is none.
+
+    keys: those of which one must have signed a bundle; None: it need not be signed.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, keys: TrustedKeys | None = None) -> None:
         self._folder = folder
+        self._keys = keys
         self._seen: dict[Path, _Seen] = {}
 
     def scan(self) -> Found:
@@ -73,7 +77,7 @@ class BundleScanner:
                 wrong.append(error)
             return before
         try:
-            return _Seen(fingerprint, load_bundle(folder, files=None))
+            return _Seen(fingerprint, load_bundle(folder, files=None, keys=self._keys))
         except BundleError as error:
             return _Seen(fingerprint, error=error)
 

@@ -10,7 +10,8 @@ from cloud_recognizer.metrics import Metrics
 from cloud_recognizer.model import ExpressionModel
 from cloud_recognizer.status import aborting
 from cloud_recognizer.writing import write
-from mien.bundle import EDGE_FILES, Bundle
+from mien.bundle import EDGE_FILES, MANIFEST, Bundle
+from mien.signing import read_signatures
 from mien.v1 import bundle_pb2 as pb
 from mien.v1.bundle_pb2_grpc import BundleServiceServicer
 
@@ -55,6 +56,9 @@ class BundleServicer(BundleServiceServicer):
         # Verified again as it is read: a file that was changed since is not sent.
         data = await asyncio.to_thread(bundle.read, name)
         header = pb.FileHeader(name=name, size_bytes=len(data), sha256=bundle.entry(name).sha256)
+        if name == MANIFEST:
+            # Read anew, for it may have been signed since: devices judge it, by their own keys.
+            header.signatures = await asyncio.to_thread(read_signatures, bundle.folder)
         timeout_s = self._write_timeout_s
         await write(context, pb.DownloadEncoderResponse(file=header), timeout_s)
         for start in range(offset, len(data), PIECE_BYTES):

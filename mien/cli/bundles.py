@@ -1,4 +1,6 @@
-"""`mien bundles`: what a repository's bundles are to do. It works on the folder, without a service.
+"""`mien bundles`: what a repository's bundles are to do, and who vouches for them.
+
+It works on the folder, without a service.
 
 A recognizer that serves the folder follows within seconds.
 """
@@ -12,6 +14,7 @@ from pathlib import Path
 from mien.bundle import Bundle, bundle_folders, is_bundle, load_bundle
 from mien.errors import BundleError, ConfigError, RolloutError, UnknownBundleError
 from mien.rollout import FILE, Canary, Rollout, change_rollout, read_rollout
+from mien.signing import TrustedKeys, make_key, read_signatures, sign
 
 NONE = "none"
 _FEWEST_DIGITS = 4
@@ -143,6 +146,35 @@ def rollback(folder: Path) -> str:
 
     state = change_rollout(folder, change)
     return f"promoted: {_called(repository.named(state.promoted or ''))}"
+
+
+def new_key(path: Path) -> str:
+    """Make a key pair to sign bundles with; returns what to say."""
+    public, name = make_key(path)
+    return f"key {name}: keep {path} secret, give {public} to who is to trust it (--bundle_keys)"
+
+
+def sign_bundle(folder: Path, name: str, key: Path) -> str:
+    """Sign a bundle, all of whose files are right; returns what to say."""
+    bundle = open_repository(folder).named(name)
+    return f"{_called(bundle)} is signed by key {sign(bundle.folder, bundle.bundle_id, key)}"
+
+
+def verify(folder: Path, name: str | None, keys_folder: Path) -> str:
+    """Check who has signed a bundle, or all of a repository; returns what to say.
+
+    Raises the BundleError of the first that is not signed by a trusted key, or not right.
+    """
+    keys, repository = TrustedKeys.load(keys_folder), open_repository(folder)
+    if name is None:
+        for _, problem in repository.problems:
+            raise problem
+    bundles = repository.bundles if name is None else (repository.named(name),)
+    if not bundles:
+        raise UnknownBundleError(f"there is no bundle in {folder}")
+    signers = [keys.check(x.bundle_id, read_signatures(x.folder)) for x in bundles]
+    said = zip(bundles, signers, strict=True)
+    return "\n".join(f"{_called(bundle)}: signed by key {key}" for bundle, key in said)
 
 
 def _lines(repository: Repository, state: Rollout) -> Iterator[str]:

@@ -14,7 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from mien.cli.security import add_security, security_of
-from mien.errors import MienError
+from mien.errors import ConfigError, MienError
 from mien.exit_codes import ExitCode, exit_code
 
 _EXIT_CODES = """exit codes:
@@ -51,6 +51,7 @@ def _missing(command: str, error: ModuleNotFoundError) -> str:
         "recognize": "edge,cli",
         "rescore": "cloud,cli,ray" if error.name == "ray" else "cloud,cli,archive",
         "certificates": "encrypt",
+        "bundles": "edge",
     }.get(command, "edge,cloud,cli")
     return (
         f"mien {command} needs the package {error.name}, which is not installed: "
@@ -124,13 +125,17 @@ def _add_recognize(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--bundle", type=Path, help="bundle folder; by default the recognizer's own is fetched"
     )
+    parser.add_argument(
+        "--bundle_keys", type=Path, metavar="FOLDER", help="public keys, one of which must sign it"
+    )
     parser.set_defaults(run=_recognize)
 
 
 def _recognize(options: argparse.Namespace) -> ExitCode:
     from mien.cli.recognize import recognize
 
-    return recognize(options.images, options.server, options.bundle, security_of(options))
+    keys, security = options.bundle_keys, security_of(options)
+    return recognize(options.images, options.server, options.bundle, keys, security)
 
 
 def _add_watch(parser: argparse.ArgumentParser) -> None:
@@ -210,10 +215,11 @@ def _certificates(options: argparse.Namespace) -> ExitCode:
 
 def _add_bundles(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "List the bundles of a repository folder, or decide which one devices use. A recognizer "
-        "that serves the folder follows within seconds. ID: a folder's name or the first digits."
+        "List the bundles of a repository folder, decide which one devices use, or sign them. A "
+        "recognizer that serves the folder follows within seconds. ID: a folder's name or the "
+        "first digits."
     )
-    parser.add_argument("--repository", type=Path, required=True, metavar="FOLDER")
+    parser.add_argument("--repository", type=Path, metavar="FOLDER")
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     actions.add_parser("list", help="one line a bundle")
     actions.add_parser("promote", help="every device uses it").add_argument("id", metavar="ID")
@@ -223,13 +229,26 @@ def _add_bundles(parser: argparse.ArgumentParser) -> None:
     shadow = actions.add_parser("shadow", help="it answers too, to be compared; ID none: no shadow")
     shadow.add_argument("id", metavar="ID")
     actions.add_parser("rollback", help="return to the bundle promoted before")
+    key = actions.add_parser("new-key", help="make a key to sign with: FILE and FILE.pub")
+    key.add_argument("file", type=Path, metavar="FILE")
+    sign = actions.add_parser("sign", help="vouch for a bundle; its id stays")
+    sign.add_argument("id", metavar="ID")
+    sign.add_argument("--key", type=Path, required=True, metavar="FILE", help="the private key")
+    verify = actions.add_parser("verify", help="check who has signed it; without ID all")
+    verify.add_argument("id", metavar="ID", nargs="?")
+    verify.add_argument("--bundle_keys", type=Path, required=True, metavar="FOLDER")
     parser.set_defaults(run=_bundles)
 
 
 def _bundles(options: argparse.Namespace) -> ExitCode:
     from mien.cli import bundles
 
+    if options.action == "new-key":
+        print(bundles.new_key(options.file))
+        return ExitCode.OK
     folder = options.repository
+    if folder is None:
+        raise ConfigError(f"{options.action} needs the bundles' folder: --repository")
     match options.action:
         case "list":
             said = bundles.listing(folder)
@@ -239,6 +258,10 @@ def _bundles(options: argparse.Namespace) -> ExitCode:
             said = bundles.canary(folder, options.id, options.share)
         case "shadow":
             said = bundles.shadow(folder, options.id)
+        case "sign":
+            said = bundles.sign_bundle(folder, options.id, options.key)
+        case "verify":
+            said = bundles.verify(folder, options.id, options.bundle_keys)
         case _:
             said = bundles.rollback(folder)
     print(said)

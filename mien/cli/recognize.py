@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from mien.bundle import load_bundle
 from mien.errors import MienError, SourceError
 from mien.exit_codes import ExitCode
+from mien.signing import TrustedKeys
 
 if TYPE_CHECKING:
     from edge_encoder.detector.base import Image
@@ -52,10 +53,12 @@ def recognize(
     images: Sequence[Path],
     server: str,
     bundle_folder: Path | None,
+    keys: Path | None = None,
     security: Security | None = None,
 ) -> ExitCode:
     """Print a line for each face, and one with an error for each photograph without.
 
+    keys: folder of public keys, one of which must have signed the bundle.
     Raises UnavailableError, RefusedError, BundleError. Photographs that cannot be read do not keep
     the others from being recognised; the exit code says that there were some.
     """
@@ -65,8 +68,9 @@ def recognize(
 
     exit_code = ExitCode.OK
     security = security or PLAIN
+    trusted = TrustedKeys.load(keys) if keys else None
     with connected(server, security) as channel:
-        bundle = _bundle(server, bundle_folder, security)
+        bundle = _bundle(server, bundle_folder, trusted, security)
         photographs = Photographs(bundle, RecognitionServiceStub(channel))
         for path in images:
             try:
@@ -79,7 +83,9 @@ def recognize(
     return exit_code
 
 
-def _bundle(server: str, folder: Path | None, security: Security) -> Bundle:
+def _bundle(
+    server: str, folder: Path | None, keys: TrustedKeys | None, security: Security
+) -> Bundle:
     """The bundle in a folder, or the recognizer's own, fetched as `mien-edge` does it."""
     from edge_encoder.config import EdgeConfig
     from edge_encoder.dialling import Dialler
@@ -89,10 +95,11 @@ def _bundle(server: str, folder: Path | None, security: Security) -> Bundle:
     from mien.tls import FollowedTls
 
     if folder is not None:
-        return load_bundle(chosen_bundle(folder))
+        return load_bundle(chosen_bundle(folder), keys=keys)
     cache = EdgeConfig.cache.expanduser()
     dialler = Dialler(FollowedTls(security.tls) if security.tls else None, token=security.bearer)
-    return asyncio.run(fetch_encoder(Servers((server,)), cache, _DEADLINE_S, dialler=dialler))
+    servers = Servers((server,))
+    return asyncio.run(fetch_encoder(servers, cache, _DEADLINE_S, keys=keys, dialler=dialler))
 
 
 def _print(**values: Any) -> None:

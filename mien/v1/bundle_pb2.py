@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14mien/v1/bundle.proto\x12\x07mien.v1\"\x14\n\x12ListBundlesRequest\">\n\x13ListBundlesResponse\x12\'\n\x07\x62undles\x18\x01 \x03(\x0b\x32\x16.mien.v1.BundleSummary\"o\n\rBundleSummary\x12\x11\n\tbundle_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x13\n\x0b\x65xpressions\x18\x03 \x03(\t\x12\x11\n\tpreferred\x18\x04 \x01(\x08\x12\x15\n\rencoder_bytes\x18\x05 \x01(\x04\"A\n\x16\x44ownloadEncoderRequest\x12\x11\n\tbundle_id\x18\x01 \x01(\t\x12\x14\n\x0coffset_bytes\x18\x02 \x01(\x04\"Z\n\x17\x44ownloadEncoderResponse\x12#\n\x04\x66ile\x18\x01 \x01(\x0b\x32\x13.mien.v1.FileHeaderH\x00\x12\x0f\n\x05piece\x18\x02 \x01(\x0cH\x00\x42\t\n\x07message\">\n\nFileHeader\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x04\x12\x0e\n\x06sha256\x18\x03 \x01(\t2\xb1\x01\n\rBundleService\x12H\n\x0bListBundles\x12\x1b.mien.v1.ListBundlesRequest\x1a\x1c.mien.v1.ListBundlesResponse\x12V\n\x0f\x44ownloadEncoder\x12\x1f.mien.v1.DownloadEncoderRequest\x1a .mien.v1.DownloadEncoderResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14mien/v1/bundle.proto\x12\x07mien.v1\"\x14\n\x12ListBundlesRequest\">\n\x13ListBundlesResponse\x12\'\n\x07\x62undles\x18\x01 \x03(\x0b\x32\x16.mien.v1.BundleSummary\"o\n\rBundleSummary\x12\x11\n\tbundle_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x13\n\x0b\x65xpressions\x18\x03 \x03(\t\x12\x11\n\tpreferred\x18\x04 \x01(\x08\x12\x15\n\rencoder_bytes\x18\x05 \x01(\x04\"A\n\x16\x44ownloadEncoderRequest\x12\x11\n\tbundle_id\x18\x01 \x01(\t\x12\x14\n\x0coffset_bytes\x18\x02 \x01(\x04\"Z\n\x17\x44ownloadEncoderResponse\x12#\n\x04\x66ile\x18\x01 \x01(\x0b\x32\x13.mien.v1.FileHeaderH\x00\x12\x0f\n\x05piece\x18\x02 \x01(\x0cH\x00\x42\t\n\x07message\"R\n\nFileHeader\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x04\x12\x0e\n\x06sha256\x18\x03 \x01(\t\x12\x12\n\nsignatures\x18\x04 \x01(\x0c\x32\xb1\x01\n\rBundleService\x12H\n\x0bListBundles\x12\x1b.mien.v1.ListBundlesRequest\x1a\x1c.mien.v1.ListBundlesResponse\x12V\n\x0f\x44ownloadEncoder\x12\x1f.mien.v1.DownloadEncoderRequest\x1a .mien.v1.DownloadEncoderResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -42,7 +42,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DOWNLOADENCODERRESPONSE']._serialized_start=299
   _globals['_DOWNLOADENCODERRESPONSE']._serialized_end=389
   _globals['_FILEHEADER']._serialized_start=391
-  _globals['_FILEHEADER']._serialized_end=453
-  _globals['_BUNDLESERVICE']._serialized_start=456
-  _globals['_BUNDLESERVICE']._serialized_end=633
+  _globals['_FILEHEADER']._serialized_end=473
+  _globals['_BUNDLESERVICE']._serialized_start=476
+  _globals['_BUNDLESERVICE']._serialized_end=653
 # @@protoc_insertion_point(module_scope)

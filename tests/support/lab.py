@@ -129,12 +129,12 @@ def stopped(cloud: Cloud) -> Iterator[None]:
         cloud.process.process.send_signal(signal.SIGCONT)
 
 
-def cloud_metric(cloud: Cloud, name: str, network: Namespace | None = None) -> float:
-    """A recognizer's metric, summed over its labels."""
-    return metric_at(f"{cloud.host}:{cloud.metrics_port}", name, network)
+def cloud_metric(cloud: Cloud, name: str, network: Namespace | None = None, **labels: str) -> float:
+    """A recognizer's metric, summed over the labels that are not given."""
+    return metric_at(f"{cloud.host}:{cloud.metrics_port}", name, network, **labels)
 
 
-def metric_at(address: str, name: str, network: Namespace | None = None) -> float:
+def metric_at(address: str, name: str, network: Namespace | None = None, **labels: str) -> float:
     """The same of the recognizer whose /metrics are at HOST:PORT."""
     url = f"http://{address}/metrics"
     with inside(network), urllib.request.urlopen(url, timeout=60) as response:
@@ -143,5 +143,5 @@ def metric_at(address: str, name: str, network: Namespace | None = None) -> floa
         sample.value
         for family in text_string_to_metric_families(page)
         for sample in family.samples
-        if sample.name == f"mien_cloud_{name}"
+        if sample.name == f"mien_cloud_{name}" and labels.items() <= sample.labels.items()
     )

@@ -341,3 +341,11 @@ def test_one_damaged_bundle_stops_the_repository(folder):
     (folder / "classifier.onnx").write_bytes(b"")
     with pytest.raises(BundleError):
         BundleRepository(folder.parent)
+
+
+def test_a_manifest_without_tables_has_no_codec(pristine):
+    document = json.loads((pristine.folder / "manifest.json").read_bytes())
+    del document["files"]["tables.npz"]
+    manifest = Manifest.from_json(json.dumps(document).encode())
+    with pytest.raises(ManifestError, match=r"tables\.npz"):
+        _ = manifest.codec_id

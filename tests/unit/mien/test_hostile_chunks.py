@@ -20,7 +20,7 @@ from mien.errors import (
     VersionError,
     WrongBundleError,
 )
-from mien.range_coder import MAX_SYMBOL, TOTAL, RangeEncoder
+from mien.range_coder import TOTAL, RangeEncoder
 from mien.side_information import (
     FIRST_STEP,
     HEIGHT,
@@ -32,6 +32,8 @@ from mien.side_information import (
 )
 from mien.stir import AFRESH, BY_BEFORE, GIVEN, STILL, UNKNOWN, stir_of
 from mien.tables import HALF, CdfTables, afresh
+from tests.support import chunk_outcome
+from tests.support.chunk_outcome import outcome
 from tests.support.chunks import chunks
 from tests.support.tiny_bundle import SHAPE, tiny_symbols, tiny_tables, with_contexts
 
@@ -51,36 +53,9 @@ def sealed(body: bytes) -> bytes:
     return Envelope(BUNDLE_ID, 1 << 20).seal(body)
 
 
-def outcome(codec: ChunkCodec, payload: bytes) -> object:
-    """The faces, or the class and the words of the error."""
-    try:
-        return codec.decode(payload)
-    except BitstreamError as error:
-        return type(error), str(error)
-
-
 def check_outcome(payload: bytes) -> None:
-    """Decode: either an error of the bitstream, or faces that encode to what decodes to them.
-
-    And to the very bytes, but for the choice among priors, which is the encoder's.
-    """
-    answers = [outcome(codec, payload) for codec in CODECS.values()]
-    assert answers == answers[:1] * len(answers)
-    try:
-        faces = CODEC.decode(payload)
-    except BitstreamError:
-        return
-    assert 1 <= len(faces) <= LIMITS.max_faces
-    for face in faces:
-        assert face.symbols.shape == SHAPE
-        assert face.symbols.dtype == np.int32
-        assert np.abs(face.symbols).max() <= MAX_SYMBOL
-        assert 0 <= face.time_ms <= LIMITS.max_time_ms
-        assert 0 <= face.track_id <= LIMITS.max_track_id
-        assert face.box.width >= 1
-        assert face.box.height >= 1
-    assert CODEC.decode(CODEC.encode(faces)) == faces
-    assert len(CODEC.encode(faces)) <= len(payload) + 1
+    """Decode by every path: an error of the bitstream, or faces of which this is the payload."""
+    chunk_outcome.check_outcome(list(CODECS.values()), payload, LIMITS)
 
 
 @given(chunks(SHAPE))

@@ -13,7 +13,7 @@ ALLOWED = {"mien", "numpy", "google", "cython_runtime"}
     "module",
     [
         *("mien.codec", "mien.compiled_reader", "mien.bundle", "mien.probe"),
-        *("mien.inspect", "mien.errors", "mien.messages", "mien.rollout"),
+        *("mien.inspect", "mien.errors", "mien.messages", "mien.rollout", "mien.signing"),
     ],
 )
 def test_a_module_of_the_core_loads_nothing_but_numpy_and_protobuf(module):
