@@ -17,7 +17,7 @@ ROOT: Final = Path(__file__).resolve().parents[1]
 FOLDER: Final = ROOT / "deploy" / "requirements"
 PYTHON: Final = "3.11"
 # Image → the extras that it installs.
-IMAGES: Final[Mapping[str, Sequence[str]]] = {"edge": ("edge",), "cloud": ("cloud", "nats")}
+IMAGES: Final[Mapping[str, Sequence[str]]] = {"edge": ("edge",), "cloud": ("cloud", "nats", "page")}
 # What makes mien's wheel and the bill of materials, and is in no image.
 BUILD: Final = "build"
 BILL: Final = "cyclonedx-bom>=7"
