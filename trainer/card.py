@@ -55,6 +55,14 @@ saw the codec, on reconstructions |
 |---|---|---|---|
 {layer_rows}
 
+More than the label: a fresh head, trained on what is decoded to tell how much the raters agreed (the
+correlation with what they did; the same head on pixels is the measure), and how often two augmented
+photographs of one face are found more alike than those of two (0.5 is chance).
+
+| what is looked at | agreement of raters | same face |
+|---|---|---|
+{beyond_rows}
+
 | expression, at the default level | faces | precision | recall | F1 |
 |---|---|---|---|---|
 {class_rows}
@@ -93,7 +101,13 @@ def measured(figures: dict[str, Any]) -> str:
         f"| {row['f1']:.3f} |"
         for expression, row in figures["per_class"].items()
     ]
+    beyond_rows = [
+        f"| {name.replace('_', ' ')} | {row['agreement_correlation']:.3f} "
+        f"| {row['same_face_auc']:.3f} |"
+        for name, row in figures["beyond"].items()
+    ]
     return _MEASURED.format(
+        beyond_rows="\n".join(beyond_rows),
         chunk_faces=CHUNK_FACES,
         level_rows="\n".join(level_rows),
         layer_rows="\n".join(_layer_rows(figures)),

@@ -15,6 +15,7 @@ from mien.holding import quantised
 from mien.manifest import ImageSpec, LatentSpec
 from mien.probe import Probe, golden_payloads, probe_levels
 from mien.tables import CdfTables
+from trainer.beyond import beyond
 from trainer.calibration import calibrate, fit_temperature
 from trainer.card import model_card
 from trainer.data.faces import EXPRESSIONS, FACE_SIZE, FaceSet
@@ -57,7 +58,7 @@ def export(trained: Trained, data: Path, folder: Path, name: str) -> str:
     gains = torch.exp(trained.base.log_gains).detach().numpy()
     write_tables(folder, gains, train, trained.config.enhancement.layer_channels)
     card = (trained.config.out, len(train))
-    return finish(folder, valid, name, lambda figures: model_card(name, *card, figures))
+    return finish(folder, train, valid, name, lambda figures: model_card(name, *card, figures))
 
 
 def write_tables(
@@ -75,7 +76,13 @@ def write_tables(
     _write_probe(folder, tables)
 
 
-def finish(folder: Path, valid: FaceSet, name: str, card: Callable[[dict[str, Any]], str]) -> str:
+def finish(
+    folder: Path,
+    train: FaceSet,
+    valid: FaceSet,
+    name: str,
+    card: Callable[[dict[str, Any]], str],
+) -> str:
     """Measure a bundle that has all but figures, and seal it. Returns its id.
 
     card: the model card for the figures.
@@ -90,9 +97,11 @@ def finish(folder: Path, valid: FaceSet, name: str, card: Callable[[dict[str, An
     *_, probabilities = recognised(load_bundle(folder, BUNDLE_FILES), valid.pixels[:], level)
     calibration = calibrate(probabilities, valid.majority)
     seal({}, calibration)
-    figures = evaluate_faces(load_bundle(folder, BUNDLE_FILES), valid)
+    bundle = load_bundle(folder, BUNDLE_FILES)
+    figures = {**evaluate_faces(bundle, valid), "beyond": beyond(bundle, train, valid)}
     (folder / "MODEL_CARD.md").write_text(card(figures))
-    wanted = {key: v for key, v in figures.items() if isinstance(v, int | float) or key == "levels"}
+    tables = ("levels", "beyond")
+    wanted = {key: v for key, v in figures.items() if isinstance(v, int | float) or key in tables}
     return seal(wanted, calibration)
 
 

@@ -25,7 +25,8 @@ def retable(source: Path, data: Path, folder: Path) -> str:
     channels = tuple(tables.shape[0] for tables in bundle.layer_tables())
     write_tables(folder, bundle.tables.gains, train, channels)
     card = (source / "MODEL_CARD.md").read_text()
-    return finish(folder, valid, bundle.manifest.name, lambda figures: _renewed(card, figures))
+    name = bundle.manifest.name
+    return finish(folder, train, valid, name, lambda figures: _renewed(card, figures))
 
 
 def _renewed(card: str, figures: dict[str, Any]) -> str:
