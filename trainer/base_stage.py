@@ -14,6 +14,8 @@ from trainer.targets import Multiplier
 from trainer.teaching import CLASSES
 
 RATE_GAIN, SETTLING_SHARE, PROPORTION = 0.004, 0.08, 0.5
+# Of the lowest level's first lmbda; beyond, its bits would be all that the analysis learns.
+MOST_RISE = 3.0
 
 
 class BaseStage:
@@ -32,7 +34,9 @@ class BaseStage:
         self.targets = torch.tensor(config.level_bytes)
         low, high = torch.log10(torch.tensor(config.lmbda)).tolist()
         start = torch.logspace(low, high, len(self.targets)).tolist()
-        self.lmbda = Multiplier(start, RATE_GAIN, SETTLING_SHARE, PROPORTION)
+        self.lmbda = Multiplier(
+            start, RATE_GAIN, SETTLING_SHARE, PROPORTION, most=MOST_RISE * config.lmbda[0]
+        )
         # One module, so that a checkpoint holds the multipliers too.
         self.model: nn.Module = nn.ModuleDict({"base": model, "lmbda": self.lmbda})
 

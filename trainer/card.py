@@ -55,7 +55,7 @@ saw the codec, on reconstructions |
 |---|---|---|---|
 {layer_rows}
 
-More than the label: a fresh head, trained on what is decoded to tell how much the raters agreed (the
+More than the label: a fresh head, trained on what is decoded to tell how much raters agreed (the
 correlation with what they did; the same head on pixels is the measure), and how often two augmented
 photographs of one face are found more alike than those of two (0.5 is chance).
 

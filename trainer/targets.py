@@ -26,7 +26,8 @@ class Multiplier(nn.Module):
     start: the weights (R,) to start from. gain: share by which a weight moves in a step, for a
     miss of 1 (natural log, dB or points, whatever move is told), at most. settling_share: untrained
     networks miss every target, and weights that followed would wind up: they hold still so long.
-    proportion: the weight is also e^(proportion · miss) times what ascent made of it.
+    proportion: the weight is also e^(proportion · miss) times what ascent made of it. most: the
+    largest weight: a target that cannot be met must not drown what else is optimised.
     Everything is a buffer, so that a checkpoint holds it.
     """
 
@@ -35,9 +36,15 @@ class Multiplier(nn.Module):
     mean: Tensor
 
     def __init__(
-        self, start: list[float], gain: float, settling_share: float, proportion: float = 0.0
+        self,
+        start: list[float],
+        gain: float,
+        settling_share: float,
+        proportion: float = 0.0,
+        most: float = WEIGHT_RANGE[1],
     ) -> None:
         super().__init__()
+        self.most = most
         self.gain, self.settling_share, self.proportion = gain, settling_share, proportion
         self.register_buffer("weight", torch.tensor(start))
         self.register_buffer("ascended", torch.tensor(start))
@@ -56,5 +63,5 @@ class Multiplier(nn.Module):
         """Raise the weights where miss (R,) is positive, lower them where it is negative."""
         if progress >= self.settling_share:
             bounded = miss.clamp(-1, 1).to(self.weight.device)
-            self.ascended.mul_(torch.exp(self.gain * bounded)).clamp_(*WEIGHT_RANGE)
+            self.ascended.mul_(torch.exp(self.gain * bounded)).clamp_(WEIGHT_RANGE[0], self.most)
             self.weight.copy_(self.ascended * torch.exp(self.proportion * bounded))

@@ -15,7 +15,7 @@ def test_every_preset_is_a_configuration(preset: str, tmp_path: Path) -> None:
     parser = _parser()
     options = parser.instantiate(parser.parse_args(_with_preset([*arguments, "--seed", "7"])))
     assert options.fit.seed == 7, "a flag after the preset overrides it"
-    assert options.fit.joint.optimizer == "adamw"
+    assert options.fit.base.optimizer == "adamw"
 
 
 @pytest.mark.parametrize("preset", ["paper", "smoke", "two-cores"])

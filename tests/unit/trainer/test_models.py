@@ -123,6 +123,13 @@ def test_a_proportional_weight_answers_at_once_and_is_ascents_own_at_the_target(
     assert float(weights.weight) == pytest.approx(0.01 * math.exp(0.05))
 
 
+def test_a_weight_whose_target_cannot_be_met_has_a_bound() -> None:
+    weights = Multiplier([0.01], gain=0.1, settling_share=0.0, most=0.02)
+    for _ in range(100):
+        weights.move(torch.tensor([1.0]), progress=0.5)
+    assert float(weights.weight) == pytest.approx(0.02)
+
+
 def test_figures_are_averaged_from_the_first_on() -> None:
     weights = Multiplier([1.0], gain=0.1, settling_share=0.0)
     assert float(weights.average(torch.tensor([3.0]))) == 3
