@@ -43,12 +43,18 @@ The parameters of training, the averaging and the temperatures were chosen on th
 |---|---|---|---|
 {level_rows}
 
-| | |
+| at the default level | |
 |---|---|
+| payload bytes a face | {payload_bytes_per_face:.2f} |
+| majority accuracy from the payload | {accuracy:.2%} |
+| the same, estimated without labels, as a recognizer does | {estimated_accuracy:.2%} |
 | majority accuracy of the pixel classifier on uncompressed faces | {pixel_accuracy:.2%} |
-| at the default level: accuracy estimated without labels, as a recognizer does | \
-{estimated_accuracy:.2%} |
 | expected calibration error | {calibration_error:.3f} |
+| PSNR of what the base alone draws | {psnr_db_after_0_layers:.2f} dB |
+| PSNR with all layers | {psnr_db:.2f} dB |
+| same face, told by the base (0.5 is chance) | {base_auc:.3f} |
+| same face, told by the picture with all layers | {layers_auc:.3f} |
+| same face, told by the pixels | {pixels_auc:.3f} |
 
 | layers, on the base of the default level | bytes a face | PSNR | pixel classifier, which never \
 saw the codec, on reconstructions |
@@ -108,6 +114,9 @@ def measured(figures: dict[str, Any]) -> str:
     ]
     return _MEASURED.format(
         beyond_rows="\n".join(beyond_rows),
+        base_auc=figures["beyond"][f"level_{figures['default_level']}"]["same_face_auc"],
+        layers_auc=figures["beyond"]["all_layers"]["same_face_auc"],
+        pixels_auc=figures["beyond"]["pixels"]["same_face_auc"],
         chunk_faces=CHUNK_FACES,
         level_rows="\n".join(level_rows),
         layer_rows="\n".join(_layer_rows(figures)),

@@ -59,7 +59,7 @@ def test_the_pages_figures_are_those_of_the_model_card() -> None:
     rows = re.findall(
         r"^\| (\w[^|]*) \| ([\d.]+[^|]*) \|$", table.partition("\n## ")[0], re.MULTILINE
     )
-    assert len(rows) == 4
+    assert len(rows) == 7
     for name, value in rows:
         assert f"| {name} | {value} |" in card
 
