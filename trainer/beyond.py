@@ -24,6 +24,7 @@ from trainer.runtime import Network
 
 TRAIN_FACES, PAIRS = 8_000, 1_000
 HIDDEN, EPOCHS, BATCH_FACES = 256, 12, 128
+FURTHEST = 4.0
 Rows = NDArray[np.float32]
 
 
@@ -83,7 +84,12 @@ def _head(train: Rows, valid: Rows, wanted: Rows, truth: Rows) -> float:
     """Train a head of one hidden layer; Pearson's correlation of its answers with the truth."""
     torch.manual_seed(0)
     mean, spread = train.mean(axis=0), train.std(axis=0) + 1e-3
-    x = torch.from_numpy((train - mean) / spread)
+
+    def seen(rows: Rows) -> torch.Tensor:
+        # A symbol that was hardly ever there would else be a thousand spreads away.
+        return torch.from_numpy(np.clip((rows - mean) / spread, -FURTHEST, FURTHEST))
+
+    x = seen(train)
     y = torch.from_numpy(wanted).unsqueeze(1)
     head = nn.Sequential(
         nn.Linear(x.shape[1], HIDDEN), nn.ReLU(), nn.Dropout(0.3), nn.Linear(HIDDEN, 1)
@@ -96,7 +102,7 @@ def _head(train: Rows, valid: Rows, wanted: Rows, truth: Rows) -> float:
             loss.backward()
             optimizer.step()
     with torch.no_grad():
-        said = head.eval()(torch.from_numpy((valid - mean) / spread)).squeeze(1).numpy()
+        said = head.eval()(seen(valid)).squeeze(1).numpy()
     if said.std() < 1e-9 or truth.std() < 1e-9:
         return 0.0
     return float(np.corrcoef(said, truth)[0, 1])
