@@ -2,8 +2,8 @@
 
 The first face of a track in the chunk is told in full, a later one by its difference, so nothing
 depends on another chunk. Every choice has one form, and the reader, `mien.chunk_reading`, refuses
-the others: what decodes encodes to the same bytes again. Only by which of the priors that compete a
-face is told afresh is the encoder's own choice.
+the others: what decodes encodes to the same bytes again. Only whether and by
+which of the priors that compete a face is told afresh is the encoder's own choice.
 
     number      bit length (evenly likely), then the bits below the leading one
     difference  bit length of the magnitude (by a table), then sign and lower bits

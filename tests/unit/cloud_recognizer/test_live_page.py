@@ -255,9 +255,9 @@ async def test_a_picture_is_of_the_next_chunk_and_is_written_down(
     settings: dict[str, Any] = {"allow_reconstruction": True, "audit_log": log, **PAGE}
     async with running_recognizer(bundles, **settings) as running, browser(running) as session:
         await send(running, bundle, payload(bundle, faces=1, track_id=1))  # is gone
-        asking = asyncio.ensure_future(session.post("/picture", params={"device": "door"}))
         device = Device(running.stub)
         await device.open(hello(bundle, "door", epoch=2))
+        asking = asyncio.ensure_future(session.post("/picture", params={"device": "door"}))
         seq = 0
         while not asking.done():
             seq += 1

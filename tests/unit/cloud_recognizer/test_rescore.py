@@ -93,13 +93,14 @@ def test_another_bundle_s_classifier_answers_what_it_would_have(
     archive: Path, bundle: Bundle, other: Bundle, tmp_path: Path
 ) -> None:
     found = rescored(archive, other, tmp_path / "out.parquet")
-    symbols = [
-        face.symbols
+    faces = [
+        face
         for seq in range(1, 1 + CHUNKS)
         for face in bundle.codec().decode(chunk(bundle, seq).payload)
     ]
     model = ExpressionModel(other, RuntimeOptions(), Limits())
-    expected = model.classify(np.stack(symbols))
+    level = np.array([face.level for face in faces], np.int32)
+    expected = model.classify(np.stack([face.symbols for face in faces]), level)
     np.testing.assert_allclose([row["probabilities"] for row in found], expected, atol=1e-6)
     same = rescored(archive, bundle, tmp_path / "same.parquet")
     assert [row["expression"] for row in same] != [row["expression"] for row in found]
@@ -243,7 +244,7 @@ def test_latents_of_another_shape_are_refused_before_anything_is_written(
 ) -> None:
     released = Path(__file__).parents[3] / "bundles" / "ferplus-48"
     work = tmp_path / "work"
-    with pytest.raises(BundleError, match=r"whose latents are \(4, 3, 3\).* takes \(24, 3, 3\)"):
+    with pytest.raises(BundleError, match=r"whose latents are \(4, 3, 3\).* takes \(32, 3, 3\)"):
         plan(archive, released, work, any_analysis=True)
     assert not work.exists()
 

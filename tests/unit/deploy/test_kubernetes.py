@@ -23,7 +23,11 @@ def manifests(request: pytest.FixtureRequest) -> Manifests:
 
 
 def recognizer(manifests: Manifests) -> CloudConfig:
-    return parse_config(manifests.container("recognizer")["args"][1:])
+    container = manifests.container("recognizer")
+    with pytest.MonkeyPatch.context() as patch:
+        for variable in container["env"]:
+            patch.setenv(variable["name"], variable["value"])
+        return parse_config(container["args"][1:])
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)

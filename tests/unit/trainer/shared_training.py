@@ -42,7 +42,7 @@ def stage(name: str) -> Stage:
     if name == "classifier":
         network = ResNet18(1, 48, 4, 8, dropout=0.0)
         return ClassifierStage(
-            StageConfig(epochs=3, batch_faces=16, learning_rate=0.01), network, name
+            StageConfig(epochs=3, batch_faces=16, learning_rate=0.002), network, name
         )
     if name == "latents":
         codec = VariableRateHyperprior(8, 12, 1, 2, "relu")

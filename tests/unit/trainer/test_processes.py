@@ -121,19 +121,22 @@ def test_two_processes_train_what_has_batch_norm_much_as_one_does(
 
 
 def test_fit_under_torchrun_writes_once_what_one_process_would(tmp_path: Path) -> None:
-    sizes = ["analysis_widths=[8,8,8,8]", "latent_channels=4", "synthesis_widths=[8,8,8,8]"]
-    options = [f"--model.{size}" for size in [*sizes, "latent_classifier_width=8"]]
-    for part in ("classifier", "joint"):
+    sizes = ["teacher_width=4", "analysis_widths=[8,8,8,8]", "latent_channels=4"]
+    sizes += ["latent_classifier_width=8", "enhancement_channels=4"]
+    sizes += ["enhancement_widths=[8,8]", "synthesis_widths=[8,8,8]"]
+    options = [f"--model.{size}" for size in sizes]
+    stages = ["classifier", "base", "enhancement"]
+    for part in stages:
         options += [f"--{part}.epochs=1", f"--{part}.batch_faces=16"]
     data, out = write_fer(tmp_path / "fer", 48, 16), tmp_path / "run"
-    options += ["--joint.target_bytes=5", "--data", str(data), "--out", str(out)]
+    options += ["--enhancement.layer_channels=[1,3]", "--data", str(data), "--out", str(out)]
     run = torchrun("trainer", "fit", *options)
     assert run.returncode == 0, run.stderr
     assert run.stdout.count("48 faces to train on") == 1
     figures = json.loads((out / "figures.json").read_text())
-    assert set(figures) == {"classifier", "joint"}
-    assert [line["stage"] for line in log(out, "epoch")] == ["classifier", "joint"]
-    assert torch.load(out / "joint.pt", weights_only=True)["step"] == 3
+    assert list(figures) == stages
+    assert [line["stage"] for line in log(out, "epoch")] == stages
+    assert torch.load(out / "base.pt", weights_only=True)["step"] == 3
 
 
 def test_processes_that_cannot_share_a_batch_evenly_are_told_so() -> None:
