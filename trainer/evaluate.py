@@ -27,7 +27,7 @@ BUNDLE_FILES = (*ALL_FILES, PIXEL_FILE)
 CHUNK_FACES = 8
 FACE_INTERVAL_MS = 100
 # What of accuracy the default level may give up for fewer bytes.
-NEARLY = 0.002
+NEARLY = 0.003
 
 
 def evaluate(folder: Path, data: Path, split: str | None = None) -> dict[str, Any]:

@@ -1,8 +1,9 @@
 """An OTLP collector: the gRPC service that exporters send spans to, and what it has got."""
 
 from collections import defaultdict
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +19,7 @@ class Collector(service.TraceServiceServicer):
     endpoint: str = ""
     names: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
 
-    async def Export(self, request: pb.ExportTraceServiceRequest, context: Any) -> Any:  # noqa: N802
+    def Export(self, request: pb.ExportTraceServiceRequest, context: Any) -> Any:  # noqa: N802
         for resource in request.resource_spans:
             (attribute,) = resource.resource.attributes
             for scope in resource.scope_spans:
@@ -26,15 +27,16 @@ class Collector(service.TraceServiceServicer):
         return pb.ExportTraceServiceResponse()
 
 
-@asynccontextmanager
-async def collecting() -> AsyncIterator[Collector]:
-    """Collect while the context lasts."""
+@contextmanager
+def collecting() -> Iterator[Collector]:
+    """Collect while the context lasts, on threads: an exporter may hold a loop when it ends."""
     collector = Collector()
-    server = grpc.aio.server()
-    service.add_TraceServiceServicer_to_server(collector, server)
-    collector.endpoint = f"http://127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
-    await server.start()
-    try:
-        yield collector
-    finally:
-        await server.stop(0)
+    with ThreadPoolExecutor(2) as threads:
+        server = grpc.server(threads)
+        service.add_TraceServiceServicer_to_server(collector, server)
+        collector.endpoint = f"http://127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+        server.start()
+        try:
+            yield collector
+        finally:
+            server.stop(0).wait()

@@ -225,21 +225,24 @@ async def test_without_an_endpoint_nothing_of_tracing_is_called_while_it_streams
 async def test_spans_of_both_ends_reach_a_collector(
     bundle: Bundle, clip: Path, tmp_path: Path
 ) -> None:
-    async with (
-        collecting() as collector,
-        running_recognizer(
-            bundle.folder, tracing_endpoint=collector.endpoint, tracing_sample=1.0
-        ) as server,
-    ):
+    with collecting() as collector:
+        await stream_to(collector, bundle, clip, tmp_path)
+    assert_whole(collector)
+
+
+async def stream_to(collector: Collector, bundle: Bundle, clip: Path, folder: Path) -> None:
+    """Both ends trace every chunk of a clip and export before they end."""
+    async with running_recognizer(
+        bundle.folder, tracing_endpoint=collector.endpoint, tracing_sample=1.0
+    ) as server:
         address = f"127.0.0.1:{server.serving.port}"
         config = EdgeConfig(
             *(str(clip), address, bundle.folder),
-            results=str(tmp_path / "r"),
+            results=str(folder / "r"),
             tracing_endpoint=collector.endpoint,
             tracing_sample=1.0,
         )
         assert await run(config) == 0
-    assert_whole(collector)
     assert server.sample("traced_chunks_total", outcome="joined") == CHUNKS
     ended = server.sample("spans_total", outcome="ended")
     assert ended == server.sample("spans_total", outcome="exported") == CHUNKS * len(ON_THE_SERVER)
