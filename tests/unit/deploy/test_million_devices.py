@@ -22,7 +22,7 @@ def measured(pattern: str) -> float:
     return float(found[1].replace(",", ""))
 
 
-SATURATED = measured(r"shared with their load and other work \| ([\d,]+):")
+SATURATED = measured(r"shared with their load \| ([\d,]+):")
 UP, DOWN = (
     measured(r"chunks of 0\.5 s \| ([\d.]+) \(down"),
     measured(r"0\.5 s \| [\d.]+ \(down: ([\d.]+)\)"),
