@@ -14,7 +14,7 @@ from edge_encoder.chunker import Chunk, Chunker
 from edge_encoder.config import MAX_CHUNK_FACES
 from edge_encoder.faces import FaceEncoder
 from edge_encoder.metrics import Metrics
-from edge_encoder.rate_control import RateControl, RateSettings, Seen, ladder
+from edge_encoder.rate_control import OperatingPoint, RateControl, RateSettings, Seen, ladder
 from edge_encoder.uplink import Uplink
 
 _log = logging.getLogger(__name__)
@@ -58,14 +58,30 @@ class Pacing:
         self._settings, self._clock, self._metrics = settings, clock, metrics
         self._chunker, self._encoder = chunker, encoder
         self._highest = len(level_bytes) - 1
-        sizes = tuple(reversed(level_bytes))
-        points = ladder(
-            sizes, settings.chunk_seconds, settings.max_chunk_s, settings.min_faces_per_s
-        )
-        self._control = RateControl(points, sizes, CHUNK_WIRE_BYTES, settings.rate, clock())
+        self._sizes = tuple(reversed(level_bytes))
+        self._target_bytes = 0.0
+        self._control = self._controlling()
         self._answered_bytes = 0
         self._faces_per_s = 0.0
         self._counted_s = clock()
+
+    def _controlling(self) -> RateControl:
+        settings = self._settings
+        points = ladder(
+            *(self._sizes, settings.chunk_seconds, settings.max_chunk_s, settings.min_faces_per_s),
+            self._target_bytes,
+        )
+        return RateControl(points, self._sizes, CHUNK_WIRE_BYTES, settings.rate, self._clock())
+
+    def aim(self, target_face_bytes: float) -> None:
+        """Use no level that costs more a face while one does not, as a server asks; 0: any.
+
+        What was learnt of the link is learnt anew: its ladder is another one.
+        """
+        if target_face_bytes != self._target_bytes:
+            self._target_bytes = target_face_bytes
+            self._control = self._controlling()
+            self._apply(self._control.point)
 
     def answered(self, chunk: Chunk) -> None:
         """An answer came."""
@@ -83,15 +99,18 @@ class Pacing:
         point = self._control.observe(now_s, seen)
         if self._control.rung == before:
             return
-        longer = point.chunk_seconds / max(self._settings.chunk_seconds, 1e-3)
-        faces_in_chunk = min(math.ceil(self._settings.chunk_faces * longer), MAX_CHUNK_FACES)
-        self._chunker.pace(faces_in_chunk, point.chunk_seconds, self._highest - point.level)
-        self._encoder.period_ms = round(1000 * point.face_period_s)
+        self._apply(point)
         self._metrics.rung.set(self._control.rung)
         _log.info(
             *("answers lag %.1f s: level %d, chunks of %g s, a face a track every %g s", lag_s),
             *(self._highest - point.level, point.chunk_seconds, point.face_period_s),
         )
+
+    def _apply(self, point: OperatingPoint) -> None:
+        longer = point.chunk_seconds / max(self._settings.chunk_seconds, 1e-3)
+        faces_in_chunk = min(math.ceil(self._settings.chunk_faces * longer), MAX_CHUNK_FACES)
+        self._chunker.pace(faces_in_chunk, point.chunk_seconds, self._highest - point.level)
+        self._encoder.period_ms = round(1000 * point.face_period_s)
 
     def _count(self, now_s: float, faces: int) -> None:
         passed_s = max(now_s - self._counted_s, 1e-6)

@@ -159,6 +159,8 @@ class Pipeline:
         welcome = self._uplink.welcome if self._uplink is not None else None
         if welcome is not None:
             self.chunker.restrict(welcome.max_chunk_faces, welcome.max_chunk_bytes)
+            if self.pacing is not None:
+                self.pacing.aim(welcome.target_face_bytes)
 
     def on_late_result(self, hello: Hello, chunk: Chunk, result: ChunkResult) -> None:
         """The same for a chunk that an earlier run has left in the spool."""

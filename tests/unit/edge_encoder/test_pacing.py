@@ -2,14 +2,17 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 import pytest
 
-from edge_encoder.chunker import Chunk, Chunker
+from edge_encoder.chunker import Chunk, Chunker, FrameTime
 from edge_encoder.detector import Detector
 from edge_encoder.faces import FaceEncoder
 from edge_encoder.metrics import Metrics
 from edge_encoder.pacing import PaceSettings, Pacing
 from edge_encoder.rate_control import RateSettings
+from edge_encoder.steadying import AnalysedFace
+from mien.bitstream import Box
 from mien.bundle import Bundle
 from tests.unit.edge_encoder.test_chunker import feed, sizes
 
@@ -91,3 +94,17 @@ def test_a_link_that_carries_some_is_used_for_that(paced: Paced) -> None:
 def test_without_a_connection_nothing_is_decided(paced: Paced) -> None:
     paced.look(Link(lag_s=60.0, connected=False), 60)
     assert paced.shown("rate_rung") == 0
+
+
+def test_a_servers_byte_target_bounds_the_level_and_its_end_frees_it(
+    bundle: Bundle, detector: Detector
+) -> None:
+    chunker, encoder = Chunker(bundle.codec(), 8, 0.5), FaceEncoder(detector, bundle)
+    pacing = Pacing(SETTINGS, [4.0, 9.0, 20.0], chunker, encoder, Metrics(), Clock())
+    for target, level in ((10.0, 1), (1.0, 0), (0.0, 2)):
+        pacing.aim(target)
+        latent = np.zeros(bundle.tables.shape, np.float32)
+        face = AnalysedFace(0, 1, Box(0, 0, 9, 9), latent.astype(np.int32), 2, latent)
+        chunker.add(FrameTime(0, 0.0), [face])
+        (chunk,) = chunker.flush()
+        assert bundle.codec().decode(chunk.payload)[0].level == level
