@@ -23,7 +23,8 @@ SHA256 = "3a" * 32
 MANIFEST = b"""{"format": 1, "name": "tiny", "created": "2026-01-01",
 "expressions": ["neutral", "surprise"], "image": {"channels": 1, "height": 48, "width": 48,
 "landmarks": [[15.5, 18.0], [32.5, 18.0], [24.0, 27.0], [17.5, 37.0], [30.5, 37.0]]},
-"latent": {"channels": 4, "height": 3, "width": 3}, "figures": {"accuracy": 0.5, "of": [1, 2.5]},
+"latent": {"channels": 4, "height": 3, "width": 3, "default_level": 2},
+"figures": {"accuracy": 0.5, "of": [1, 2.5]},
 "files": {"tables.npz": {"sha256": "%b", "bytes": 7}}, "calibration": {"temperature": 1.0,
 "expressions": [1, 1], "confidences": [1, 1, 0, 0, 0, 0, 0, 0, 0, 0]}}""" % SHA256.encode()
 ROLLOUT = (
@@ -60,13 +61,13 @@ def _check_tables(data: bytes) -> None:
 
 
 def _zipped(data: bytes) -> bytes:
-    """A zip file of members: a name's length, the name, two bytes of length, the member's bytes."""
+    """A zip file of members: a name and its length, then three bytes of length and the bytes."""
     buffer = BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         while data:
             name, data = data[1 : 1 + data[0]], data[1 + data[0] :]
-            size = int.from_bytes(data[:2], "little")
-            member, data = data[2 : 2 + size], data[2 + size :]
+            size = int.from_bytes(data[:3], "little")
+            member, data = data[3 : 3 + size], data[3 + size :]
             archive.writestr(zipfile.ZipInfo(name.decode("latin-1").replace("\0", "")), member)
     return buffer.getvalue()
 
@@ -86,5 +87,5 @@ def seeds() -> Iterator[bytes]:
     with zipfile.ZipFile(BytesIO(tables)) as archive:
         for info in archive.infolist():
             name, member = info.filename.encode(), archive.read(info)
-            parts += bytes([len(name)]) + name + len(member).to_bytes(2, "little") + member
+            parts += bytes([len(name)]) + name + len(member).to_bytes(3, "little") + member
     yield b"t" + parts

@@ -49,7 +49,10 @@ def _document(text: bytes) -> dict[str, object]:
 
 
 def seeds() -> Iterator[bytes]:
-    yield b"c" + b"defaults:\n  server: [one:50051, two:50051]\ncameras:\n  door:\n    source: 0\n"
+    yield (
+        b"c" + b"defaults:\n  server: [one:50051, two:50051]\n  insecure: true\n"
+        b"cameras:\n  door:\n    source: 0\n"
+    )
     yield b"c" + b"cameras: {yard: {source: 'rtsp://a/b', expected_fps: 15, context: retail}}\n"
     yield b"p" + b"contexts: [retail, demonstration]\nlongest_retention_s: 60\n"
     yield b"p" + POLICY.read_bytes()[:MAX_BYTES]
