@@ -96,7 +96,7 @@ def answers(response: pb.RecognizeResponse) -> list[str]:
     ]
 
 
-# Not in CI: a client that is cut while it still writes may see gRPC's INTERNAL instead of the reason.
+# Not in CI: a client that is cut while it writes may see gRPC's INTERNAL instead of the reason.
 @pytest.mark.parametrize("count", [pytest.param(n, marks=LONG) for n in (130, 10_000)])
 def test_malformed_streams_end_alone(lab: Lab, bundle: Bundle, count: int) -> None:
     ended: Counter[tuple[str, str]] = Counter()
