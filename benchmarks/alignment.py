@@ -17,7 +17,7 @@ from edge_encoder.alignment import FaceAligner
 from edge_encoder.detector import Detector, open_detector
 from mien.bundle import ALL_FILES, Bundle, load_bundle
 from trainer.data.layout import read_held_out
-from trainer.evaluate import recognised
+from trainer.evaluate import analysed, recognised
 
 ENLARGED = 4
 BORDER_PX = 96
@@ -81,7 +81,7 @@ def _scene(face: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 def _recognised(bundle: Bundle, pixels: NDArray[np.uint8]) -> tuple[NDArray[np.int64], int]:
     level = bundle.manifest.latent.default_level
-    _, payloads, probabilities = recognised(bundle, pixels, level)
+    _, payloads, probabilities = recognised(bundle, analysed(bundle, pixels), level)
     return np.asarray(probabilities.argmax(axis=1)), sum(map(len, payloads))
 
 

@@ -116,7 +116,7 @@ class DeviceStream:
         self._metrics = metrics
         self._accuracy = accuracy
         self._layers = layers
-        self._layers_asked = True
+        self._layers_wanted = False
         self._rates = rates
         self._owed = 0  # credits of settled chunks that are not given back yet
         self._later: asyncio.TimerHandle | None = None
@@ -234,13 +234,13 @@ class DeviceStream:
 
     def ask_for_layers(self) -> None:
         """Have `layer_request` asked once more."""
-        self._layers_asked = False
+        self._layers_wanted = True
         self.wake.set()
 
     def layer_request(self) -> RequestLayers | None:
         """What to send when somebody waits for the device's layers, once for each that asked."""
-        asked, self._layers_asked = self._layers_asked, True
-        return None if asked else RequestLayers()
+        wanted, self._layers_wanted = self._layers_wanted, False
+        return RequestLayers() if wanted else None
 
     def settle(self) -> list[Downward]:
         """Settle what is recognised, in order; return what to send.

@@ -28,15 +28,16 @@ class Analysis:
                 f"the manifest says {latent.shape}"
             )
         self._shape = latent.shape
-        self.level, self._tables = latent.default_level, bundle.tables
+        self.level = latent.default_level
+        self._gains = bundle.tables.gains[self.level]
 
-    def symbols(self, crops: list[Crop], level: int | None = None) -> npt.NDArray[np.int32]:
-        """Crops, N of uint8 (channels, height, width) → y_hat, int32 (N, C, h, w).
+    def symbols(self, crops: list[Crop]) -> npt.NDArray[np.int32]:
+        """Crops, N of uint8 (channels, height, width) → y_hat, int32 (N, C, h, w)."""
+        return self.quantised(self.latents(crops))
 
-        level: the quality level, else the bundle's own.
-        """
-        level = self.level if level is None else level
-        return quantised(self.latents(crops), self._tables.gains[level])
+    def quantised(self, y: npt.NDArray[np.float32]) -> npt.NDArray[np.int32]:
+        """y, float32 (N, C, h, w), as `latents` gives it → y_hat at the bundle's own level."""
+        return quantised(y, self._gains)
 
     def latents(self, crops: list[Crop]) -> npt.NDArray[np.float32]:
         """The same, without gains and not rounded → y, float32 (N, C, h, w)."""

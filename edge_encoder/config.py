@@ -31,6 +31,8 @@ Context = Literal[
     "demonstration",
 ]
 
+LayersPolicy = Literal["never", "on_request", "always"]
+
 
 @dataclass(frozen=True)
 class EdgeConfig:
@@ -102,7 +104,7 @@ class EdgeConfig:
     """Quality level of the bundle, 0 for the fewest bytes; null for the bundle's own."""
     symbol_choice: float = 0.0
     """Strength by which cheaper symbols are preferred to nearer ones; 0 rounds."""
-    layers: Literal["never", "on_request", "always"] = "never"
+    layers: LayersPolicy = "never"
     """Whether enhancement layers, which make faces viewable, are sent to a server that asks."""
     rate_control: bool = True
     """Whether a camera sends less while answers lag: lower quality, longer chunks, fewer faces."""

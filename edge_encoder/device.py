@@ -226,7 +226,9 @@ def _pipeline(
         max_faces=config.max_faces,
     )
     level = config.quality_level
-    layering = Layering(config.layers, bundle)
+    layering = Layering(
+        config.layers, bundle, lambda code: metrics.layer_failures.labels(code).inc()
+    )
     chunker = Chunker(
         *(bundle.codec(), config.chunk_faces, config.chunk_seconds, level, layering),
         strength=config.symbol_choice,

@@ -10,7 +10,6 @@ from edge_encoder.tracker import FaceTracker, TrackedFace
 from mien.bitstream import EncodedFace
 from mien.bundle import Bundle
 from mien.errors import ManifestError
-from mien.holding import quantised
 from mien.tracing import Laps
 
 
@@ -26,7 +25,6 @@ class FaceCoder:
         except ValueError as error:
             raise ManifestError(f"bundle {bundle.bundle_id[:12]}: {error}") from error
         self.analysis = Analysis(bundle)
-        self.gains = bundle.tables.gains[self.analysis.level]
 
 
 class FaceEncoder:
@@ -92,7 +90,7 @@ class FaceEncoder:
         crops = [aligner.crop(image, points) for points in landmarks]
         analysis = self.coder.analysis
         y = analysis.latents(crops)
-        symbols = quantised(y, self.coder.gains)
+        symbols = analysis.quantised(y)
         level = analysis.level
         return [
             AnalysedFace(

@@ -8,29 +8,35 @@ Of each track only the first face of a chunk gets layers: a picture now and then
 and each costs ten times what the expression does.
 """
 
-from collections.abc import Sequence
-from typing import Literal
+import logging
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from edge_encoder.config import LayersPolicy
 from edge_encoder.inference import open_session
 from edge_encoder.steadying import AnalysedFace
 from mien.bitstream import EncodedFace
 from mien.bundle import Bundle
+from mien.errors import BundleError, EncodeError, LimitError
 
-LayersPolicy = Literal["never", "on_request", "always"]
+_log = logging.getLogger(__name__)
 
 
 class Layering:
     """Whether and how the chunks of one source get layers. Used by the encoder's thread alone,
     but for `request`, which may come from any.
 
-    made: layers so far, of all chunks.
+    on_failure: told the code of mien.errors of each chunk that goes without the layers wanted.
     """
 
-    def __init__(self, policy: LayersPolicy, bundle: Bundle) -> None:
-        self._policy = policy
-        self.made = 0
+    def __init__(
+        self,
+        policy: LayersPolicy,
+        bundle: Bundle,
+        on_failure: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self._policy, self._on_failure = policy, on_failure
         self._requested = False
         self.change(bundle)
 
@@ -46,18 +52,24 @@ class Layering:
     def layers(
         self, payload: bytes, coded: Sequence[EncodedFace], faces: Sequence[EncodedFace]
     ) -> tuple[bytes, ...]:
-        """The layers of a chunk, none where none are wanted.
+        """The layers of a chunk, none where none are wanted, or none can be made.
 
         coded: its faces as they are in the payload. faces: the same as they were analysed.
-        Raises LimitError, BundleError.
+        Expressions are what a chunk is for: it never waits for its layers, nor is lost with them.
         """
         if self._policy != "always" and not self._requested:
             return ()
-        self._requested = False
-        if self._encoder is None:
-            self._encoder = _Encoder(self._bundle)
-        layers = self._encoder.layers(payload, coded, faces)
-        self.made += len(layers)
+        try:
+            if self._encoder is None:
+                self._encoder = _Encoder(self._bundle)
+            layers = self._encoder.layers(payload, coded, faces)
+        except (BundleError, EncodeError, LimitError) as error:
+            self._requested = False  # the next request tries anew
+            self._on_failure(error.code)
+            _log.debug("a chunk goes without its enhancement layers: %s", error)
+            return ()
+        if layers:  # a chunk without a picture of any face answers no request: the next one may
+            self._requested = False
         return layers
 
 

@@ -98,6 +98,9 @@ class Metrics:
         self.layer_bytes = self._counter(
             "layer_bytes", "Bytes of enhancement layers, where the owner allows them"
         )
+        self.layer_failures = self._counter(
+            "layer_failures", "Chunks that went without the layers that were wanted", "code"
+        )
         self.connected = self._gauge(
             "connected", "Whether a recognizer has welcomed the device, and the stream is open"
         )

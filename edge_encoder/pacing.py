@@ -100,7 +100,6 @@ class Pacing:
         if self._control.rung == before:
             return
         self._apply(point)
-        self._metrics.rung.set(self._control.rung)
         _log.info(
             *("answers lag %.1f s: level %d, chunks of %g s, a face a track every %g s", lag_s),
             *(self._highest - point.level, point.chunk_seconds, point.face_period_s),
@@ -111,6 +110,7 @@ class Pacing:
         faces_in_chunk = min(math.ceil(self._settings.chunk_faces * longer), MAX_CHUNK_FACES)
         self._chunker.pace(faces_in_chunk, point.chunk_seconds, self._highest - point.level)
         self._encoder.period_ms = round(1000 * point.face_period_s)
+        self._metrics.rung.set(self._control.rung)
 
     def _count(self, now_s: float, faces: int) -> None:
         passed_s = max(now_s - self._counted_s, 1e-6)

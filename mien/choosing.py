@@ -29,7 +29,8 @@ def chosen(
         return rounded
     prior = tables.best_prior(rounded, level)
     candidates = np.stack([rounded, rounded - np.sign(rounded), np.zeros_like(rounded)])
-    bits = tables.costs(candidates, level, prior) / COST_UNIT
+    costs = tables.costs(candidates, tables.first_rows(level, prior))
+    bits = costs.reshape(candidates.shape) / COST_UNIT
     loss = strength * bits + _weights(tables, level) * (candidates - y) ** 2
     best = loss.argmin(axis=0)
     return np.asarray(np.take_along_axis(candidates, best[None], axis=0)[0])

@@ -11,14 +11,11 @@ from collections.abc import Iterator, Sequence
 from functools import cached_property
 from struct import unpack
 
-import numpy as np
-from numpy.typing import NDArray
-
 from mien.bitstream import HEADER_BYTES, Box, EncodedFace, Envelope, Limits, payload_tag
 from mien.chunk_reading import STATE_FIELDS, start
-from mien.errors import BitstreamError, EncodeError, SymbolRangeError
+from mien.errors import BitstreamError, EncodeError
 from mien.plain_reader import PlainReader
-from mien.range_coder import MAX_SYMBOL, BitCounter, RangeEncoder, Row
+from mien.range_coder import BitCounter, RangeEncoder
 from mien.reading import WORD_BYTES, ChunkReader, Contents, FlatTables, ReaderKind
 from mien.side_information import SideInformationWriter
 from mien.stir import ALL_AFRESH, BY_BEFORE, GIVEN, STILL
@@ -60,7 +57,6 @@ class ChunkCodec:
         reader: ReaderKind = PlainReader,
     ) -> None:
         self.tables = tables
-        self._rows: dict[int, Row] = {}
         self._limits = limits or Limits()
         self._envelope = Envelope(bundle_id, self._limits.max_chunk_bytes)
         self._reader_kind = reader
@@ -81,7 +77,8 @@ class ChunkCodec:
         writer = SideInformationWriter(coder, self._limits)
         for face, told in self._told(faces, writer):
             if told.stir != STILL:
-                coder.encode_symbols(face.symbols.ravel().tolist(), self._rows_of(told))
+                rows = [self.tables.row(row) for row in told.rows.tolist()]
+                coder.encode_symbols(face.symbols.ravel().tolist(), rows)
         return self._envelope.seal(coder.finish())
 
     def _told(
@@ -93,9 +90,9 @@ class ChunkCodec:
         writer.write_choice(level, self.tables.levels)
         latents = TrackLatents(self.tables, level)
         for face in faces:
-            symbols = self._checked(face.symbols)
+            self.tables.check_symbols(face.symbols)
             writer.write(face.time_ms, face.track_id, face.box)
-            told = latents.tell(face.track_id, symbols)
+            told = latents.tell(face.track_id, face.symbols)
             if told.before is not None:
                 writer.write_stir(told.stir, told.before)
             if told.stir in GIVEN:
@@ -143,15 +140,6 @@ class ChunkCodec:
         )
         return counter.bits + bits
 
-    def _rows_of(self, told: Told) -> list[Row]:
-        return [self._row(row) for row in told.rows.tolist()]
-
-    def _row(self, index: int) -> Row:
-        """A row as the coder wants it; a device meets few of them, and lists are large."""
-        if index not in self._rows:
-            self._rows[index] = self.tables.row(index)
-        return self._rows[index]
-
     def _checked_level(self, faces: Sequence[EncodedFace]) -> int:
         levels = {face.level for face in faces}
         if len(levels) != 1 or not 0 <= min(levels) < self.tables.levels:
@@ -164,19 +152,6 @@ class ChunkCodec:
     def _check_count(self, count: int) -> None:
         if not 1 <= count <= self._limits.max_faces:
             raise EncodeError(f"a chunk has 1 to {self._limits.max_faces} faces, not {count}")
-
-    def _checked(self, symbols: NDArray[np.int32]) -> NDArray[np.int32]:
-        if symbols.shape != self.tables.shape or symbols.dtype != np.int32:
-            raise EncodeError(
-                f"symbols must be int32 of shape {self.tables.shape}, "
-                f"not {symbols.dtype} of {symbols.shape}"
-            )
-        if symbols.max() > MAX_SYMBOL or symbols.min() < -MAX_SYMBOL:
-            raise SymbolRangeError(
-                f"symbols must be within ±{MAX_SYMBOL}, "
-                f"these are within {symbols.min()}..{symbols.max()}: is the face's latent finite?"
-            )
-        return symbols
 
 
 def _faces(read: Contents) -> tuple[EncodedFace, ...]:

@@ -1,6 +1,6 @@
 """What is in a payload or in a bundle, in words for people."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -129,9 +129,24 @@ def _figures(figures: Mapping[str, Any], indent: str) -> list[str]:
     for name, value in figures.items():
         if isinstance(value, dict):
             lines += [f"{indent}{name}:", *_figures(value, indent + "  ")]
+        elif isinstance(value, list):
+            lines += [f"{indent}{name}:", *_rows(value, indent + "  ")]
         else:
             lines.append(f"{indent}{name}: {value}")
     return lines
+
+
+def _rows(rows: Sequence[Any], indent: str) -> list[str]:
+    """A line for each, so that what is said of quality levels can be compared."""
+    return [f"{indent}{index}: {_row(row)}" for index, row in enumerate(rows)]
+
+
+def _row(row: Any) -> str:
+    if isinstance(row, float):
+        return f"{row:.4g}"
+    if isinstance(row, dict):
+        return ", ".join(f"{name} {_row(value)}" for name, value in row.items())
+    return str(row)
 
 
 def _count(number: int, noun: str) -> str:

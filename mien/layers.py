@@ -15,7 +15,7 @@ base does not.
 
 import zlib
 from collections.abc import Sequence
-from math import prod
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,14 +24,12 @@ from mien.bitstream import Limits
 from mien.errors import (
     BitstreamError,
     ChecksumError,
-    EncodeError,
     LimitError,
-    SymbolRangeError,
     TruncatedError,
 )
 from mien.plain_reader import PlainReader
-from mien.range_coder import MAX_SYMBOL, RangeEncoder, Row
-from mien.reading import FlatTables, ReaderKind
+from mien.range_coder import RangeEncoder
+from mien.reading import ChunkReader, FlatTables, ReaderKind
 from mien.side_information import choice_bits
 from mien.tables import CdfTables
 
@@ -56,8 +54,11 @@ class LayerCodec:
     ) -> None:
         self.tables, self._index = tables, index
         self._limits = limits or Limits()
-        self._rows: dict[int, Row] = {}
-        self._reader = reader(FlatTables.of(tables), self._limits)
+        self._reader_kind = reader
+
+    @cached_property
+    def _reader(self) -> ChunkReader:
+        return self._reader_kind(FlatTables.of(self.tables), self._limits)
 
     def encode(self, payload: bytes, latents: Sequence[Latent | None]) -> bytes:
         """Return the layer of a chunk with this payload.
@@ -98,23 +99,11 @@ class LayerCodec:
         return read
 
     def _encode(self, coder: RangeEncoder, latent: Latent) -> None:
-        if latent.shape != self.tables.shape or latent.dtype != np.int32:
-            raise EncodeError(
-                f"a layer's symbols must be int32 of shape {self.tables.shape}, "
-                f"not {latent.dtype} of {latent.shape}"
-            )
-        if np.abs(latent).max() > MAX_SYMBOL:
-            raise SymbolRangeError(f"symbols must be within ±{MAX_SYMBOL}")
+        self.tables.check_symbols(latent)
         prior = self.tables.best_prior(latent, 0)
         coder.encode_bits(prior, choice_bits(self.tables.priors))
-        first = self.tables.first_row(0, prior)
-        rows = [self._row(row) for row in range(first, first + prod(self.tables.shape))]
+        rows = [self.tables.row(row) for row in self.tables.first_rows(0, prior).tolist()]
         coder.encode_symbols(latent.ravel().tolist(), rows)
-
-    def _row(self, index: int) -> Row:
-        if index not in self._rows:
-            self._rows[index] = self.tables.row(index)
-        return self._rows[index]
 
     def _checksum(self, payload: bytes, body: bytes) -> bytes:
         seed = zlib.crc32(bytes([self._index]), zlib.crc32(payload))

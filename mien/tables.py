@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mien.errors import ManifestError, TablesError
+from mien.errors import EncodeError, ManifestError, SymbolRangeError, TablesError
 from mien.npz import read_npz, write_npz
 from mien.range_coder import MAX_SYMBOL, PRECISION, TOTAL, Row
 from mien.stir import GIVEN
@@ -168,8 +168,18 @@ class CdfTables:
         path.write_bytes(write_npz(arrays))
 
     def row(self, index: int) -> Row:
-        """Return the CDF and the offset of a row, without padding."""
-        return self.cdf[index, : self.sizes[index] + 1].tolist(), int(self.offsets[index])
+        """Return the CDF and the offset of a row, without padding, as the coder wants it.
+
+        Kept once made: a device meets few of them, and lists of all are large.
+        """
+        if index not in self._met:
+            cdf = self.cdf[index, : self.sizes[index] + 1].tolist()
+            self._met[index] = cdf, int(self.offsets[index])
+        return self._met[index]
+
+    @cached_property
+    def _met(self) -> dict[int, Row]:
+        return {}
 
     def rows(self) -> list[Row]:
         """Return every row."""
@@ -192,32 +202,37 @@ class CdfTables:
         first = self.first_row(level, prior)
         return np.arange(first, first + prod(self.shape))
 
+    def check_symbols(self, symbols: NDArray[np.int32]) -> None:
+        """Raises EncodeError for symbols that are not int32 (C, H, W), or that no escape carries.
+
+        It is a SymbolRangeError for those beyond ±32767.
+        """
+        if symbols.shape != self.shape or symbols.dtype != np.int32:
+            raise EncodeError(
+                f"symbols must be int32 of shape {self.shape}, not {symbols.dtype} of "
+                f"{symbols.shape}"
+            )
+        if symbols.max() > MAX_SYMBOL or symbols.min() < -MAX_SYMBOL:
+            raise SymbolRangeError(
+                f"symbols must be within ±{MAX_SYMBOL}, "
+                f"these are within {symbols.min()}..{symbols.max()}: is the face's latent finite?"
+            )
+
     def best_prior(self, symbols: NDArray[np.int32], level: int) -> int:
         """Return the prior by which symbols, int32 (C, H, W), cost the least; ties to the first."""
         if self.priors == 1:
             return 0
-        costs = [self.costs(symbols, level, prior).sum() for prior in range(self.priors)]
-        return int(np.argmin(costs))
+        first, end = self.first_row(level, 0), self.first_row(level, self.priors)
+        rows = np.arange(first, end).reshape(self.priors, -1)
+        return int(self.costs(symbols, rows).sum(axis=1).argmin())
 
-    def costs(self, symbols: NDArray[np.int32], level: int, prior: int) -> NDArray[np.int32]:
-        """Return what each symbol costs a face told afresh, in 1/COST_UNIT bits.
+    def costs(self, symbols: NDArray[np.int32], rows: NDArray[np.int64]) -> NDArray[np.int32]:
+        """Return what each symbol costs, int32 (N, L) in 1/COST_UNIT bits.
 
-        symbols: int32 (..., C, H, W); the same shape. An escape costs what its bin does here, and
-        not the bits behind it.
+        symbols: int32 (..., C, H, W), N in all. rows: of each position, int64 (L,), or for one
+        latent several, (N, L). An escape costs what its bin does here, and not the bits behind it.
         """
-        rows = slice(self.first_row(level, prior), self.first_row(level, prior + 1))
-        bins = self.sizes[rows] - 1
-        index = symbols.reshape(-1, len(bins)) - self.offsets[rows]
-        inside = np.where((index < 0) | (index >= bins), bins, index)
-        found = self._costs[rows][np.arange(len(bins)), inside]
-        return np.asarray(found.reshape(symbols.shape), np.int32)
-
-    @cached_property
-    def _costs(self) -> NDArray[np.int32]:
-        """What each bin of each row of faces told afresh costs, in 1/COST_UNIT bits: (rows, K)."""
-        first_rows = self.levels * self.priors * prod(self.shape)
-        counts = np.diff(self.cdf[:first_rows].astype(np.float64), axis=1)
-        bits = PRECISION - np.log2(np.maximum(counts, 1))
+        bits, _ = self._bin_bits(symbols, rows)
         return np.asarray(np.rint(bits * COST_UNIT), np.int32)
 
     def ideal_bits(self, symbols: NDArray[np.int32], rows: NDArray[np.int64]) -> float:
@@ -225,16 +240,21 @@ class CdfTables:
 
         symbols: int32 (..., C, H, W). rows: of each position, int64 (L,).
         """
-        flat = symbols.reshape(-1, len(rows)).astype(np.int64)
-        index = flat - self.offsets[rows]
+        bits, distance = self._bin_bits(symbols, rows)
+        # Exp-Golomb of order 0: 2·floor(log2(distance + 1)) + 1 bits.
+        return float(bits.sum()) + float(np.sum(2 * np.floor(np.log2(distance + 1)) + 1))
+
+    def _bin_bits(
+        self, symbols: NDArray[np.int32], rows: NDArray[np.int64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """The bits of each symbol's bin, (N, L), and the distances that escapes tell besides."""
+        index = symbols.reshape(-1, rows.shape[-1]).astype(np.int64) - self.offsets[rows]
         escape = self.sizes[rows].astype(np.int64) - 1
         outside = (index < 0) | (index >= escape)
         bins = np.where(outside, escape, index)
         counts = self.cdf[rows, bins + 1].astype(np.float64) - self.cdf[rows, bins]
-        bits = float(np.sum(PRECISION - np.log2(counts)))
         distance = np.where(index < 0, -2 * index - 1, 2 * (index - escape))[outside]
-        # Exp-Golomb of order 0: 2·floor(log2(distance + 1)) + 1 bits.
-        return bits + float(np.sum(2 * np.floor(np.log2(distance + 1)) + 1))
+        return PRECISION - np.log2(counts), distance
 
 
 def afresh(levels: int, priors: int, positions: int) -> NDArray[np.int32]:

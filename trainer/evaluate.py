@@ -29,6 +29,9 @@ FACE_INTERVAL_MS = 100
 # What of accuracy the default level may give up for fewer bytes.
 NEARLY = 0.003
 
+Recognised = tuple[NDArray[np.int32], list[bytes], NDArray[np.float32]]
+"""Decoded symbols, payloads, probabilities."""
+
 
 def evaluate(folder: Path, data: Path, split: str | None = None) -> dict[str, Any]:
     """Figures of the bundle in folder on one split of data; on its held-out one unless named.
@@ -49,8 +52,10 @@ def evaluate_faces(bundle: Bundle, faces: FaceSet) -> dict[str, Any]:
         raise ValueError(f"no labelled face to evaluate; left out: {dict(faces.left_out)}")
     pixels, truth = faces.pixels[:], faces.majority
     level = bundle.manifest.latent.default_level
-    levels = [_level_figures(bundle, pixels, truth, index) for index in range(bundle.tables.levels)]
-    symbols, payloads, probabilities = recognised(bundle, pixels, level)
+    y = analysed(bundle, pixels)
+    runs = [recognised(bundle, y, index) for index in range(bundle.tables.levels)]
+    levels = [_level_figures(bundle, run, truth, index) for index, run in enumerate(runs)]
+    symbols, payloads, probabilities = runs[level]
     calibration = bundle.manifest.calibration
     temperature = calibration.temperature if calibration else 1.0
     pixel = Network(bundle.path(PIXEL_FILE))
@@ -75,23 +80,24 @@ def evaluate_faces(bundle: Bundle, faces: FaceSet) -> dict[str, Any]:
 
 def default_level(bundle: Bundle, faces: FaceSet) -> int:
     """The level of the fewest bytes whose accuracy is within NEARLY of the best level's."""
-    pixels, truth = faces.pixels[:], faces.majority
-    right = [
-        _level_figures(bundle, pixels, truth, level)["accuracy"]
-        for level in range(bundle.tables.levels)
+    y = analysed(bundle, faces.pixels[:])
+    answers = [
+        classified(bundle, quantised(y, gains), level).argmax(axis=1)
+        for level, gains in enumerate(bundle.tables.gains)
     ]
+    right = [float(np.mean(answer == faces.majority)) for answer in answers]
     return next(level for level, share in enumerate(right) if share >= max(right) - NEARLY)
 
 
 def _level_figures(
-    bundle: Bundle, pixels: NDArray[np.uint8], truth: NDArray[np.int64], level: int
+    bundle: Bundle, run: Recognised, truth: NDArray[np.int64], level: int
 ) -> dict[str, float]:
-    symbols, payloads, probabilities = recognised(bundle, pixels, level)
+    symbols, payloads, probabilities = run
     matrix = confusion(truth, probabilities.argmax(axis=1), len(EXPRESSIONS))
     return {
         "accuracy": float(np.trace(matrix) / matrix.sum()),
         "macro_f1": macro_f1(matrix),
-        "payload_bytes_per_face": sum(map(len, payloads)) / len(pixels),
+        "payload_bytes_per_face": sum(map(len, payloads)) / len(truth),
         "latent_ideal_bytes_per_face": _ideal_bytes(bundle, symbols, level),
     }
 
@@ -124,15 +130,22 @@ def _layer_figures(
     return figures
 
 
-def recognised(
-    bundle: Bundle, pixels: NDArray[np.uint8], level: int
-) -> tuple[NDArray[np.int32], list[bytes], NDArray[np.float32]]:
-    """Faces, uint8 (N, 1, H, W), over the wire: decoded symbols, payloads, probabilities."""
-    y = Network(bundle.path("analysis.onnx"))(pixels)
+def analysed(bundle: Bundle, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Latents y, float32 (N, C, H, W), of faces uint8 (N, 1, H, W)."""
+    return Network(bundle.path("analysis.onnx"))(pixels)
+
+
+def recognised(bundle: Bundle, y: NDArray[np.float32], level: int) -> Recognised:
+    """Latents, float32 (N, C, H, W), over the wire."""
     coded = quantised(y, bundle.tables.gains[level])
     symbols, payloads = through_the_wire(bundle.codec(), coded, level)
+    return symbols, payloads, classified(bundle, symbols, level)
+
+
+def classified(bundle: Bundle, symbols: NDArray[np.int32], level: int) -> NDArray[np.float32]:
+    """Probabilities, float32 (N, K), of symbols int32 (N, C, H, W)."""
     levels = np.full(len(symbols), level, np.int32)
-    return symbols, payloads, Network(bundle.path("classifier.onnx"))(symbols, levels)
+    return Network(bundle.path("classifier.onnx"))(symbols, levels)
 
 
 def through_the_wire(

@@ -20,7 +20,14 @@ from trainer.calibration import calibrate, fit_temperature
 from trainer.card import model_card
 from trainer.data.faces import EXPRESSIONS, FACE_SIZE, FaceSet
 from trainer.data.layout import read_train_and_valid
-from trainer.evaluate import BUNDLE_FILES, PIXEL_FILE, default_level, evaluate_faces, recognised
+from trainer.evaluate import (
+    BUNDLE_FILES,
+    PIXEL_FILE,
+    analysed,
+    classified,
+    default_level,
+    evaluate_faces,
+)
 from trainer.examples import as_float
 from trainer.fit import Trained
 from trainer.layer_tables import layer_tables
@@ -91,11 +98,11 @@ def finish(
     # The manifest holds the figures, and what is measured needs a manifest to be loaded.
     seal = _sealer(folder, name, 0)
     seal({}, None)
-    level = default_level(load_bundle(folder, BUNDLE_FILES), valid)
+    bundle = load_bundle(folder, BUNDLE_FILES)
+    level = default_level(bundle, valid)
     seal = _sealer(folder, name, level)
-    seal({}, None)
-    *_, probabilities = recognised(load_bundle(folder, BUNDLE_FILES), valid.pixels[:], level)
-    calibration = calibrate(probabilities, valid.majority)
+    symbols = quantised(analysed(bundle, valid.pixels[:]), bundle.tables.gains[level])
+    calibration = calibrate(classified(bundle, symbols, level), valid.majority)
     seal({}, calibration)
     bundle = load_bundle(folder, BUNDLE_FILES)
     figures = {**evaluate_faces(bundle, valid), "beyond": beyond(bundle, train, valid)}

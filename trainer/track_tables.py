@@ -131,8 +131,9 @@ def add_rows(
     first: CdfTables, seen: Sequence[Transitions], holds: Sequence[NDArray[np.int32]]
 ) -> CdfTables:
     """The tables with a row for each level, stir, position and symbol before that is not rare."""
-    rows = [row for row, _ in first.rows()]
-    offsets = [offset for _, offset in first.rows()]
+    known = first.rows()
+    rows = [row for row, _ in known]
+    offsets = [offset for _, offset in known]
     positions = len(holds[0])
     contexts = np.zeros((first.levels, len(GIVEN), positions, 3), np.int32)
     for level, transitions in enumerate(seen):

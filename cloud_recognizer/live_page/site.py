@@ -26,6 +26,7 @@ from cloud_recognizer.live_page.sources import Sources
 from cloud_recognizer.metrics import FOREIGN, SLOW, Metrics
 from mien.errors import (
     BitstreamError,
+    LayersMissingError,
     MienError,
     OverloadedError,
     ProtocolError,
@@ -179,7 +180,9 @@ class Site:
         check_device_id("device", device_id)
         chunk = await sources.layers.next_of(device_id, PATIENCE_S)
         pictures = await sources.reconstruction.pictures(chunk.payload, chunk.layers)
-        newest = [picture for picture in pictures if picture.layers][-1]
+        newest = next((picture for picture in reversed(pictures) if picture.layers), None)
+        if newest is None:
+            raise LayersMissingError("the device's layers hold no picture of any face")
         await sources.audit.reconstructed(Browser(request), None, device_id, 1)
         png = base64.b64encode(newest.png).decode()
         return web.json_response({"track": str(newest.track_id), "png": png})

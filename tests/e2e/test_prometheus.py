@@ -13,7 +13,7 @@ from tests.support.services import edge, serving
 from tests.support.video import frames_of
 
 # The clip's faces cost 22.5 bytes each in chunks of eight; a slow camera's chunks have fewer.
-FACE_BITS = (10, 1000)
+FACE_BITS = (30, 300)
 # What the first seconds may look like, before the camera has a history and results come.
 MAY_WARM_UP = {"MienCameraUnhealthy", "MienEdgeUnanswered"}
 

@@ -10,46 +10,9 @@ from torch import Tensor, nn
 
 from trainer.config import ModelConfig
 from trainer.data.faces import EXPRESSIONS
-from trainer.models.blocks import initialise
-from trainer.models.prior import mixture_bits
+from trainer.models.blocks import ResidualBlock, initialise
+from trainer.models.prior import PositionalPrior
 from trainer.quantise import straight_through
-
-
-class Squeeze(nn.Module):
-    """Scales channels by what the whole map holds (Hu et al., 2018, arXiv:1709.01507)."""
-
-    def __init__(self, width: int, shrink: int = 6) -> None:
-        super().__init__()
-        self.down, self.up = nn.Linear(width, width // shrink), nn.Linear(width // shrink, width)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W), same shape out."""
-        scale = torch.sigmoid(self.up(F.relu(self.down(x.mean(dim=(2, 3))))))
-        return x * scale[:, :, None, None]
-
-
-class Block(nn.Module):
-    """A residual block whose branch is squeezed, with an averaging shortcut."""
-
-    def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
-        self.norm1 = nn.BatchNorm2d(outputs)
-        self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
-        self.norm2 = nn.BatchNorm2d(outputs)
-        self.squeeze = Squeeze(outputs)
-        self.shortcut: nn.Module = nn.Identity()
-        if stride != 1 or inputs != outputs:
-            self.shortcut = nn.Sequential(
-                nn.AvgPool2d(stride) if stride != 1 else nn.Identity(),
-                nn.Conv2d(inputs, outputs, 1, bias=False),
-                nn.BatchNorm2d(outputs),
-            )
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, inputs, H, W) → (N, outputs, H / stride, W / stride)."""
-        y = F.relu(self.norm1(self.conv1(x)))
-        return F.relu(self.squeeze(self.norm2(self.conv2(y))) + self.shortcut(x))
 
 
 class Analysis(nn.Module):
@@ -61,7 +24,10 @@ class Analysis(nn.Module):
         self.stem = nn.Conv2d(1, w0, 5, 2, 2, bias=False)
         self.norm = nn.BatchNorm2d(w0)
         self.stages = nn.Sequential(
-            Block(w0, w1, 2), Block(w1, w2, 2), Block(w2, w2), Block(w2, w3, 2)
+            ResidualBlock(w0, w1, 2, squeezed=True),
+            ResidualBlock(w1, w2, 2, squeezed=True),
+            ResidualBlock(w2, w2, squeezed=True),
+            ResidualBlock(w2, w3, 2, squeezed=True),
         )
         self.project = nn.Conv2d(w3, channels, 1, bias=False)
         self.scale = nn.BatchNorm2d(channels, affine=False)
@@ -72,27 +38,6 @@ class Analysis(nn.Module):
         x = self.stages(F.relu(self.norm(self.stem((faces - 0.5) * 4))))
         y: Tensor = self.scale(self.project(x))
         return y
-
-
-class LevelledPrior(nn.Module):
-    """A mixture of logistics over y for every position; a level's symbols are slices of it."""
-
-    def __init__(self, shape: tuple[int, int, int], components: int = 3) -> None:
-        super().__init__()
-        self.shape = shape
-        size = (components, *shape)
-        self.weights = nn.Parameter(torch.zeros(size))
-        self.means = nn.Parameter(
-            torch.linspace(-0.8, 0.8, components).view(-1, 1, 1, 1).expand(size).clone()
-        )
-        self.log_scales = nn.Parameter(torch.full(size, -0.6))
-
-    def bits(self, symbols: Tensor, gains: Tensor) -> Tensor:
-        """-log2 of the mass of symbols ± ½, which are y · gains; both (N, C, 3, 3) or alike."""
-        return mixture_bits(
-            *(symbols / gains, 0.5 / gains),
-            *(self.weights, self.means, self.log_scales.clamp(-6, 4)),
-        )
 
 
 class Mixer(nn.Module):
@@ -146,7 +91,8 @@ class BaseModel(nn.Module):
         super().__init__()
         channels = config.latent_channels
         self.analysis = Analysis(config.analysis_widths, channels)
-        self.prior = LevelledPrior((channels, 3, 3))
+        # Of y itself: a level's symbols are slices of one distribution.
+        self.prior = PositionalPrior((channels, 3, 3), components=3, spread=0.8, log_scale=-0.6)
         start = torch.linspace(-0.9, 1.1, levels)
         self.log_gains = nn.Parameter(start[:, None].expand(levels, channels).clone())
         self.classifier = LatentClassifier(
@@ -162,5 +108,6 @@ class BaseModel(nn.Module):
         """Decoded latent (N, C, 3, 3), bits (N,), symbols, of latents y at levels (N,)."""
         gains = self.gains(level)
         symbols = straight_through(y * gains)
-        bits = self.prior.bits(symbols, gains).sum(dim=(1, 2, 3))
-        return symbols / gains, bits, symbols
+        y_hat = symbols / gains
+        bits = self.prior.bits(y_hat, 0.5 / gains).sum(dim=(1, 2, 3))
+        return y_hat, bits, symbols

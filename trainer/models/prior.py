@@ -29,19 +29,30 @@ def mixture_bits(
 
 
 class PositionalPrior(nn.Module):
-    """A mixture of logistics for every position of the latent (C, H, W)."""
+    """A mixture of logistics for every position of the latent (C, H, W).
 
-    def __init__(self, shape: tuple[int, int, int], components: int = 2) -> None:
+    spread, log_scale: where the components begin, within ± spread, and how wide.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, int, int],
+        components: int = 2,
+        spread: float = 0.5,
+        log_scale: float = 0.0,
+    ) -> None:
         super().__init__()
         self.shape = shape
         size = (components, *shape)
         self.weights = nn.Parameter(torch.zeros(size))
-        self.means = nn.Parameter(
-            torch.linspace(-0.5, 0.5, components).view(-1, 1, 1, 1).expand(size).clone()
-        )
-        self.log_scales = nn.Parameter(torch.zeros(size))
+        means = torch.linspace(-spread, spread, components)
+        self.means = nn.Parameter(means.view(-1, 1, 1, 1).expand(size).clone())
+        self.log_scales = nn.Parameter(torch.full(size, log_scale))
 
-    def bits(self, y: Tensor) -> Tensor:
-        """-log2 of the mass within ±½ of y, for y noisy or rounded; same shape as y."""
-        half = torch.full((1, 1, 1, 1), 0.5)
-        return mixture_bits(y, half, self.weights, self.means, self.log_scales.clamp(-5, 6))
+    def bits(self, y: Tensor, half: Tensor | float = 0.5) -> Tensor:
+        """-log2 of the mass within ± half of y, for y noisy or rounded; same shape as y.
+
+        half: of a quantisation step, which is 1 where y was not scaled; any that y broadcasts.
+        """
+        halves = torch.as_tensor(half).expand_as(y)
+        return mixture_bits(y, halves, self.weights, self.means, self.log_scales.clamp(-6, 6))

@@ -273,6 +273,25 @@ async def test_a_picture_is_of_the_next_chunk_and_is_written_down(
     assert first["peer"].startswith("live_page:")
 
 
+async def test_layers_that_hold_no_face_are_said_to_be_missing(
+    bundles: Path, bundle: Bundle
+) -> None:
+    chunk = payload(bundle, faces=2)
+    layers = tuple(bundle.layers().encode(chunk, [None, None]))
+    settings: dict[str, Any] = {"allow_reconstruction": True, **PAGE}
+    async with running_recognizer(bundles, **settings) as running, browser(running) as session:
+        device = Device(running.stub)
+        await device.open(hello(bundle, "door"))
+        asking = asyncio.ensure_future(session.post("/picture", params={"device": "door"}))
+        seq = 0
+        while not asking.done():
+            seq += 1
+            await device.send(seq, chunk, layers)
+            await device.acknowledged(seq)
+        answer = await asking
+        assert (answer.status, (await answer.json())["code"]) == (503, "layers_missing")
+
+
 async def test_a_picture_of_a_silent_device_or_of_none_is_refused(
     bundles: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

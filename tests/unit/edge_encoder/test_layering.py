@@ -6,8 +6,10 @@ import pytest
 from edge_encoder.chunker import Chunker, FrameTime
 from edge_encoder.layering import Layering
 from edge_encoder.steadying import AnalysedFace
-from mien.bitstream import Box
+from mien.bitstream import Box, EncodedFace, Limits
 from mien.bundle import Bundle
+from mien.layers import LayersCodec
+from tests.support.tiny_bundle import tiny_layer_tables
 from trainer.schematic import schematic_faces
 
 LEVEL = 2
@@ -39,7 +41,6 @@ def test_under_never_no_request_brings_layers(bundle: Bundle):
     layering = Layering("never", bundle)
     layering.request()
     assert send(chunker(bundle, layering), bundle, [1, 1]).layers == ()
-    assert layering.made == 0
 
 
 def test_a_request_brings_the_layers_of_one_chunk(bundle: Bundle):
@@ -49,7 +50,32 @@ def test_a_request_brings_the_layers_of_one_chunk(bundle: Bundle):
     layering.request()
     assert len(send(device, bundle, [1]).layers) == 2
     assert send(device, bundle, [1]).layers == ()
-    assert layering.made == 2
+
+
+def test_a_chunk_of_no_picture_leaves_the_request_to_the_next(bundle: Bundle):
+    layering = Layering("on_request", bundle)
+    device = chunker(bundle, layering)
+    layering.request()
+    plain = EncodedFace(0, 1, BOX, np.zeros(bundle.tables.shape, np.int32), LEVEL)
+    device.add(FrameTime(0, 0.0), [plain])
+    assert device.flush()[0].layers == ()
+    assert len(send(device, bundle, [1]).layers) == 2
+
+
+def test_layers_that_cannot_be_made_cost_the_chunk_nothing(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+):
+    failed: list[str] = []
+    layering = Layering("always", bundle, failed.append)
+    device = chunker(bundle, layering)
+    assert len(send(device, bundle, [1]).layers) == 2
+    limits = Limits(max_chunk_bytes=8)
+    monkeypatch.setattr(type(bundle), "layers", lambda _: LayersCodec(tiny_layer_tables(), limits))
+    layering.change(bundle)
+    chunk = send(device, bundle, [1, 2])
+    assert chunk.layers == ()
+    assert len(bundle.codec().decode(chunk.payload)) == 2
+    assert failed == ["limit_exceeded"]
 
 
 def test_the_first_face_of_each_track_gets_layers_that_say_what_it_looks_like(bundle: Bundle):

@@ -108,3 +108,10 @@ def test_a_servers_byte_target_bounds_the_level_and_its_end_frees_it(
         chunker.add(FrameTime(0, 0.0), [face])
         (chunk,) = chunker.flush()
         assert bundle.codec().decode(chunk.payload)[0].level == level
+
+
+def test_a_byte_target_begins_a_ladder_anew_and_its_rung_is_shown(paced: Paced) -> None:
+    paced.look(Link(lag_s=10.0), 10)
+    assert (paced.shown("rate_rung") or 0) > 0
+    paced.pacing.aim(5.0)
+    assert paced.shown("rate_rung") == 0

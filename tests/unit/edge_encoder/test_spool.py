@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,14 @@ def test_what_is_kept_is_read_back_after_a_restart_with_its_epoch(tmp_path: Path
         assert kept(spool, E1) == [1, 3]
         assert spool.next_after(E1, 1) == (3, numbered(3, faces=2))
         assert (spool.total.chunks, spool.total.faces) == (2, 4)
+
+
+def test_layers_are_not_among_what_is_kept(tmp_path: Path) -> None:
+    viewable = b"a layer, which shows a face"
+    with spool_in(tmp_path) as spool:
+        assert spool.add(E1, 1, replace(numbered(1), layers=(viewable,)))
+        assert spool.next_after(E1, 0) == (1, numbered(1))
+    assert not any(viewable in path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
 
 
 def test_an_epoch_is_sent_under_the_bundle_of_its_newest_chunk(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from mien.bitstream import Box, EncodedFace
@@ -16,6 +17,8 @@ from mien.errors import (
     VersionError,
 )
 from mien.inspect import describe, expected_bits
+from mien.range_coder import TOTAL
+from mien.tables import COST_UNIT
 from tests.support.tiny_bundle import make_tiny_bundle, tiny_symbols
 
 
@@ -40,6 +43,18 @@ def test_a_bundle_is_described_by_its_folder_or_manifest(bundle):
     assert "latent 4×3×3" in text
     assert "accuracy: 0.125" in text
     assert "9 files, verified" in text
+
+
+def test_each_quality_levels_figures_have_a_line(tmp_path):
+    figures = {"levels": [{"accuracy": 0.81, "bytes": 6.27}, {"accuracy": 0.825, "bytes": 19.3}]}
+    folder = make_tiny_bundle(tmp_path / "levels", figures={**figures, "odd": [[1], 2]}).folder
+    lines = [line.strip() for line in describe(folder).splitlines()]
+    first = lines.index("levels:") + 1
+    assert lines[first : first + 2] == [
+        "0: accuracy 0.81, bytes 6.27",
+        "1: accuracy 0.825, bytes 19.3",
+    ]
+    assert lines[lines.index("odd:") + 1] == "0: [1]"
 
 
 def test_a_bundle_with_the_edges_files_only_is_described(bundle):
@@ -91,7 +106,16 @@ def test_a_path_where_nothing_is_is_named(tmp_path):
 
 
 def test_the_entropy_of_tables_is_what_their_symbols_cost_on_average(bundle):
-    mean = bundle.tables.ideal_bits(tiny_symbols(2000), bundle.tables.first_rows(2, 0)) / 2000
-    narrow = bundle.tables.ideal_bits(tiny_symbols(2000), bundle.tables.first_rows(2, 1)) / 2000
-    assert mean < narrow
-    assert expected_bits(bundle.tables, 2) < expected_bits(bundle.tables, 2) + mean
+    tables, random = bundle.tables, np.random.default_rng(3)
+    costs = []
+    for prior in range(tables.priors):
+        rows = tables.first_rows(2, prior)
+        drawn = np.stack([_drawn(*tables.row(row), random) for row in rows.tolist()], axis=1)
+        symbols = drawn.reshape(-1, *tables.shape).astype(np.int32)
+        costs.append(tables.costs(symbols, rows).sum() / COST_UNIT / len(symbols))
+    assert expected_bits(tables, 2) == pytest.approx(np.mean(costs), rel=0.01)
+
+
+def _drawn(cdf, offset, random):
+    """4000 symbols as a row expects them; its escape as the first symbol that has no bin."""
+    return offset + np.searchsorted(cdf, random.integers(0, TOTAL, 4000), side="right") - 1

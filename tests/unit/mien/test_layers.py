@@ -107,6 +107,8 @@ def test_symbols_that_no_layer_carries_are_refused():
         CODEC.encode(PAYLOAD, [np.zeros((2, 3, 3), np.int32)])
     with pytest.raises(SymbolRangeError):
         CODEC.encode(PAYLOAD, [np.full(ENHANCEMENT, 40_000, np.int32)])
+    with pytest.raises(SymbolRangeError):  # what a latent that is not a number is cast to
+        CODEC.encode(PAYLOAD, [np.full(ENHANCEMENT, np.iinfo(np.int32).min, np.int32)])
 
 
 def test_a_face_without_layers_costs_next_to_nothing():

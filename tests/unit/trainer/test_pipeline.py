@@ -23,7 +23,7 @@ from trainer.config import (
 )
 from trainer.data.faces import EXPRESSIONS
 from trainer.data.layout import read_split
-from trainer.evaluate import BUNDLE_FILES, evaluate_faces, recognised
+from trainer.evaluate import BUNDLE_FILES, analysed, evaluate_faces, recognised
 from trainer.fit import fit, load_trained
 from trainer.level_tables import row_of
 from trainer.loop import Loop
@@ -151,7 +151,8 @@ def test_exported_networks_compute_what_was_trained(data: Path, run: Path, bundl
 def test_an_exported_bundle_says_how_its_classifier_is_calibrated(bundle: Path, data: Path) -> None:
     loaded = load_bundle(bundle, BUNDLE_FILES)
     faces = read_split(data, "valid")
-    *_, probabilities = recognised(loaded, faces.pixels[:], loaded.manifest.latent.default_level)
+    y = analysed(loaded, faces.pixels[:])
+    *_, probabilities = recognised(loaded, y, loaded.manifest.latent.default_level)
     calibration = loaded.manifest.calibration
     assert calibration == calibrate(probabilities, faces.majority)
     assert sum(calibration.expressions) == sum(calibration.confidences) == 40
