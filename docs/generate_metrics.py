@@ -85,6 +85,7 @@ BOUNDS: Final[dict[tuple[str, str], tuple[str, ...] | str]] = {
     ),
     ("mien_edge_reconnects", "reason"): edge.RECONNECTS,
     ("mien_edge_rejected_faces", "code"): _ERROR,
+    ("mien_edge_layer_failures", "code"): _ERROR,
     ("mien_edge_refused_bundles", "code"): _ERROR,
     ("mien_edge_camera_losses", "code"): edge.LOSSES,
     ("mien_edge_fleet_camera_up", "camera"): _CAMERA,

@@ -96,15 +96,16 @@ def answers(response: pb.RecognizeResponse) -> list[str]:
     ]
 
 
-# Not in CI: a client that is cut while it writes may see gRPC's INTERNAL instead of the reason.
-@pytest.mark.parametrize("count", [pytest.param(n, marks=LONG) for n in (130, 10_000)])
+@pytest.mark.parametrize("count", [130, pytest.param(10_000, marks=LONG)])
 def test_malformed_streams_end_alone(lab: Lab, bundle: Bundle, count: int) -> None:
     ended: Counter[tuple[str, str]] = Counter()
+    attacked: list[Cloud] = []
 
     def attack(cloud: Cloud) -> None:
         streams = HostileStreams(bundle, cloud.address, seed=count)
         asyncio.run(streams.run(count))
         ended.update(streams.ended)
+        attacked.append(cloud)
 
     beside_healthy_devices(lab, attack)
     assert ended.total() == count
@@ -112,9 +113,13 @@ def test_malformed_streams_end_alone(lab: Lab, bundle: Bundle, count: int) -> No
     for behaviour, status in ended:
         by_behaviour.setdefault(behaviour, set()).add(status)
     assert by_behaviour.keys() == {behave.__name__ for behave in BEHAVIOURS}
+    # Those that flood are cut while they write, and seldom see why: the recognizer's own count.
+    floods = sum(n for (behaviour, _), n in ended.items() if behaviour == "_more_than_granted")
+    assert cloud_metric(attacked[0], "rpc_errors_total", code="overloaded") == floods
+    assert cloud_metric(attacked[0], "dropped_total", reason="no_credit") == floods
     for behaviour, expected in STATUSES.items():
         seen = by_behaviour[behaviour]
-        assert expected in seen, f"{behaviour} {seen}"
+        assert expected in seen or behaviour == "_more_than_granted", f"{behaviour} {seen}"
         assert seen <= {expected, *BROKEN}, f"{behaviour} {seen}"
     lab.entry.figures = {f"{one} {status}": float(n) for (one, status), n in sorted(ended.items())}
 
