@@ -39,32 +39,53 @@ class Pace:
         return now_s + self.pause_s * number / self.devices
 
 
+class Start:
+    """Lets all devices begin once each has its stream: how they connect is not what is measured."""
+
+    def __init__(self, pace: Pace) -> None:
+        self.pace = pace
+        self._barrier = asyncio.Barrier(pace.devices)
+        self.at_s = 0.0
+
+    async def begin_s(self, number: int) -> float:
+        """Wait for the others. Returns when this device begins."""
+        if await self._barrier.wait() == 0:
+            self.at_s = now()
+        await self._barrier.wait()
+        return self.pace.begins_s(number, self.at_s)
+
+
 async def drive(
     address: str, bundle_id: str, payloads: Sequence[bytes], pace: Pace
 ) -> tuple[Load, float]:
     """Let all devices send. Returns what they saw, and the seconds until all had their answers."""
-    load, epoch, started_s = Load(), time.time_ns(), now()
+    load, epoch, start = Load(), time.time_ns(), Start(pace)
     async with asyncio.TaskGroup() as group:
         for number in range(pace.devices):
             hello = Hello(f"device{number}", epoch, 0, (bundle_id,), "a benchmark", "none")
-            group.create_task(
-                stream(address, hello, payloads, load, pace, pace.begins_s(number, started_s))
-            )
-    return load, now() - started_s
+            group.create_task(stream(address, hello, payloads, load, start, number))
+    return load, now() - start.at_s
 
 
 async def stream(
-    address: str, hello: Hello, payloads: Sequence[bytes], load: Load, pace: Pace, begin_s: float
+    address: str,
+    hello: Hello,
+    payloads: Sequence[bytes],
+    load: Load,
+    start: Start,
+    number: int = 0,
 ) -> None:
     """One device: its connection, its stream, and chunks until the time is over."""
-    end_s = begin_s + pace.seconds
+    pace = start.pace
     async with grpc.aio.insecure_channel(address, OPTIONS) as channel:
-        call = RecognitionServiceStub(channel).StreamFaces(timeout=pace.seconds + PATIENCE_S)
+        call = RecognitionServiceStub(channel).StreamFaces(timeout=pace.seconds + 2 * PATIENCE_S)
         await call.write(upward_to_proto(replace(hello, takes_settled=True)))
         welcome = (await call.read()).welcome
         credits = asyncio.Semaphore(welcome.credits)  # noqa: A001  # the contract's word
         sent_s: dict[int, float] = {}
         reader = asyncio.create_task(_read(call, credits, sent_s, load))
+        begin_s = await start.begin_s(number)
+        end_s = begin_s + pace.seconds
         seq, next_s = 0, begin_s
         while max(now(), next_s) < end_s:
             await asyncio.sleep(max(next_s - now(), 0))

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import grpc
 
-from benchmarks.devices import OPTIONS, PATIENCE_S, Load, Pace, now
+from benchmarks.devices import OPTIONS, PATIENCE_S, Load, Pace, Start, now
 from benchmarks.jpeg_service import METHOD
 from mien.v1 import recognition_pb2 as pb
 
@@ -15,18 +15,21 @@ CALLS_A_DEVICE = 4
 
 async def drive(address: str, files: Sequence[bytes], pace: Pace) -> tuple[Load, float]:
     """As benchmarks.devices.drive; a face is a call."""
-    load, started_s = Load(), now()
+    load, start = Load(), Start(pace)
     async with asyncio.TaskGroup() as group:
         for number in range(pace.devices):
-            group.create_task(_device(address, files, load, pace, pace.begins_s(number, started_s)))
-    return load, now() - started_s
+            group.create_task(_device(address, files, load, start, number))
+    return load, now() - start.at_s
 
 
 async def _device(
-    address: str, files: Sequence[bytes], load: Load, pace: Pace, begin_s: float
+    address: str, files: Sequence[bytes], load: Load, start: Start, number: int
 ) -> None:
+    pace = start.pace
     async with grpc.aio.insecure_channel(address, OPTIONS) as channel:
+        await channel.channel_ready()
         recognise = unary(channel)
+        begin_s = await start.begin_s(number)
         calls = CALLS_A_DEVICE if pace.pause_s == 0 else 1
         async with asyncio.TaskGroup() as group:
             for _ in range(calls):

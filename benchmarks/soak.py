@@ -16,7 +16,7 @@ from typing import Any
 
 import grpc
 
-from benchmarks.devices import OPTIONS, Load, Pace, now, stream
+from benchmarks.devices import OPTIONS, Load, Pace, Start, now, stream
 from benchmarks.processes import resident_bytes
 from benchmarks.services import Served
 from mien.messages import EncodedChunk, Hello, upward_to_proto
@@ -69,10 +69,8 @@ class _Soak:
     async def _staying(self, end_s: float) -> None:
         """Streams of some length, one after the other: none outlives its own deadline."""
         while (left_s := end_s - now()) > 0:
-            pace = Pace(1, min(STAY_S, left_s))
-            await stream(
-                self._served.address, self._hello(), self._payloads, self._load, pace, now()
-            )
+            start = Start(Pace(1, min(STAY_S, left_s)))
+            await stream(self._served.address, self._hello(), self._payloads, self._load, start)
 
     async def _passing(self, end_s: float) -> None:
         ways = itertools.cycle(self._ended)
