@@ -54,7 +54,7 @@ def compare(payloads: int, seed: int = 0) -> dict[str, Any]:
             name: ChunkCodec(tables, BUNDLE_ID, LIMITS, reader) for name, reader in PATHS.items()
         }
         batch = list(
-            _payloads(codecs["plain"], tables, random, min(BATCH_CHUNKS, payloads - start))
+            random_payloads(codecs["plain"], tables, random, min(BATCH_CHUNKS, payloads - start))
         )
         answers = [codec.decode_chunks(batch) for codec in codecs.values()]
         for first, *others in zip(*map(_comparable, answers), strict=True):
@@ -94,9 +94,10 @@ def random_tables(random: np.random.Generator) -> CdfTables:
     return CdfTables.from_rows(rows, offsets, shape, contexts, gains=gains, priors=priors)
 
 
-def _payloads(
+def random_payloads(
     codec: ChunkCodec, tables: CdfTables, random: np.random.Generator, count: int
 ) -> Iterator[bytes]:
+    """Chunks of random faces, of which more than half are damaged."""
     for _ in range(count):
         payload = codec.encode(_faces(tables, random))
         yield payload if random.random() < 0.4 else _damaged(payload, random)

@@ -33,7 +33,7 @@ def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
     """The books and figures of every scenario; as JSON too, where MIEN_LAB_REPORT names a file."""
-    entries = [entry for entry in config.stash.get(_ENTRIES, []) if entry.rows]
+    entries = [entry for entry in config.stash.get(_ENTRIES, []) if entry.rows or entry.figures]
     if not entries:
         return
     terminalreporter.section("lab")
