@@ -11,8 +11,9 @@ from cryptography.exceptions import UnsupportedAlgorithm
 
 from cloud_recognizer.caller import Caller
 from mien.errors import CertificateError, UnauthenticatedError
-from mien.followed import Followed, read_bounded
+from mien.followed import MAX_FILE_BYTES, Followed
 from mien.identity import Identity, Role
+from mien.whole_file import read_bounded
 
 # Signatures with a public key only: a secret that checks tokens could also make them.
 ALGORITHMS: Final = ("RS256", "PS256", "ES256", "EdDSA")
@@ -112,7 +113,7 @@ def _identity(claims: Mapping[str, Any]) -> Identity:
 
 
 def _load(path: Path) -> dict[str, Any]:
-    data = read_bounded(path)
+    data = read_bounded(path, MAX_FILE_BYTES, CertificateError)
     try:
         if not data.lstrip().startswith(b"{"):
             from cryptography.hazmat.primitives.serialization import load_pem_public_key

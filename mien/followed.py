@@ -16,6 +16,7 @@ from mien.errors import CertificateError
 
 _log = logging.getLogger(__name__)
 
+# Of a file that is followed: certificates, keys.
 MAX_FILE_BYTES: Final = 1 << 20
 # Between the first file of a rotation and the last one nothing is wrong.
 SETTLE_S: Final = 2.0
@@ -93,18 +94,6 @@ class Followed(Generic[Content]):
             self._trouble.said = True
             _log.error("what was read before stays in use: %s", error)
             self._on_refused()
-
-
-def read_bounded(path: Path) -> bytes:
-    """A file that should be small. Raises CertificateError, which names it."""
-    try:
-        with path.open("rb") as file:
-            data = file.read(MAX_FILE_BYTES + 1)
-    except OSError as error:
-        raise CertificateError(f"{path} cannot be read: {error.strerror}") from error
-    if len(data) > MAX_FILE_BYTES:
-        raise CertificateError(f"{path} has more than {MAX_FILE_BYTES} bytes: is it the right one?")
-    return data
 
 
 def _signature_of(path: Path) -> tuple[int, int, int]:

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mien.errors import CertificateError, ConfigError
-from mien.followed import Followed, read_bounded
+from mien.followed import MAX_FILE_BYTES, Followed
+from mien.whole_file import read_bounded
 
 if TYPE_CHECKING:
     import grpc
@@ -69,7 +70,7 @@ class TlsFiles:
     def read(self, now_unix_s: float | None = None) -> TlsMaterial:
         """Read and check all of it. Raises CertificateError, which names the file and the fault."""
         now_s = time.time() if now_unix_s is None else now_unix_s
-        ca = read_bounded(self.ca)
+        ca = _read(self.ca)
         ca_expires_s = max(
             authority.not_valid_after_utc.timestamp() for authority in _certificates(self.ca, ca)
         )
@@ -77,7 +78,7 @@ class TlsFiles:
             raise CertificateError(f"every authority in {self.ca} has expired: get its successor")
         if self.certificate is None or self.key is None:
             return TlsMaterial(ca)
-        chain, key = read_bounded(self.certificate), read_bounded(self.key)
+        chain, key = _read(self.certificate), _read(self.key)
         own = _certificates(self.certificate, chain)[0]
         _check_pair(own, self.certificate, key, self.key)
         if now_s < own.not_valid_before_utc.timestamp():
@@ -138,3 +139,7 @@ def _check_pair(own: "Certificate", certificate: Path, key: bytes, key_path: Pat
         ) from None
     if public != own.public_key():
         raise CertificateError(f"the key in {key_path} is not that of {certificate}")
+
+
+def _read(path: Path) -> bytes:
+    return read_bounded(path, MAX_FILE_BYTES, CertificateError)

@@ -4,23 +4,23 @@ import os
 import tempfile
 from pathlib import Path
 
-from mien.errors import BundleHashError
+from mien.errors import BundleHashError, MienError
 
 
-def read_bounded(path: Path, largest: int) -> bytes:
+def read_bounded(path: Path, largest: int, refuse: type[MienError] = BundleHashError) -> bytes:
     """Return the bytes of a regular file, no more than `largest`.
 
-    Raises BundleHashError for anything else: a device, a pipe, what is too large or is gone.
+    Raises `refuse` for anything else: a device, a pipe, what is too large or is gone.
     """
     try:
         if not path.is_file():
-            raise BundleHashError(f"{path} is missing or is not a file")
+            raise refuse(f"{path} cannot be read: it is missing or is not a file")
         with path.open("rb") as stream:
             data = stream.read(largest + 1)
     except OSError as error:
-        raise BundleHashError(f"{path} cannot be read: {error}") from error
+        raise refuse(f"{path} cannot be read: {error.strerror}") from error
     if len(data) > largest:
-        raise BundleHashError(f"{path} has more than {largest} bytes")
+        raise refuse(f"{path} has more than {largest} bytes: is it the right one?")
     return data
 
 
