@@ -33,7 +33,7 @@ from edge_encoder.faces import FaceEncoder
 from edge_encoder.inference import return_freed_memory
 from edge_encoder.layering import Layering
 from edge_encoder.metrics import Metrics
-from edge_encoder.pacing import PaceSettings, Pacing
+from edge_encoder.pacing import PaceSettings, Pacing, level_bytes
 from edge_encoder.pipeline import Pipeline
 from edge_encoder.rate_control import RateSettings
 from edge_encoder.results import ResultWriter, open_results
@@ -57,9 +57,6 @@ if TYPE_CHECKING:  # needs mien[tracing]
 _log = logging.getLogger(__name__)
 
 Fetch = Callable[[str | None], Awaitable[Bundle]]
-
-# Of a bundle whose manifest does not say what a face costs.
-USUAL_FACE_BYTES: Final = 30.0
 
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
@@ -236,17 +233,9 @@ def _pipeline(
     )
     pacing = None
     if source.live and config.rate_control:
-        pacing = Pacing(_paces(config), _level_bytes(bundle, level), chunker, encoder, metrics)
+        pacing = Pacing(_paces(config), level_bytes(bundle, level), chunker, encoder, metrics)
     traced = tracing is not None
     return Pipeline(source, encoder, chunker, results, bundle, metrics, pacing, traced)
-
-
-def _level_bytes(bundle: Bundle, level: int | None) -> list[float]:
-    """What a face costs by the bundle's own figures, at each quality level up to the usual one."""
-    highest = bundle.manifest.latent.default_level if level is None else level
-    figures = bundle.manifest.figures.get("levels", [])
-    sizes = [float(of_level["payload_bytes_per_face"]) for of_level in figures]
-    return (sizes or [USUAL_FACE_BYTES] * bundle.tables.levels)[: highest + 1]
 
 
 def _paces(config: EdgeConfig) -> PaceSettings:
@@ -256,6 +245,7 @@ def _paces(config: EdgeConfig) -> PaceSettings:
         config.max_chunk_s,
         config.min_faces_per_s,
         RateSettings(config.max_lag_s),
+        config.quality_level,
     )
 
 

@@ -16,12 +16,15 @@ from edge_encoder.faces import FaceEncoder
 from edge_encoder.metrics import Metrics
 from edge_encoder.rate_control import OperatingPoint, RateControl, RateSettings, Seen, ladder
 from edge_encoder.uplink import Uplink
+from mien.bundle import Bundle
 
 _log = logging.getLogger(__name__)
 
 # What a chunk costs up beside its payload, TLS, TCP and IP included: docs/adr/0019, measured by
 # `python -m benchmarks wire`.
 CHUNK_WIRE_BYTES: Final = 175
+# Of a bundle whose manifest does not say what a face costs.
+USUAL_FACE_BYTES: Final = 30.0
 # Faces a second are those of the last seconds.
 MEMORY_S: Final = 2.0
 
@@ -29,7 +32,8 @@ MEMORY_S: Final = 2.0
 @dataclass(frozen=True)
 class PaceSettings:
     """chunk_faces, chunk_seconds: where the link allows them. max_chunk_s: a face never waits
-    longer for others. min_faces_per_s: of a track, however slow the link.
+    longer for others. min_faces_per_s: of a track, however slow the link. quality_level: the one
+    that is used where the link allows it; None for the bundle's own.
     """
 
     chunk_faces: int
@@ -37,6 +41,7 @@ class PaceSettings:
     max_chunk_s: float
     min_faces_per_s: float
     rate: RateSettings
+    quality_level: int | None = None
 
 
 class Pacing:
@@ -57,7 +62,6 @@ class Pacing:
     ) -> None:
         self._settings, self._clock, self._metrics = settings, clock, metrics
         self._chunker, self._encoder = chunker, encoder
-        self._highest = len(level_bytes) - 1
         self._sizes = tuple(reversed(level_bytes))
         self._target_bytes = 0.0
         self._control = self._controlling()
@@ -83,6 +87,14 @@ class Pacing:
             self._control = self._controlling()
             self._apply(self._control.point)
 
+    def follow(self, bundle: Bundle) -> None:
+        """Steer by the figures of the bundle that is used now; one with others begins anew."""
+        sizes = tuple(reversed(level_bytes(bundle, self._settings.quality_level)))
+        if sizes != self._sizes:
+            self._sizes = sizes
+            self._control = self._controlling()
+            self._apply(self._control.point)
+
     def answered(self, chunk: Chunk) -> None:
         """An answer came."""
         self._answered_bytes += len(chunk.payload) + CHUNK_WIRE_BYTES
@@ -102,13 +114,13 @@ class Pacing:
         self._apply(point)
         _log.info(
             *("answers lag %.1f s: level %d, chunks of %g s, a face a track every %g s", lag_s),
-            *(self._highest - point.level, point.chunk_seconds, point.face_period_s),
+            *(len(self._sizes) - 1 - point.level, point.chunk_seconds, point.face_period_s),
         )
 
     def _apply(self, point: OperatingPoint) -> None:
         longer = point.chunk_seconds / max(self._settings.chunk_seconds, 1e-3)
         faces_in_chunk = min(math.ceil(self._settings.chunk_faces * longer), MAX_CHUNK_FACES)
-        self._chunker.pace(faces_in_chunk, point.chunk_seconds, self._highest - point.level)
+        self._chunker.pace(faces_in_chunk, point.chunk_seconds, len(self._sizes) - 1 - point.level)
         self._encoder.period_ms = round(1000 * point.face_period_s)
         self._metrics.rung.set(self._control.rung)
 
@@ -117,3 +129,14 @@ class Pacing:
         self._counted_s = now_s
         share = math.exp(-passed_s / MEMORY_S)
         self._faces_per_s = share * self._faces_per_s + (1 - share) * faces / passed_s
+
+
+def level_bytes(bundle: Bundle, level: int | None) -> list[float]:
+    """What a face costs by the bundle's own figures, at each quality level up to the usual one.
+
+    level: the usual one; None for the bundle's own.
+    """
+    highest = bundle.manifest.latent.default_level if level is None else level
+    figures = bundle.manifest.figures.get("levels", [])
+    sizes = [float(of_level["payload_bytes_per_face"]) for of_level in figures]
+    return (sizes or [USUAL_FACE_BYTES] * bundle.tables.levels)[: highest + 1]

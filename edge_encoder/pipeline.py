@@ -152,6 +152,7 @@ class Pipeline:
             await self._send(chunks)
             self._restrict()
             if self.pacing is not None:
+                self.pacing.follow(self.bundle)
                 self.pacing.look(uplink, self.encoder.in_view)
 
     def _restrict(self) -> None:

@@ -1,6 +1,6 @@
 """The rate control's decisions, carried out on a real chunker and encoder."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -114,4 +114,19 @@ def test_a_byte_target_begins_a_ladder_anew_and_its_rung_is_shown(paced: Paced) 
     paced.look(Link(lag_s=10.0), 10)
     assert (paced.shown("rate_rung") or 0) > 0
     paced.pacing.aim(5.0)
+    assert paced.shown("rate_rung") == 0
+
+
+def test_another_bundles_figures_begin_a_ladder_anew_and_its_own_do_not(
+    paced: Paced, bundle: Bundle
+) -> None:
+    paced.pacing.follow(bundle)
+    paced.look(Link(lag_s=10.0), 10)
+    rung = paced.shown("rate_rung") or 0
+    assert rung > 0
+    paced.pacing.follow(bundle)
+    assert paced.shown("rate_rung") == rung
+    figures = {"levels": [{"payload_bytes_per_face": size} for size in (5.0, 7.0, 40.0)]}
+    other = replace(bundle, manifest=replace(bundle.manifest, figures=figures))
+    paced.pacing.follow(other)
     assert paced.shown("rate_rung") == 0
