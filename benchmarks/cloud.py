@@ -26,8 +26,9 @@ from benchmarks.processes import Samples, cpu_s, grown, grown_buckets, quantile,
 from benchmarks.sample import Sample, sample
 from benchmarks.services import Served, jpeg_service, recognizer
 from edge_encoder.analysis import Analysis
-from mien.bitstream import Box, EncodedFace
+from mien.bitstream import EncodedFace
 from mien.bundle import ALL_FILES, Bundle, load_bundle
+from trainer.evaluate import walking
 
 CHUNK_FACES = 8
 CHUNKS = 32
@@ -64,17 +65,15 @@ def payloads_of(
     """Chunks of so many of the faces, those of a device that sees one face ten times a second."""
     wanted = np.arange(chunks * chunk_faces) % len(faces.pixels)
     analysis, codec = Analysis(bundle), bundle.codec()
-    # The box walks as a face in view does; a constant one would cost nothing after the first.
-    steps = np.random.default_rng(0).integers(-1, 2, (len(wanted), 4)).cumsum(axis=0) % 32
     encoded = [
         EncodedFace(
             FACE_INTERVAL_MS * index,
             1,
-            Box(*(np.array([200, 120, 160, 160]) + steps[index]).tolist()),
+            box,
             analysis.symbols([faces.pixels[face]])[0],
             analysis.level,
         )
-        for index, face in enumerate(wanted)
+        for index, (face, box) in enumerate(zip(wanted, walking(len(wanted)), strict=True))
     ]
     starts = range(0, len(encoded), chunk_faces)
     return [codec.encode(encoded[start : start + chunk_faces]) for start in starts]

@@ -10,6 +10,7 @@ import argparse
 import os
 import time
 from collections.abc import Callable
+from functools import partial
 from itertools import chain, islice
 from typing import Any
 
@@ -22,16 +23,20 @@ from cloud_recognizer.model import ExpressionModel, RuntimeOptions
 from edge_encoder.analysis import Analysis
 from mien.bitstream import HEADER_BYTES, EncodedFace, Limits
 from mien.bundle import ALL_FILES, Bundle, load_bundle
+from mien.choosing import chosen
 from mien.codec import ChunkCodec
 from mien.holding import quantised
 from mien.plain_reader import PlainReader
+from mien.tables import CdfTables
 from trainer.data.layout import read_held_out
-from trainer.evaluate import CHUNK_FACES, chunks_of
+from trainer.evaluate import CHUNK_FACES, chunks_of, classified, through_the_wire
 from trainer.runtime import Network
 
 FACES = 800
 BATCH_FACES = 256
 ROUNDS = 7
+STRENGTHS = (0.0, 0.02, 0.05)
+"""Of the choice of symbols; 0 rounds."""
 Chunks = list[list[EncodedFace]]
 
 
@@ -53,6 +58,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         "load_average": os.getloadavg()[0],
         **_encoding(bundle, pixels[:BATCH_FACES], chunks),
         **_decoding(bundle, chunks),
+        **_choosing(bundle, y, faces.majority[: len(pixels)], level),
         "classify_us_per_face": _classifying(bundle, symbols[:BATCH_FACES], level),
     }
 
@@ -110,6 +116,34 @@ def _decoding(bundle: Bundle, chunks: Chunks) -> dict[str, float]:
             figures[f"{key}_faces_per_s"] = faces / seconds
             figures[f"{key}_times_plain"] = spent_s["plain"] / seconds
     return figures
+
+
+def _choosing(
+    bundle: Bundle, y: NDArray[np.float32], truth: NDArray[np.int64], level: int
+) -> dict[str, float]:
+    """What the encoder's choice of symbols saves, costs, and does to the answers."""
+    scaled = y * bundle.tables.gains[level][:, None, None]
+    figures: dict[str, float] = {}
+    for strength in STRENGTHS:
+        symbols = np.stack([chosen(face, bundle.tables, level, strength) for face in scaled])
+        _, payloads = through_the_wire(bundle.codec(), symbols, level)
+        answers = classified(bundle, symbols, level).argmax(axis=1)
+        name = f"symbol_choice_{strength:g}"
+        figures[f"{name}_payload_bytes_per_face"] = sum(map(len, payloads)) / len(symbols)
+        figures[f"{name}_accuracy"] = float(np.mean(answers == truth))
+    few = scaled[:BATCH_FACES]
+    tasks = {
+        name: partial(_each_chosen, few, bundle.tables, level, strength)
+        for name, strength in (("rounded", 0.0), ("chosen", STRENGTHS[-1]))
+    }
+    spent_s = _least_s(tasks)
+    taken_s = spent_s["chosen"] - spent_s["rounded"]
+    return figures | {"symbol_choice_us_per_face": taken_s / len(few) * 1e6}
+
+
+def _each_chosen(y: NDArray[np.float32], tables: CdfTables, level: int, strength: float) -> None:
+    for face in y:
+        chosen(face, tables, level, strength)
 
 
 def _classifying(bundle: Bundle, symbols: NDArray[np.int32], level: int) -> float:

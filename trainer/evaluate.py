@@ -26,6 +26,7 @@ BUNDLE_FILES = (*ALL_FILES, PIXEL_FILE)
 # a second, so that time, track and box are in the figure.
 CHUNK_FACES = 8
 FACE_INTERVAL_MS = 100
+WALK_PX = 16
 # What of accuracy the default level may give up for fewer bytes.
 NEARLY = 0.003
 
@@ -180,19 +181,24 @@ def enhanced(
 
 def chunks_of(symbols: NDArray[np.int32], level: int) -> Iterator[list[EncodedFace]]:
     """Symbols int32 (N, C, H, W) of one level as the chunks of a device that sees one face."""
-    # The box walks as a face in view does, and is held within a chunk as the edge holds it.
-    steps = np.random.default_rng(0).integers(-1, 2, (len(symbols), 4))
-    boxes = (np.array([200, 120, 160, 160]) + steps.cumsum(axis=0) % 32).tolist()
     faces = [
-        EncodedFace(index * FACE_INTERVAL_MS, 1, Box(*box), latent, level)
-        for index, (box, latent) in enumerate(zip(boxes, symbols, strict=True))
+        EncodedFace(index * FACE_INTERVAL_MS, 1, box, latent, level)
+        for index, (box, latent) in enumerate(zip(walking(len(symbols)), symbols, strict=True))
     ]
     for start in range(0, len(faces), CHUNK_FACES):
         chunk = faces[start : start + CHUNK_FACES]
+        # Held within a chunk as the edge holds it.
         for index in range(1, len(chunk)):
             box = held_box(chunk[index].box, chunk[index - 1].box)
             chunk[index] = replace(chunk[index], box=box)
         yield chunk
+
+
+def walking(count: int) -> list[Box]:
+    """Boxes of a face in view: a pixel or none a step, and back where it has gone too far."""
+    steps = np.random.default_rng(0).integers(-1, 2, (count, 4)).cumsum(axis=0)
+    gone = np.abs((steps + WALK_PX) % (4 * WALK_PX) - 2 * WALK_PX) - WALK_PX
+    return [Box(*box) for box in (np.array([216, 136, 176, 176]) + gone).tolist()]
 
 
 def _ideal_bytes(bundle: Bundle, symbols: NDArray[np.int32], level: int) -> float:
