@@ -23,7 +23,7 @@ from tests.support.services import Cloud
 PATIENT = ("--max_age_s", "600")
 CALL_PAYLOADS = 256
 TIMEOUT_S = 600
-LONG = pytest.mark.long
+LONG = (pytest.mark.long, pytest.mark.timeout(7200))
 
 
 def beside_healthy_devices(lab: Lab, attack: Callable[[Cloud], None]) -> Books:
