@@ -2,8 +2,9 @@
 
 Times are processor time of this process, the least of several rounds in which the paths take turns,
 so that a busy machine touches all alike; the ratios are what to trust. Decoding goes through
-`ChunkCodec.decode_chunks` with 256 faces, checksums and dataclasses included. WebP at its lowest
-quality on the same faces is a yardstick.
+`ChunkCodec.decode_chunks` with 256 faces, checksums and dataclasses included. Beside it stand what
+each quality level and layer says of the same faces, JPEG, WebP, AVIF and JPEG XL on them, and what
+the base layer saves against the methods of the published study.
 """
 
 import argparse
@@ -12,13 +13,14 @@ import time
 from collections.abc import Callable
 from functools import partial
 from itertools import chain, islice
+from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.paths import PATHS
+from benchmarks.rivals import rivals
 from cloud_recognizer.model import ExpressionModel, RuntimeOptions
 from edge_encoder.analysis import Analysis
 from mien.bitstream import HEADER_BYTES, EncodedFace, Limits
@@ -28,13 +30,23 @@ from mien.codec import ChunkCodec
 from mien.holding import quantised
 from mien.plain_reader import PlainReader
 from mien.tables import CdfTables
+from trainer.compare.shipped import savings
+from trainer.data.faces import FaceSet
 from trainer.data.layout import read_held_out
-from trainer.evaluate import CHUNK_FACES, chunks_of, classified, through_the_wire
+from trainer.evaluate import (
+    CHUNK_FACES,
+    chunks_of,
+    classified,
+    evaluate_faces,
+    through_the_wire,
+)
+from trainer.fit import limited
 from trainer.runtime import Network
 
 FACES = 800
 BATCH_FACES = 256
 ROUNDS = 7
+RESULTS = Path(__file__).parents[1] / "docs" / "results"
 STRENGTHS = (0.0, 0.02, 0.05)
 """Of the choice of symbols; 0 rounds."""
 Chunks = list[list[EncodedFace]]
@@ -44,7 +56,9 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     """Overheads, sizes and times over chunks of eight held-out faces, and of one."""
     bundle = load_bundle(options.bundle, ALL_FILES)
     faces, split = read_held_out(options.data)
-    pixels = faces.pixels[: options.faces or FACES]
+    faces = limited(faces, options.faces or FACES)
+    pixels, truth = faces.pixels[:], faces.majority
+    ours = _levels_and_layers(bundle, faces)
     level = bundle.manifest.latent.default_level if options.level is None else options.level
     y = Network(bundle.path("analysis.onnx"))(pixels)
     symbols = quantised(y, bundle.tables.gains[level])
@@ -54,11 +68,13 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         "level": level,
         "faces": len(symbols),
         **_sizes(bundle.codec(), chunks),
-        "webp_quality_1_bytes_per_face": _webp_bytes(pixels),
+        **ours,
+        **rivals(bundle, pixels, truth, ours["all_layers_bytes_per_face"]),
+        **_shipped(options.bundle),
         "load_average": os.getloadavg()[0],
         **_encoding(bundle, pixels[:BATCH_FACES], chunks),
         **_decoding(bundle, chunks),
-        **_choosing(bundle, y, faces.majority[: len(pixels)], level),
+        **_choosing(bundle, y, truth, level),
         "classify_us_per_face": _classifying(bundle, symbols[:BATCH_FACES], level),
     }
 
@@ -77,9 +93,29 @@ def _sizes(codec: ChunkCodec, chunks: Chunks) -> dict[str, float]:
     }
 
 
-def _webp_bytes(pixels: NDArray[np.uint8]) -> float:
-    files = [cv2.imencode(".webp", face, [cv2.IMWRITE_WEBP_QUALITY, 1])[1] for face in pixels[:, 0]]
-    return float(np.mean([len(file) for file in files]))
+def _levels_and_layers(bundle: Bundle, faces: FaceSet) -> dict[str, float]:
+    """Bytes and accuracy of every level and layer, as `mien-train evaluate` has them."""
+    found = evaluate_faces(bundle, faces)
+    levels = {
+        f"level_{level}_{key}": row[key]
+        for level, row in enumerate(found["levels"])
+        for key in ("payload_bytes_per_face", "accuracy")
+    }
+    return {
+        **levels,
+        "pixel_accuracy": found["pixel_accuracy"],
+        "all_layers_bytes_per_face": found["bytes_per_face_with_layers"],
+        "all_layers_psnr_db": found["psnr_db"],
+        "all_layers_pixel_accuracy": found["pixel_accuracy_of_reconstructions"],
+    }
+
+
+def _shipped(bundle: Path) -> dict[str, float | None]:
+    """What the bundle saves against each method of the published study, at its accuracy."""
+    return {
+        f"bytes_against_{saving.label.replace(' ', '_')}_percent": saving.percent
+        for saving in savings(bundle, RESULTS)
+    }
 
 
 def _encoding(bundle: Bundle, pixels: NDArray[np.uint8], chunks: Chunks) -> dict[str, float]:
