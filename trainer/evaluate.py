@@ -73,6 +73,8 @@ def evaluate_faces(bundle: Bundle, faces: FaceSet) -> dict[str, Any]:
         "calibration_error": calibration_error(probabilities, truth),
         "pixel_accuracy": float(np.trace(pixel_matrix) / pixel_matrix.sum()),
         "pixel_macro_f1": macro_f1(pixel_matrix),
+        # The same networks on the device, where nothing is coded but which expression it is.
+        "label_alone_accuracy": levels[-1]["accuracy"],
         **_layer_figures(bundle, pixels, truth, symbols, payloads),
         "per_class": per_class(matrix, EXPRESSIONS),
         "confusion": matrix.tolist(),
@@ -95,12 +97,22 @@ def _level_figures(
 ) -> dict[str, float]:
     symbols, payloads, probabilities = run
     matrix = confusion(truth, probabilities.argmax(axis=1), len(EXPRESSIONS))
+    nothing = np.zeros((len(symbols), *_enhancement_shape(bundle)), np.int32)
+    levels = np.full(len(symbols), level, np.int32)
+    drawn = Network(bundle.path("synthesis.onnx"))(symbols, levels, nothing)
+    read = Network(bundle.path(PIXEL_FILE))(drawn).argmax(axis=1)
     return {
         "accuracy": float(np.trace(matrix) / matrix.sum()),
         "macro_f1": macro_f1(matrix),
         "payload_bytes_per_face": sum(map(len, payloads)) / len(truth),
         "latent_ideal_bytes_per_face": _ideal_bytes(bundle, symbols, level),
+        "drawn_pixel_accuracy": float(np.mean(read == truth)),
     }
+
+
+def _enhancement_shape(bundle: Bundle) -> tuple[int, int, int]:
+    shapes = [tables.shape for tables in bundle.layer_tables()]
+    return sum(shape[0] for shape in shapes), *shapes[0][1:]
 
 
 def _layer_figures(
