@@ -141,10 +141,12 @@ def _entries() -> tuple[Callable[..., int], Callable[..., None], Callable[..., N
         sources  # noqa: B018
         read_layer(state, words, cdf, rows, sizes, first_rows, there, symbols)
 
+    # Without numba's own reference counts: a function that raises never gives its own back, so each
+    # chunk that is refused would keep its arrays for good. Nothing is allocated in there.
     try:
-        keep = njit(cache=True, nogil=True)
+        keep = njit(cache=True, nogil=True, _nrt=False)
         return keep(start_string), keep(read), keep(read_one_layer)
     except RuntimeError as error:  # there is no folder that may be written to
         _log.info("the chunk reader is compiled at every start: %s", error)
-        compiled = njit(nogil=True)
+        compiled = njit(nogil=True, _nrt=False)
         return compiled(start_string), compiled(read), compiled(read_one_layer)

@@ -1,8 +1,10 @@
 """All ways of reading chunks answer the same, chunk by chunk."""
 
+import gc
 import os
 import subprocess
 import sys
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -115,6 +117,30 @@ def far_tables(positions: int) -> CdfTables:
     return CdfTables.from_rows(
         [[0, 20000, 40000, 65535, 65536]] * positions, [0] * positions, (positions, 1, 1)
     )
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_chunks_that_are_refused_keep_no_memory(path):
+    payload = PLAIN.encode([EncodedFace(0, 0, BOX, tiny_symbols(1)[0])])
+    damaged = [resealed(payload, (place, 0xFF)) for place in range(len(payload) - HEADER_BYTES)]
+    refused = [
+        one
+        for one, kind in zip(damaged, answers(PLAIN, damaged), strict=True)
+        if isinstance(kind, tuple) and isinstance(kind[0], type)
+    ]
+    assert refused
+    CODECS[path].decode_chunks(refused)
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        rounds = 1500 // len(refused) + 1
+        for _ in range(rounds):
+            CODECS[path].decode_chunks(refused)
+        gc.collect()  # an error and where it was raised refer to each other
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert (after - before) / (rounds * len(refused)) < 100, "bytes for each of them"
 
 
 def test_escapes_of_many_words_do_not_upset_lockstep():
