@@ -45,16 +45,10 @@ from mien.errors import (
     UnavailableError,
     UnknownBundleError,
 )
-from mien.messages import (
-    Downward,
-    Drain,
-    EncodedChunk,
-    FaceLabel,
-    Hello,
-    check_device_id,
-    downward_to_proto,
-    upward_from_proto,
-)
+from mien.messages.downward import Downward, Drain, downward_to_proto
+from mien.messages.ids import check_device_id
+from mien.messages.labels import FaceLabel
+from mien.messages.upward import EncodedChunk, Hello, upward_from_proto
 from mien.v1 import recognition_pb2 as pb
 from mien.v1.recognition_pb2_grpc import RecognitionServiceServicer
 

@@ -43,19 +43,16 @@ from mien.errors import (
     RateLimitedError,
     SupersededError,
 )
-from mien.messages import (
+from mien.messages.downward import (
     Acknowledgement,
-    ChunkResult,
     Credits,
     Downward,
-    EncodedChunk,
-    Hello,
-    ItemError,
-    ItemStatus,
     RequestLayers,
     Settled,
     Welcome,
 )
+from mien.messages.results import ChunkResult, ItemError, ItemStatus
+from mien.messages.upward import EncodedChunk, Hello
 
 if TYPE_CHECKING:  # needs mien[tracing]
     from mien.spans import Trace, Tracing

@@ -26,22 +26,19 @@ from mien.errors import (
     WrongDeviceError,
     WrongRoleError,
 )
-from mien.messages import (
+from mien.messages.downward import (
     Acknowledgement,
-    ChunkResult,
     Credits,
     Downward,
     Drain,
-    EncodedChunk,
-    Hello,
-    ItemStatus,
     RequestLayers,
     Settled,
     UseBundle,
     Welcome,
     downward_from_proto,
-    upward_to_proto,
 )
+from mien.messages.results import ChunkResult, ItemStatus
+from mien.messages.upward import EncodedChunk, Hello, upward_to_proto
 from mien.v1 import recognition_pb2 as pb
 
 if TYPE_CHECKING:  # a name of the type stubs only

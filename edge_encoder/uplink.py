@@ -33,7 +33,9 @@ from edge_encoder.spool.store import Spool
 from edge_encoder.wire import WireMeter
 from mien.backoff import Backoff
 from mien.errors import PolicyError, ProtocolError, UnavailableError, UnknownBundleError
-from mien.messages import ChunkResult, Hello, ItemStatus, Welcome
+from mien.messages.downward import Welcome
+from mien.messages.results import ChunkResult, ItemStatus
+from mien.messages.upward import Hello
 from mien.v1.recognition_pb2_grpc import RecognitionServiceStub
 
 if TYPE_CHECKING:  # a name of the type stubs only

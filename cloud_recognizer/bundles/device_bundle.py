@@ -4,7 +4,9 @@ import contextlib
 
 from cloud_recognizer.bundles.catalogue import Catalogue, Lease
 from mien.errors import UnavailableError
-from mien.messages import ChunkResult, Downward, Hello, UseBundle
+from mien.messages.downward import Downward, UseBundle
+from mien.messages.results import ChunkResult
+from mien.messages.upward import Hello
 
 
 class DeviceBundle:

@@ -23,7 +23,8 @@ from edge_encoder.spool.ledger import Key
 from edge_encoder.spool.store import Spool, key_of
 from mien.backoff import Backoff
 from mien.errors import MienError, SpoolError, UnavailableError
-from mien.messages import ChunkResult, Hello, ItemStatus
+from mien.messages.results import ChunkResult, ItemStatus
+from mien.messages.upward import Hello
 
 if TYPE_CHECKING:  # a name of the type stubs only
     from mien.v1.recognition_pb2_grpc import RecognitionServiceAsyncStub

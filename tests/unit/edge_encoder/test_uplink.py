@@ -13,14 +13,9 @@ from edge_encoder.servers import Servers
 from edge_encoder.uplink import LONGEST_WAIT_S, Uplink, UplinkSettings
 from mien.bundle import Bundle
 from mien.errors import ProtocolError, UnavailableError, UnknownBundleError
-from mien.messages import (
-    Acknowledgement,
-    ChunkResult,
-    Credits,
-    Drain,
-    EncodedChunk,
-    Welcome,
-)
+from mien.messages.downward import Acknowledgement, Credits, Drain, Welcome
+from mien.messages.results import ChunkResult
+from mien.messages.upward import EncodedChunk
 from tests.support.recognizer import eventually, hello, payload, running_recognizer
 from tests.support.scripted_server import DeviceStream, scripted_server
 from tests.support.uplinks import FACES, chunk, device, result, serving, welcome
