@@ -1,7 +1,7 @@
 """One StreamFaces call, from Hello to its end: chunks up within the credits, answers down.
 
 What is owed to the server outlives the call, in a `Backlog` for the live epoch and on disk for
-those before it; `uplink` and `catch_up` open the next one.
+those before it; `connections` and `catch_up` open the next one.
 """
 
 import asyncio
