@@ -13,11 +13,12 @@ from edge_encoder.backlog import Backlog
 from edge_encoder.chunker import Chunk
 from edge_encoder.dialling import Dialler, stream_options
 from edge_encoder.epochs import Epochs
-from edge_encoder.face_stream import BrokenStreamError, Ending, FaceStream, OnAnswer, OnBundle
+from edge_encoder.face_stream import FaceStream, OnAnswer, OnBundle
 from edge_encoder.metrics import UNKNOWN_BUNDLE, Metrics
 from edge_encoder.reconnect_policy import ReconnectPolicy
 from edge_encoder.servers import Target
 from edge_encoder.spool.catch_up import CatchUp
+from edge_encoder.stream_ending import BrokenStreamError, Ending
 from edge_encoder.wire import WireMeter
 from mien.errors import PolicyError, ProtocolError, UnknownBundleError
 from mien.messages.downward import Welcome

@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Final
 import grpc
 
 from edge_encoder.chunker import Chunk
-from edge_encoder.face_stream import BrokenStreamError, FaceStream
+from edge_encoder.face_stream import FaceStream
 from edge_encoder.metrics import UNANSWERED, Metrics
 from edge_encoder.spool.lane import Lane
 from edge_encoder.spool.ledger import Key
 from edge_encoder.spool.store import Spool, key_of
+from edge_encoder.stream_ending import BrokenStreamError
 from mien.backoff import Backoff
 from mien.errors import MienError, SpoolError, UnavailableError
 from mien.messages.results import ChunkResult, ItemStatus
