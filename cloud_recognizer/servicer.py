@@ -12,6 +12,7 @@ import grpc
 from cloud_recognizer.access import Access, caller_of
 from cloud_recognizer.accuracy.estimate import Accuracy
 from cloud_recognizer.admission import Admission
+from cloud_recognizer.answers import count, result_of
 from cloud_recognizer.audit import AuditLog
 from cloud_recognizer.config import CloudConfig
 from cloud_recognizer.credits import CreditLedger
@@ -24,7 +25,6 @@ from cloud_recognizer.metrics import QUEUE_FULL, RECOGNIZE, Metrics
 from cloud_recognizer.recognizer import Job
 from cloud_recognizer.reconstruction import Reconstruction
 from cloud_recognizer.status import aborting
-from cloud_recognizer.stream import count, result_of
 from mien.errors import OverloadedError, ProtocolError, UnavailableError
 from mien.messages.ids import check_device_id
 from mien.messages.labels import FaceLabel

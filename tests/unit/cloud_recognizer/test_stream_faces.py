@@ -10,7 +10,7 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 
-from cloud_recognizer.stream import MAX_JOINED, joined
+from cloud_recognizer.answers import MAX_JOINED, joined
 from mien.bundle import Bundle
 from mien.messages.downward import Acknowledgement, Credits, Settled
 from mien.messages.results import ChunkResult, ItemStatus
