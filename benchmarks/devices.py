@@ -8,7 +8,7 @@ from typing import Any
 
 import grpc
 
-from mien.messages import EncodedChunk, Hello, upward_to_proto
+from mien.messages.upward import EncodedChunk, Hello, upward_to_proto
 from mien.v1 import recognition_pb2 as pb
 from mien.v1.recognition_pb2_grpc import RecognitionServiceStub
 

@@ -18,11 +18,12 @@ from mien.bitstream import HEADER_BYTES, Box, EncodedFace, Envelope, Limits
 from mien.codec import ChunkCodec
 from mien.compiled_reader import CompiledReader
 from mien.errors import BitstreamError
+from mien.integer_cdf import integer_cdf
 from mien.plain_reader import PlainReader
 from mien.range_coder import MAX_SYMBOL
 from mien.reading import ReaderKind
 from mien.stir import GIVEN
-from mien.tables import CdfTables, integer_cdf
+from mien.tables import CdfTables
 
 PATHS: dict[str, ReaderKind] = {
     "plain": partial(PlainReader, min_lanes=1 << 30),

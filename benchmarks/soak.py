@@ -19,7 +19,7 @@ import grpc
 from benchmarks.devices import OPTIONS, Load, Pace, Start, now, stream
 from benchmarks.processes import resident_bytes
 from benchmarks.services import Served
-from mien.messages import EncodedChunk, Hello, upward_to_proto
+from mien.messages.upward import EncodedChunk, Hello, upward_to_proto
 from mien.v1.recognition_pb2_grpc import RecognitionServiceStub
 
 PASSING = 8

@@ -32,10 +32,10 @@ from benchmarks.network import (
 from benchmarks.sample import Sample, sample
 from benchmarks.services import START_TIMEOUT_S
 from benchmarks.tls import client_side, proxy
-from edge_encoder.uplink import CHANNEL_OPTIONS
+from edge_encoder.dialling import CHANNEL_OPTIONS
 from mien.bundle import ALL_FILES, Bundle, load_bundle
 from mien.cli.child import Child
-from mien.messages import EncodedChunk, Hello, upward_to_proto
+from mien.messages.upward import EncodedChunk, Hello, upward_to_proto
 from mien.v1 import recognition_pb2 as pb
 from mien.v1.recognition_pb2_grpc import RecognitionServiceStub
 

@@ -84,6 +84,11 @@ class Access:
         return Caller(caller.identity, min(caller.ends_unix_s, ends_unix_s))
 
 
+def caller_of(access: Access | None, context: Context) -> Caller | None:
+    """Who calls; None over plaintext, where nobody is known. Raises as `Access.caller` does."""
+    return None if access is None else access.caller(context)
+
+
 class Guard(grpc.aio.ServerInterceptor):
     """Ends calls that `Access` refuses before anything of the service sees them."""
 

@@ -30,7 +30,7 @@ from cloud_recognizer.metrics import AUDIT_LOST, AUDIT_WRITTEN, Metrics
 from cloud_recognizer.retention import forget_regularly
 from mien.background import background
 from mien.errors import AuditError, ConfigError
-from mien.messages import WatchedChunk
+from mien.messages.watched import WatchedChunk
 
 _log = logging.getLogger(__name__)
 

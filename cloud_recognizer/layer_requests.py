@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Final
 
 from mien.errors import LayersMissingError, OverloadedError
-from mien.messages import EncodedChunk
+from mien.messages.upward import EncodedChunk
 
 MAX_WAITING: Final = 16
 

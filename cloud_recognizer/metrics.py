@@ -19,7 +19,8 @@ from prometheus_client import (
 )
 
 from mien.declaration import ContextOfUse
-from mien.messages import ItemStatus, LabelStatus
+from mien.messages.labels import LabelStatus
+from mien.messages.results import ItemStatus
 from mien.tracing import JOINED, LIMITED, MALFORMED, SPANS
 
 # Why something was dropped: one for each rule of a queue.

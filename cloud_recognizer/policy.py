@@ -17,7 +17,7 @@ import yaml
 from cloud_recognizer.config import CloudConfig
 from mien.declaration import PROHIBITED, ContextOfUse, LegalException
 from mien.errors import ConfigError, PolicyError
-from mien.messages import MAX_TEXT, Hello
+from mien.messages.upward import MAX_TEXT, Hello
 from mien.settings import checked_settings
 
 # Which part of a policy has refused.

@@ -17,7 +17,7 @@ from cloud_recognizer.metrics import Metrics
 from cloud_recognizer.model import ExpressionModel
 from mien.bitstream import EncodedFace
 from mien.errors import BitstreamError, ChecksumError, LimitError
-from mien.messages import ItemError, Recognition
+from mien.messages.results import ItemError, Recognition
 from mien.tracing import Laps
 
 if TYPE_CHECKING:  # needs mien[tracing]

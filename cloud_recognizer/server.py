@@ -1,9 +1,10 @@
 """The recognizer's wiring: what is made, in which order, and how it stops.
 
-device ⇄ RecognitionServicer ⇄ DeviceStream → Intake → Batcher → Recognizer (thread) → back
+device ⇄ RecognitionServicer ⇄ DeviceStreams → Admission → Policy, before anything is taken in
+                                    │ one of each
+                               DeviceStream → Intake → Batcher → Recognizer (thread) → back
                                     │                          └→ Shadow (thread of its own)
                                     ├→ Hub → Fanout → Subscription → WatchRecognitions
-                                    ├→ Policy, before anything of a device is taken in
                                     ├→ AuditLog, before anything is shown
                                     ├→ Archive → a folder of Parquet parts, where that is asked for
                                     ├→ Accuracy → AccuracyCollector; ReportLabels → Accuracy
@@ -25,6 +26,7 @@ from grpc_reflection.v1alpha import reflection
 from cloud_recognizer.access import Guard
 from cloud_recognizer.accuracy.estimate import Accuracy
 from cloud_recognizer.accuracy.metrics import AccuracyCollector
+from cloud_recognizer.admission import Admission
 from cloud_recognizer.archive.archive import Archive
 from cloud_recognizer.audit import AuditLog
 from cloud_recognizer.batcher import Batcher
@@ -35,6 +37,7 @@ from cloud_recognizer.bundles.service import BundleServicer
 from cloud_recognizer.bundles.shadow import Shadow
 from cloud_recognizer.config import CloudConfig
 from cloud_recognizer.credits import CreditLedger
+from cloud_recognizer.device_streams import DeviceStreams
 from cloud_recognizer.hub.contract import Hub
 from cloud_recognizer.hub.opening import open_hub
 from cloud_recognizer.intake import Intake
@@ -157,13 +160,18 @@ async def _serving(
     audit = _audit(config, metrics)
     archive = _archive(config, models, metrics)
     metrics.registry.register(AccuracyCollector(accuracy))
-    servicer = RecognitionServicer(
-        *(config, models, reconstruction, intake, ledger, hub, metrics, accuracy, policy, audit),
-        layers,
-        tracing=tracing,
-        archive=archive,
+    admission = Admission(policy, metrics)
+    streams = DeviceStreams(
+        *(config, models, intake, ledger, hub, metrics, accuracy, admission, layers),
         access=transport.access,
         rates=_rates(config),
+        tracing=tracing,
+        archive=archive,
+    )
+    servicer = RecognitionServicer(
+        *(config, streams, reconstruction, intake, ledger, hub, metrics, accuracy, admission),
+        *(audit, layers),
+        access=transport.access,
     )
     sources = Sources(hub, audit, Figures(models, metrics, accuracy), reconstruction, layers)
     checks = health.aio.HealthServicer()
@@ -207,7 +215,7 @@ async def _serving(
                     )
             finally:
                 await checks.enter_graceful_shutdown()
-                await _stop(server, servicer, hub, config.drain_grace_s)
+                await _stop(server, streams, hub, config.drain_grace_s)
                 await pages.aclose()
 
 
@@ -293,13 +301,11 @@ def _rates(config: CloudConfig) -> RateLimits:
     return RateLimits(settings, config.max_sessions)
 
 
-async def _stop(
-    server: grpc.aio.Server, servicer: RecognitionServicer, hub: Hub, grace_s: float
-) -> None:
+async def _stop(server: grpc.aio.Server, streams: DeviceStreams, hub: Hub, grace_s: float) -> None:
     _log.info("draining for at most %g s", grace_s)
     try:
         async with asyncio.timeout(grace_s):
-            await servicer.drain()
+            await streams.drain()
     except TimeoutError:
         _log.warning("some devices have not left in time; their streams are cut")
     hub.close()

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from cloud_recognizer.metrics import SESSION_FORGOTTEN, Metrics
 from mien.errors import OverloadedError
-from mien.messages import Hello
+from mien.messages.upward import Hello
 
 
 class Supersedable(Protocol):

@@ -9,13 +9,12 @@ on the next stream of the same epoch, and never recognised again.
 
 import asyncio
 import time
-from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Self
 
 from cloud_recognizer.accuracy.estimate import Accuracy
+from cloud_recognizer.answers import count, joined
 from cloud_recognizer.archive.archive import Archive
 from cloud_recognizer.credits import CreditLedger
 from cloud_recognizer.hub.contract import Hub, Origin
@@ -26,7 +25,6 @@ from cloud_recognizer.metrics import (
     DUPLICATE,
     NO_CREDIT,
     STREAM_FACES,
-    STREAM_GONE,
     STREAM_REFUSED,
     Metrics,
 )
@@ -34,46 +32,26 @@ from cloud_recognizer.model import ExpressionModel
 from cloud_recognizer.rate_limit import DeviceRate, RateLimits
 from cloud_recognizer.recognizer import Job, Outcome
 from cloud_recognizer.sessions import Sessions
-from cloud_recognizer.status import INTERNAL_CODE, INTERNAL_MESSAGE
+from cloud_recognizer.window import Unsettled, Window
 from mien.bitstream import Limits
 from mien.errors import (
-    DeadlineExceededError,
     OverloadedError,
     ProtocolError,
     RateLimitedError,
     SupersededError,
 )
-from mien.messages import (
+from mien.messages.downward import (
     Acknowledgement,
-    ChunkResult,
     Credits,
     Downward,
-    EncodedChunk,
-    Hello,
-    ItemError,
-    ItemStatus,
     RequestLayers,
-    Settled,
     Welcome,
 )
+from mien.messages.results import ChunkResult
+from mien.messages.upward import EncodedChunk, Hello
 
 if TYPE_CHECKING:  # needs mien[tracing]
-    from mien.spans import Trace, Tracing
-
-# Results of one message: with the most faces a chunk may have, a tenth of what gRPC takes at once.
-MAX_JOINED: Final = 32
-
-
-@dataclass(slots=True)
-class _Unsettled:
-    seq: int
-    payload_bytes: int
-    received_s: float
-    outcome: "asyncio.Future[Outcome]"
-    trace: "Trace | None" = None
-    payload: bytes = b""  # of archived ones
-    result: ChunkResult | None = None  # from here on it is handed to the hub
-    published: "asyncio.Future[None] | None" = None
+    from mien.spans import Tracing
 
 
 class DeviceStream:
@@ -102,17 +80,9 @@ class DeviceStream:
         archive: Archive | None = None,
     ) -> None:
         self._hello = hello
-        self._origin = Origin(
-            hello.device_id,
-            hello.epoch,
-            hello.epoch_start_unix_ms,
-            model.bundle_id,
-            model.expressions,
-        )
         self._sessions = sessions
         self._intake = intake
         self._ledger = ledger
-        self._hub = hub
         self._metrics = metrics
         self._accuracy = accuracy
         self._layers = layers
@@ -126,10 +96,17 @@ class DeviceStream:
             self._max_age_s = min(max_age_s, hello.max_latency_ms / 1000)
         self._archive = archive
         self._joining = tracing.of_stream() if tracing is not None else None
-        self._unsettled: deque[_Unsettled] = deque()
         self._duplicates = 0
         self._superseded = False
         self.wake = asyncio.Event()  # set whenever there may be something to send
+        origin = Origin(
+            hello.device_id,
+            hello.epoch,
+            hello.epoch_start_unix_ms,
+            model.bundle_id,
+            model.expressions,
+        )
+        self._window = Window(origin, intake, hub, self.wake.set)
 
     def __enter__(self) -> Self:
         self._rate = self._opened_rate()
@@ -166,12 +143,12 @@ class DeviceStream:
     @property
     def idle(self) -> bool:
         """Whether every chunk that was received is settled and answered."""
-        return not self._unsettled and not self._duplicates
+        return self._window.is_empty and not self._duplicates
 
     def welcome(self, limits: Limits, target_face_bytes: int) -> Welcome:
         """The answer to Hello."""
         return Welcome(
-            bundle_id=self._origin.bundle_id,
+            bundle_id=self._window.origin.bundle_id,
             acknowledged_seq=self._session.acknowledged_seq,
             credits=self._account.balance,
             target_face_bytes=target_face_bytes,
@@ -205,9 +182,7 @@ class DeviceStream:
         if trace is not None:
             trace.lap("intake", payload_bytes=len(chunk.payload))
         kept = chunk.payload if self._archive is not None else b""
-        self._unsettled.append(
-            _Unsettled(chunk.seq, len(chunk.payload), received_s, outcome, trace, kept)
-        )
+        self._window.add(Unsettled(chunk.seq, len(chunk.payload), received_s, outcome, trace, kept))
         self._highest_seq = chunk.seq
         self._layers.offer(self._hello.device_id, chunk)
         outcome.add_done_callback(lambda done: self._answered(done, received_s))
@@ -221,7 +196,7 @@ class DeviceStream:
     def _is_duplicate(self, seq: int) -> bool:
         if seq > self._highest_seq:
             return False
-        if seq <= self._session.acknowledged_seq or any(x.seq == seq for x in self._unsettled):
+        if seq <= self._session.acknowledged_seq or self._window.holds(seq):
             return True
         raise ProtocolError(
             f"chunk.seq must increase within an epoch: {seq} came after {self._highest_seq}"
@@ -249,10 +224,10 @@ class DeviceStream:
         """
         self._check_superseded()
         answers: list[Downward] = []
-        self._publish()
-        while self._unsettled and (result := _published(self._unsettled[0])) is not None:
-            self._note_settled(self._unsettled.popleft(), result)
-            answers.append(result)
+        self._window.publish()
+        while (settled := self._window.pop_published()) is not None:
+            self._note_settled(*settled)
+            answers.append(settled[1])
         returned = len(answers) + self._duplicates
         self._duplicates = 0
         if returned:
@@ -284,37 +259,14 @@ class DeviceStream:
         """
         return [*joined(answers)] if self._hello.takes_settled else answers
 
-    def _publish(self) -> None:
-        """Hand to the hub, in order, what is recognised."""
-        for chunk in self._unsettled:
-            if not chunk.outcome.done():
-                return
-            if chunk.published is None:
-                chunk.result = result_of(chunk.seq, chunk.outcome)
-                self._follow_bundle(chunk)
-                if chunk.trace is not None:
-                    chunk.trace.mark()
-                chunk.published = self._hub.publish(self._origin, chunk.result)
-                if not chunk.published.done():
-                    chunk.published.add_done_callback(lambda _: self.wake.set())
-
-    def _follow_bundle(self, chunk: _Unsettled) -> None:
-        """The device has changed its bundle, or sends what it coded before it did."""
-        result = chunk.result
-        if result and result.recognitions and result.bundle_id != self._origin.bundle_id:
-            expressions = chunk.outcome.result().expressions
-            self._origin = replace(
-                self._origin, bundle_id=result.bundle_id, expressions=expressions
-            )
-
-    def _note_settled(self, chunk: _Unsettled, result: ChunkResult) -> None:
+    def _note_settled(self, chunk: Unsettled, result: ChunkResult) -> None:
         self._metrics.chunk_seconds.observe(time.monotonic() - chunk.received_s)
         self._session.acknowledged_seq = chunk.seq
         self._rate.note_faces(len(result.recognitions))
         count(self._metrics, result, STREAM_FACES, chunk.payload_bytes)
         self._accuracy.observe(self._hello, result)
         if self._archive is not None and result.recognitions:
-            origin = replace(self._origin, bundle_id=result.bundle_id)
+            origin = replace(self._window.origin, bundle_id=result.bundle_id)
             self._archive.offer(origin, chunk.seq, chunk.payload)
         if chunk.trace is not None:
             chunk.trace.lap("publish")
@@ -335,62 +287,5 @@ class DeviceStream:
             )
 
     def _give_up(self) -> None:
-        # Not settled, so not acknowledged: the device sends them again. They leave the queue before
-        # their places are given to others.
-        for chunk in self._unsettled:
-            self._intake.withdraw(chunk.outcome)
-            if chunk.trace is not None:
-                chunk.trace.end(STREAM_GONE)
-            if chunk.published is not None:
-                chunk.published.cancel()
-        self._unsettled.clear()
+        self._window.give_up()
         self._account.close()
-
-
-def joined(answers: Sequence[Downward]) -> list[Settled]:
-    """Results, at most MAX_JOINED a message, the last with acknowledgement and credits."""
-    results = [answer for answer in answers if isinstance(answer, ChunkResult)]
-    if not answers:
-        return []
-    acknowledged_seq = max((a.seq for a in answers if isinstance(a, Acknowledgement)), default=0)
-    credits = sum(a.chunks for a in answers if isinstance(a, Credits))  # noqa: A001
-    starts = range(0, max(len(results), 1), MAX_JOINED)
-    messages = [Settled(tuple(results[start : start + MAX_JOINED])) for start in starts]
-    return [
-        *messages[:-1],
-        replace(messages[-1], acknowledged_seq=acknowledged_seq, credits=credits),
-    ]
-
-
-def _published(chunk: _Unsettled) -> ChunkResult | None:
-    # Cancelled is given up by a hub that closes: not published, so never acknowledged.
-    if chunk.published is None or not chunk.published.done() or chunk.published.cancelled():
-        return None
-    return chunk.result
-
-
-def result_of(seq: int, outcome: "asyncio.Future[Outcome]") -> ChunkResult:
-    """What the wire says of a chunk whose outcome is there; a failure of ours is "internal"."""
-    failure = outcome.exception()
-    if failure is not None:
-        error = ItemError(INTERNAL_CODE, INTERNAL_MESSAGE)
-        if isinstance(failure, DeadlineExceededError):
-            error = ItemError(failure.code, str(failure))
-        return ChunkResult(seq, ItemStatus.REJECTED, error=error)
-    done = outcome.result()
-    if done.error is not None:
-        return ChunkResult(seq, ItemStatus.REJECTED, done.bundle_id, error=done.error)
-    return ChunkResult(seq, ItemStatus.RESULT, done.bundle_id, done.recognitions)
-
-
-def count(metrics: Metrics, result: ChunkResult, rpc: str, payload_bytes: int) -> None:
-    """Count a settled chunk of so many bytes, and its faces."""
-    metrics.chunks.labels(result.status.name.lower()).inc()
-    if result.error is not None:
-        metrics.rejected.labels(result.error.code).inc()
-    if result.recognitions:
-        metrics.faces.labels(rpc).inc(len(result.recognitions))
-        metrics.bundle_faces.labels(result.bundle_id).inc(len(result.recognitions))
-        metrics.bundle_payload_bytes.labels(result.bundle_id).inc(payload_bytes)
-    for recognition in result.recognitions:
-        metrics.recognitions.labels(recognition.expression).inc()

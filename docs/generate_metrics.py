@@ -26,7 +26,8 @@ from edge_encoder.fleet import metrics as fleet
 from edge_encoder.fleet.cameras_file import MAX_CAMERAS
 from mien.declaration import ContextOfUse
 from mien.errors import EncodeError, LimitError, SymbolRangeError
-from mien.messages import ItemStatus, LabelStatus
+from mien.messages.labels import LabelStatus
+from mien.messages.results import ItemStatus
 from mien.tracing import JOINED, LIMITED, MALFORMED, SPANS
 
 PAGE: Final = Path(__file__).parent / "metrics.md"

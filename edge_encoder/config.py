@@ -9,7 +9,7 @@ from typing import Literal
 
 from edge_encoder.detector.model_file import YUNET_SHA256
 from mien.errors import ConfigError
-from mien.messages import MAX_LATENCY_MS
+from mien.messages.upward import MAX_LATENCY_MS
 from mien.settings import check_within, logging_level, parse_settings
 from mien.tls import TlsFiles, check_plaintext
 from mien.tracing import check_endpoint

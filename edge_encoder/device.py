@@ -44,7 +44,7 @@ from mien.bundle import Bundle, load_bundle
 from mien.declaration import ContextOfUse, LegalException
 from mien.errors import BundleError
 from mien.exit_codes import ExitCode
-from mien.messages import Hello
+from mien.messages.upward import Hello
 from mien.metrics_endpoint import metrics_endpoint
 from mien.signing import trusted_keys
 from mien.tracing import open_tracing

@@ -31,7 +31,7 @@ from mien.errors import (
 )
 from mien.folder_lock import FolderLock
 from mien.manifest import MAX_FILE_BYTES
-from mien.messages import is_bundle_id
+from mien.messages.ids import is_bundle_id
 from mien.signing import MAX_SIGNATURES_BYTES, SIGNATURES, TrustedKeys
 from mien.v1 import bundle_pb2 as pb
 from mien.v1.bundle_pb2_grpc import BundleServiceStub

@@ -18,7 +18,7 @@ from edge_encoder.metrics import UNANSWERED, UPLINK_FULL, Metrics
 from edge_encoder.spool.ledger import Key
 from edge_encoder.spool.shelf import Shelf
 from edge_encoder.spool.store import Spool, key_of
-from mien.messages import Hello
+from mien.messages.upward import Hello
 
 _log = logging.getLogger(__name__)
 

@@ -1,7 +1,7 @@
 """One StreamFaces call, from Hello to its end: chunks up within the credits, answers down.
 
 What is owed to the server outlives the call, in a `Backlog` for the live epoch and on disk for
-those before it; `uplink` and `catch_up` open the next one.
+those before it; `connections` and `catch_up` open the next one.
 """
 
 import asyncio
@@ -10,38 +10,27 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from enum import Enum
 from typing import TYPE_CHECKING, Final, Protocol
 
 import grpc
 
 from edge_encoder.chunker import Chunk
 from edge_encoder.metrics import CANCELLED, CLOSED, SILENT
-from edge_encoder.refusal import Refusal
-from mien.errors import (
-    PolicyError,
-    ProtocolError,
-    UnavailableError,
-    UnknownBundleError,
-    WrongDeviceError,
-    WrongRoleError,
-)
-from mien.messages import (
+from edge_encoder.stream_ending import BrokenStreamError, Ending, meaning_of
+from mien.errors import ProtocolError, UnknownBundleError
+from mien.messages.downward import (
     Acknowledgement,
-    ChunkResult,
     Credits,
     Downward,
     Drain,
-    EncodedChunk,
-    Hello,
-    ItemStatus,
     RequestLayers,
     Settled,
     UseBundle,
     Welcome,
     downward_from_proto,
-    upward_to_proto,
 )
+from mien.messages.results import ChunkResult, ItemStatus
+from mien.messages.upward import EncodedChunk, Hello, upward_to_proto
 from mien.v1 import recognition_pb2 as pb
 
 if TYPE_CHECKING:  # a name of the type stubs only
@@ -51,21 +40,6 @@ _log = logging.getLogger(__name__)
 
 # However generous a server is with credits, what must be kept for sending again stays bounded.
 MAX_IN_FLIGHT: Final = 256
-
-# A broken stream surfaces as any of the first three. All of these mean: come again.
-RESUMABLE: Final = frozenset(
-    {
-        grpc.StatusCode.UNAVAILABLE,
-        grpc.StatusCode.INTERNAL,
-        grpc.StatusCode.CANCELLED,
-        grpc.StatusCode.DEADLINE_EXCEEDED,
-        grpc.StatusCode.RESOURCE_EXHAUSTED,
-        grpc.StatusCode.UNKNOWN,
-    }
-)
-
-# Not what a device declares is refused, but who it is.
-IDENTITY: Final = frozenset({WrongDeviceError.code, WrongRoleError.code})
 
 OnAnswer = Callable[[Chunk, ChunkResult], None]
 OnWelcome = Callable[[Welcome, list[Chunk]], None]
@@ -103,30 +77,6 @@ class Unsettled(Protocol):
 
     def resume(self, acknowledged_seq: int) -> list[Chunk]:
         """A stream has begun; returns what is settled and was not answered."""
-
-
-class BrokenStreamError(UnavailableError):
-    """The call broke in a way that means: come again.
-
-    reason: one of `metrics.RECONNECTS`. retry_after_s: how long the server wants to be left alone.
-    """
-
-    code = "stream_broken"
-
-    def __init__(self, reason: str, message: str, retry_after_s: float = 0.0) -> None:
-        super().__init__(message)
-        self.reason = reason
-        self.retry_after_s = retry_after_s
-
-
-class Ending(Enum):
-    """Why a call ended in order."""
-
-    FINISHED = "everything is settled, and no more comes"
-    DRAINED = "the server goes away"
-    CLOSED = "the server closed the stream"
-    ROTATED = "the device's certificate has changed"
-    BEHIND = "more waits than the queue holds: fresh faces get an epoch of their own"
 
 
 class FaceStream:
@@ -188,16 +138,10 @@ class FaceStream:
         try:
             return await self._run(stub, hello)
         except grpc.aio.AioRpcError as error:
-            code, details, refusal = error.code(), error.details(), Refusal.of(error)
-            if code is grpc.StatusCode.NOT_FOUND:
-                raise UnknownBundleError(details) from error
-            if code is grpc.StatusCode.PERMISSION_DENIED and refusal.reason not in IDENTITY:
-                raise PolicyError(details or "the server does not say why") from error
-            if code not in RESUMABLE:
+            meaning = meaning_of(error)
+            if meaning is None:
                 raise
-            raise BrokenStreamError(
-                code.name.lower(), f"{code.name}: {details}", refusal.retry_after_s
-            ) from error
+            raise meaning from error
         except (asyncio.CancelledError, asyncio.InvalidStateError):
             # grpc.aio shows some broken streams like this; a cancellation of ours is not one.
             task = asyncio.current_task()

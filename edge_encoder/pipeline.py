@@ -27,7 +27,8 @@ from edge_encoder.uplink import Uplink
 from edge_encoder.wire import MEASURED_BY
 from mien.bundle import Bundle
 from mien.errors import SourceError
-from mien.messages import ChunkResult, Hello
+from mien.messages.results import ChunkResult
+from mien.messages.upward import Hello
 from mien.tracing import Laps
 
 _log = logging.getLogger(__name__)

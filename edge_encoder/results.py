@@ -9,7 +9,8 @@ from typing import Any, TextIO
 
 from edge_encoder.chunker import Chunk
 from mien.errors import ConfigError
-from mien.messages import ChunkResult, Hello
+from mien.messages.results import ChunkResult
+from mien.messages.upward import Hello
 
 
 class ResultWriter:

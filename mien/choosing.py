@@ -14,7 +14,8 @@ video compression").
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.tables import COST_UNIT, HALF, CdfTables
+from mien.holding import HALF
+from mien.tables import COST_UNIT, CdfTables
 
 
 def chosen(

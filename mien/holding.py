@@ -8,7 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.bitstream import Box
-from mien.tables import HOLD_UNIT
+
+HOLD_UNIT = 1 / 64
+HALF, LARGEST_HOLD = 32, 128
+"""By half a symbol y is rounded; nothing is held that is two symbols off."""
 
 
 def quantised(y: NDArray[np.float32], gains: NDArray[np.float32]) -> NDArray[np.int32]:

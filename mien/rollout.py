@@ -18,7 +18,7 @@ from typing import Any
 
 from mien.errors import RolloutError
 from mien.folder_lock import FolderLock
-from mien.messages import is_bundle_id
+from mien.messages.ids import is_bundle_id
 from mien.whole_file import replace_file
 
 FILE = "rollout.json"

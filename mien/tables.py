@@ -5,34 +5,34 @@ information. Each quality level has rows of its own, for it is quantised with ga
 a few priors that compete: a face that is told afresh says by which of them. Of a later face of a
 track each position has a row for each value of its symbol in the face before, and other rows again
 by how much of the face has changed (`mien.stir`). The tables are made once, at export, from
-training faces and from such that move (`integer_cdf`); services only read them, and no float
+training faces and from such that move (`mien.integer_cdf`); services only read them, and no float
 decides how bytes are read.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from math import fsum, prod
+from math import prod
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mien.errors import EncodeError, ManifestError, SymbolRangeError, TablesError
+from mien.holding import HALF
 from mien.npz import read_npz, write_npz
 from mien.range_coder import MAX_SYMBOL, PRECISION, TOTAL, Row
 from mien.stir import GIVEN
-
-HOLD_UNIT = 1 / 64
-HALF, LARGEST_HOLD = 32, 128
-"""By half a symbol y is rounded; nothing is held that is two symbols off."""
+from mien.table_checks import (
+    check_contexts,
+    check_gains,
+    check_holds,
+    check_priors,
+    check_rows,
+)
 
 COST_UNIT = 4096
 
-_MAX_POSITIONS = 1 << 14
-_MAX_ROWS = 1 << 18
-MAX_LEVELS, MAX_PRIORS = 32, 16
-_MAX_BINS = 1 << 12
 _ARRAYS = {
     "cdf": ("<u4", 2),
     "sizes": ("<i4", 1),
@@ -81,13 +81,11 @@ class CdfTables:
     priors: int = 1
 
     def __post_init__(self) -> None:
-        _check_gains(self.gains, self.shape)
-        _check(self.cdf, self.sizes, self.offsets, self.shape)
-        first_rows = self.levels * self.priors * prod(self.shape)
-        if not 1 <= self.priors <= MAX_PRIORS or first_rows > len(self.cdf):
-            raise TablesError(f"{len(self.cdf)} rows are too few for {self.priors} priors")
-        _check_contexts(self.contexts, self.levels, prod(self.shape), len(self.sizes))
-        _check_holds(self.holds, self.levels, prod(self.shape))
+        check_gains(self.gains, self.shape)
+        check_rows(self.cdf, self.sizes, self.offsets, self.shape)
+        check_priors(self.priors, self.levels * prod(self.shape), len(self.cdf))
+        check_contexts(self.contexts, self.levels, prod(self.shape), len(self.sizes))
+        check_holds(self.holds, self.levels, prod(self.shape))
         for array in (self.cdf, self.sizes, self.offsets, self.contexts, self.holds, self.gains):
             array.setflags(write=False)
 
@@ -264,87 +262,3 @@ def afresh(levels: int, priors: int, positions: int) -> NDArray[np.int32]:
     for level in range(levels):
         contexts[level, ..., 0] = level * priors * positions + np.arange(positions)
     return contexts
-
-
-def integer_cdf(pmf: ArrayLike) -> NDArray[np.uint32]:
-    """Round a probability mass function to counts that sum to 65536, each at least 1.
-
-    pmf: float64 (bins,), not negative, with a positive sum; for a row of tables the last bin is
-        the escape, the probability of all symbols without a bin.
-    Returns the cumulative counts, uint32 (bins + 1,), from 0 to 65536. The same floats give the
-    same counts everywhere. Raises TablesError when there is no such rounding.
-    """
-    mass = np.asarray(pmf, np.float64)
-    if mass.ndim != 1 or not 2 <= mass.size <= _MAX_BINS:
-        raise TablesError(f"a pmf has 2 to {_MAX_BINS} bins in one dimension, not {mass.shape}")
-    total = fsum(mass.tolist())
-    if not np.all(mass >= 0) or not 0 < total < float("inf"):
-        raise TablesError("a pmf is finite, not negative, and has a positive sum")
-    exact = mass / total * TOTAL
-    counts = np.maximum(np.floor(exact).astype(np.int64), 1)
-    missing = TOTAL - int(counts.sum())
-    if missing > 0:
-        counts[np.argsort(counts - exact, kind="stable")[:missing]] += 1
-    while missing < 0:  # bins raised to 1 are paid by the largest, where a count is worth least
-        largest = int(np.argmax(counts))
-        paid = min(-missing, max(1, int(counts[largest]) // 64))
-        counts[largest] -= paid
-        missing += paid
-    cdf = np.zeros(len(counts) + 1, np.uint32)
-    np.cumsum(counts, out=cdf[1:], dtype=np.uint32)
-    return cdf
-
-
-def _check(
-    cdf: NDArray[np.uint32],
-    sizes: NDArray[np.int32],
-    offsets: NDArray[np.int32],
-    shape: tuple[int, int, int],
-) -> None:
-    positions = prod(shape)
-    if len(shape) != 3 or min(shape) < 1 or positions > _MAX_POSITIONS:
-        raise TablesError(f"a latent is (C, H, W) of 1 to {_MAX_POSITIONS} positions, not {shape}")
-    if cdf.dtype != np.uint32 or sizes.dtype != np.int32 or offsets.dtype != np.int32:
-        raise TablesError("tables are uint32 CDFs with int32 sizes and offsets")
-    if cdf.ndim != 2 or not cdf.shape[:1] == sizes.shape == offsets.shape:
-        raise TablesError("tables have as many sizes and offsets as rows")
-    if not positions <= len(cdf) <= _MAX_ROWS:
-        raise TablesError(f"{positions} positions have {positions} to {_MAX_ROWS} rows")
-    bins = cdf.shape[1] - 1
-    if not 2 <= bins <= _MAX_BINS or sizes.min() < 2 or sizes.max() > bins:
-        raise TablesError(f"a row has 2 to {_MAX_BINS} bins, and no more than there are columns")
-    used = np.arange(bins) < sizes[:, None]
-    # Compared, not subtracted: a device has no room for the differences of all rows.
-    rises, stays = cdf[:, 1:] > cdf[:, :-1], cdf[:, 1:] == cdf[:, :-1]
-    if cdf[:, 0].any() or (cdf[:, -1] != TOTAL).any() or not np.where(used, rises, True).all():
-        raise TablesError("a row must rise from 0 to 65536, by at least 1 a bin")
-    if not np.where(used, True, stays).all():
-        raise TablesError("a row must be padded with 65536 behind its last bin")
-    if offsets.min() < -MAX_SYMBOL or (offsets.astype(np.int64) + sizes - 2).max() > MAX_SYMBOL:
-        raise TablesError(f"the symbols of the bins must be within ±{MAX_SYMBOL}")
-
-
-def _check_gains(gains: NDArray[np.float32], shape: tuple[int, int, int]) -> None:
-    if gains.dtype != np.float32 or gains.ndim != 2 or gains.shape[1:] != shape[:1]:
-        raise TablesError(f"gains are float32 of levels × {shape[0]} channels")
-    if not 1 <= len(gains) <= MAX_LEVELS:
-        raise TablesError(f"there are 1 to {MAX_LEVELS} levels, not {len(gains)}")
-    if not np.isfinite(gains).all() or gains.min() <= 0:
-        raise TablesError("gains are finite and positive")
-
-
-def _check_holds(holds: NDArray[np.int32], levels: int, positions: int) -> None:
-    if holds.dtype != np.int32 or holds.shape != (levels, positions):
-        raise TablesError(f"{positions} positions need as many holds, int32")
-    if holds.min() < HALF or holds.max() > LARGEST_HOLD:
-        raise TablesError(f"a hold is within {HALF}..{LARGEST_HOLD}")
-
-
-def _check_contexts(contexts: NDArray[np.int32], levels: int, positions: int, rows: int) -> None:
-    if contexts.dtype != np.int32 or contexts.shape != (levels, len(GIVEN), positions, 3):
-        raise TablesError(f"contexts are int32 of {(levels, len(GIVEN), positions, 3)}")
-    first, count, lowest = contexts.astype(np.int64).transpose(3, 0, 1, 2)
-    if first.min() < 0 or count.min() < 1 or (first + count).max() > rows:
-        raise TablesError(f"the rows of a context must be among the {rows} that there are")
-    if np.abs(lowest).max() > MAX_SYMBOL:
-        raise TablesError(f"the symbols of a context must be within ±{MAX_SYMBOL}")

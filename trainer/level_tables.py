@@ -11,7 +11,8 @@ import torch
 from numpy.typing import NDArray
 
 from mien.holding import quantised
-from mien.tables import CdfTables, integer_cdf
+from mien.integer_cdf import integer_cdf
+from mien.tables import CdfTables
 from trainer.augment import Augmentation, augment
 from trainer.data.faces import FaceSet
 from trainer.examples import as_float

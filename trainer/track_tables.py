@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mien.holding import held, quantised
+from mien.holding import HALF, HOLD_UNIT, LARGEST_HOLD, held, quantised
 from mien.range_coder import TOTAL
 from mien.stir import GIVEN, stir_of
-from mien.tables import HALF, HOLD_UNIT, LARGEST_HOLD, CdfTables
+from mien.tables import CdfTables
 from trainer.data.faces import FaceSet
 from trainer.examples import as_float
 from trainer.level_tables import row_of

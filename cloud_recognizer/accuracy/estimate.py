@@ -23,7 +23,9 @@ from cloud_recognizer.model import ExpressionModel
 from mien.background import background
 from mien.calibration import confidence
 from mien.errors import LabelsDisabledError, MienError, UnknownExpressionError, UnknownFaceError
-from mien.messages import ChunkResult, FaceLabel, Hello, ItemError, LabelResult, LabelStatus
+from mien.messages.labels import FaceLabel, LabelResult, LabelStatus
+from mien.messages.results import ChunkResult, ItemError
+from mien.messages.upward import Hello
 
 # Answers are forgotten by a task that looks no more often than this.
 LEAST_WAIT_S = 0.05

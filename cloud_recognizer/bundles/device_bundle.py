@@ -3,8 +3,27 @@
 import contextlib
 
 from cloud_recognizer.bundles.catalogue import Catalogue, Lease
-from mien.errors import UnavailableError
-from mien.messages import ChunkResult, Downward, Hello, UseBundle
+from cloud_recognizer.model import ExpressionModel
+from mien.errors import UnavailableError, UnknownBundleError
+from mien.messages.downward import Downward, UseBundle
+from mien.messages.results import ChunkResult
+from mien.messages.upward import Hello
+
+
+def choose_model(models: Catalogue, hello: Hello) -> ExpressionModel:
+    """What the device is to use if it has it, else the first of the device's we serve."""
+    wanted = models.wanted(hello.device_id)
+    if wanted.bundle_id in hello.bundle_ids:
+        return wanted
+    for bundle_id in hello.bundle_ids:
+        with contextlib.suppress(UnknownBundleError):
+            return models.offered(bundle_id)
+    if hello.fetches_bundles:
+        return wanted
+    raise UnknownBundleError(
+        f"none of the device's {len(hello.bundle_ids)} bundles is served here; get "
+        f"{wanted.bundle_id} with DownloadEncoder"
+    )
 
 
 class DeviceBundle:

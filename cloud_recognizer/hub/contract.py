@@ -13,7 +13,8 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from cloud_recognizer.hub.subscription import Subscription
-from mien.messages import ChunkResult, WatchedChunk
+from mien.messages.results import ChunkResult
+from mien.messages.watched import WatchedChunk
 
 
 @dataclass(frozen=True, slots=True)

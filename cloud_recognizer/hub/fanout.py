@@ -12,7 +12,7 @@ from cloud_recognizer.hub.ring import Held, Ring
 from cloud_recognizer.hub.subscription import Subscription
 from cloud_recognizer.metrics import Metrics
 from mien.errors import MienError, OverloadedError, ResumeLostError
-from mien.messages import WatchedChunk
+from mien.messages.watched import WatchedChunk
 
 
 class Fanout:

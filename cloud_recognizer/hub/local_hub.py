@@ -10,7 +10,7 @@ from typing import Self
 from cloud_recognizer.hub.contract import Origin, published, watched
 from cloud_recognizer.hub.fanout import Fanout
 from cloud_recognizer.hub.subscription import Subscription
-from mien.messages import ChunkResult
+from mien.messages.results import ChunkResult
 
 
 class LocalHub:

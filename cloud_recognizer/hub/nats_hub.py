@@ -37,7 +37,8 @@ from cloud_recognizer.hub.subscription import Subscription
 from cloud_recognizer.metrics import HUB_MALFORMED, Metrics
 from mien.backoff import Backoff
 from mien.errors import ConfigError, ResumeLostError, UnavailableError
-from mien.messages import ChunkResult, WatchedChunk
+from mien.messages.results import ChunkResult
+from mien.messages.watched import WatchedChunk
 from mien.v1.recognition_pb2 import WatchRecognitionsResponse
 
 ACK_S: Final = 2.0  # after which a publish is tried again, under the same id

@@ -10,7 +10,7 @@ from cloud_recognizer.hub.resume_token import ResumeToken
 from cloud_recognizer.hub.ring import Held, Ring
 from cloud_recognizer.metrics import WATCHER_SLOW, Metrics
 from mien.errors import MienError
-from mien.messages import WatchedChunk
+from mien.messages.watched import WatchedChunk
 from mien.v1.recognition_pb2 import WatchRecognitionsResponse
 
 # Messages of the ring that are looked at before other tasks get their turn.

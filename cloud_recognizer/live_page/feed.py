@@ -20,7 +20,8 @@ from cloud_recognizer.audit import Context, Watching
 from cloud_recognizer.hub.subscription import Subscription
 from cloud_recognizer.live_page.sources import Sources
 from mien.errors import MienError, ProtocolError, ResumeLostError
-from mien.messages import Recognition, WatchedChunk
+from mien.messages.results import Recognition
+from mien.messages.watched import WatchedChunk
 
 FIGURES_EVERY_S: Final = 2.0
 # Milliseconds after which a browser that has lost us tries again.

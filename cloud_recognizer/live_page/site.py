@@ -33,7 +33,7 @@ from mien.errors import (
     ReconstructionDisabledError,
     UnavailableError,
 )
-from mien.messages import check_device_id
+from mien.messages.ids import check_device_id
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 

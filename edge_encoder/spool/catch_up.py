@@ -16,14 +16,16 @@ from typing import TYPE_CHECKING, Final
 import grpc
 
 from edge_encoder.chunker import Chunk
-from edge_encoder.face_stream import BrokenStreamError, FaceStream
+from edge_encoder.face_stream import FaceStream
 from edge_encoder.metrics import UNANSWERED, Metrics
 from edge_encoder.spool.lane import Lane
 from edge_encoder.spool.ledger import Key
 from edge_encoder.spool.store import Spool, key_of
+from edge_encoder.stream_ending import BrokenStreamError
 from mien.backoff import Backoff
 from mien.errors import MienError, SpoolError, UnavailableError
-from mien.messages import ChunkResult, Hello, ItemStatus
+from mien.messages.results import ChunkResult, ItemStatus
+from mien.messages.upward import Hello
 
 if TYPE_CHECKING:  # a name of the type stubs only
     from mien.v1.recognition_pb2_grpc import RecognitionServiceAsyncStub

@@ -10,7 +10,7 @@ from typing import Final
 
 from edge_encoder.chunker import Chunk
 from edge_encoder.spool.store import Spool
-from mien.messages import Hello
+from mien.messages.upward import Hello
 
 # Two small chunks: enough to hide the way to the server, too little to be in a live one's way.
 MAX_IN_FLIGHT: Final = 2

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from mien.declaration import ContextOfUse, LegalException
-from mien.messages import Hello
+from mien.messages.upward import Hello
 
 # What a row costs in the file beside its body, about: key, time, count, and pages in part empty.
 ROW_BYTES: Final = 48

@@ -2,7 +2,7 @@
 
 from edge_encoder.chunker import Chunk
 from edge_encoder.spool.store import Spool
-from mien.messages import Hello
+from mien.messages.upward import Hello
 
 
 class Shelf:

@@ -28,7 +28,7 @@ from edge_encoder.spool import ledger
 from edge_encoder.spool.ledger import ROW_BYTES, Amount, Change, Key
 from edge_encoder.spool.seal import Seal, body_of, chunk_of, sealed_by
 from mien.errors import ConfigError, SpoolError
-from mien.messages import Hello
+from mien.messages.upward import Hello
 
 _log = logging.getLogger(__name__)
 

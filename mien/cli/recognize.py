@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from edge_encoder.detector.base import Image
     from mien.bundle import Bundle
     from mien.cli.security import Security
-    from mien.messages import ChunkResult
+    from mien.messages.results import ChunkResult
     from mien.v1.recognition_pb2_grpc import RecognitionServiceStub
 
 _DEADLINE_S = 30.0
@@ -132,7 +132,7 @@ class Photographs:
 
     def recognised(self, path: Path) -> Iterator[dict[str, Any]]:
         """The values of one line for each face. Raises SourceError, NoFaceError."""
-        from mien.messages import ChunkResult
+        from mien.messages.results import ChunkResult
         from mien.v1.recognition_pb2 import RecognizeRequest
 
         faces = self._encoder.encode_still(read_image(path))

@@ -15,7 +15,8 @@ from mien.cli.tally import bar
 from mien.exit_codes import ExitCode
 
 if TYPE_CHECKING:
-    from mien.messages import Recognition, WatchedChunk
+    from mien.messages.results import Recognition
+    from mien.messages.watched import WatchedChunk
     from mien.v1.recognition_pb2 import WatchRecognitionsResponse
 
 
@@ -57,7 +58,7 @@ def watch(options: WatchOptions) -> ExitCode:
 def _faces(
     responses: Iterable[WatchRecognitionsResponse],
 ) -> Iterator[tuple[WatchedChunk, Recognition]]:
-    from mien.messages import WatchedChunk
+    from mien.messages.watched import WatchedChunk
 
     for response in responses:
         seen = WatchedChunk.from_proto(response)

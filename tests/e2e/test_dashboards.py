@@ -14,7 +14,9 @@ import pytest
 from mien.bundle import Bundle
 from mien.cli.child import Child
 from mien.declaration import ContextOfUse
-from mien.messages import FaceLabel, Hello, WatchedChunk, upward_to_proto
+from mien.messages.labels import FaceLabel
+from mien.messages.upward import Hello, upward_to_proto
+from mien.messages.watched import WatchedChunk
 from mien.v1 import recognition_pb2 as pb
 from mien.v1.recognition_pb2_grpc import RecognitionServiceStub
 from tests.support.dashboards import Query, queries

@@ -10,26 +10,19 @@ from google.protobuf.message import DecodeError
 
 from mien.bitstream import Box
 from mien.errors import ProtocolError
-from mien.messages import (
+from mien.messages.downward import (
     Acknowledgement,
-    ChunkResult,
     Credits,
-    EncodedChunk,
-    FaceLabel,
-    Hello,
-    ItemError,
-    ItemStatus,
-    LabelResult,
-    Recognition,
     Settled,
     UseBundle,
-    WatchedChunk,
     Welcome,
     downward_from_proto,
     downward_to_proto,
-    upward_from_proto,
-    upward_to_proto,
 )
+from mien.messages.labels import FaceLabel, LabelResult
+from mien.messages.results import ChunkResult, ItemError, ItemStatus, Recognition
+from mien.messages.upward import EncodedChunk, Hello, upward_from_proto, upward_to_proto
+from mien.messages.watched import WatchedChunk
 from mien.v1 import recognition_pb2 as pb
 
 MAX_BYTES = 1024

@@ -12,7 +12,7 @@ import numpy as np
 
 from mien.bitstream import HEADER_BYTES, Envelope, Limits
 from mien.bundle import Bundle
-from mien.messages import EncodedChunk, Hello, upward_to_proto
+from mien.messages.upward import EncodedChunk, Hello, upward_to_proto
 from tests.support.recognizer import hello, payload
 
 METHOD: Final = "/mien.v1.RecognitionService/StreamFaces"

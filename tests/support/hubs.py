@@ -12,7 +12,8 @@ from cloud_recognizer.hub.opening import open_hub
 from cloud_recognizer.hub.subscription import Subscription
 from cloud_recognizer.metrics import Metrics
 from mien.bitstream import Box
-from mien.messages import ChunkResult, ItemStatus, Recognition, WatchedChunk
+from mien.messages.results import ChunkResult, ItemStatus, Recognition
+from mien.messages.watched import WatchedChunk
 
 BUNDLE_ID = "b" * 64
 

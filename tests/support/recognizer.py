@@ -21,17 +21,9 @@ from cloud_recognizer.server import Serving, serving
 from mien.bitstream import Box, EncodedFace
 from mien.bundle import Bundle
 from mien.declaration import ContextOfUse
-from mien.messages import (
-    Acknowledgement,
-    ChunkResult,
-    Credits,
-    Downward,
-    EncodedChunk,
-    Hello,
-    Welcome,
-    downward_from_proto,
-    upward_to_proto,
-)
+from mien.messages.downward import Acknowledgement, Credits, Downward, Welcome, downward_from_proto
+from mien.messages.results import ChunkResult
+from mien.messages.upward import EncodedChunk, Hello, upward_to_proto
 from mien.v1 import recognition_pb2 as pb
 from mien.v1.recognition_pb2_grpc import RecognitionServiceStub
 from tests.support.tiny_bundle import tiny_symbols

@@ -9,7 +9,7 @@ from typing import Any
 from cloud_recognizer.model import ExpressionModel, RuntimeOptions
 from mien.bitstream import Limits
 from mien.bundle import Bundle
-from mien.messages import Hello, upward_to_proto
+from mien.messages.upward import Hello, upward_to_proto
 from mien.v1 import bundle_pb2 as pb
 from mien.v1.bundle_pb2_grpc import BundleServiceStub
 from tests.support.recognizer import Running, eventually, hello, running_recognizer

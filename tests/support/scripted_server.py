@@ -7,14 +7,8 @@ from dataclasses import dataclass, field
 
 import grpc
 
-from mien.messages import (
-    Downward,
-    EncodedChunk,
-    Hello,
-    Upward,
-    downward_to_proto,
-    upward_from_proto,
-)
+from mien.messages.downward import Downward, downward_to_proto
+from mien.messages.upward import EncodedChunk, Hello, Upward, upward_from_proto
 from mien.v1 import recognition_pb2 as pb
 from mien.v1.recognition_pb2_grpc import (
     RecognitionServiceServicer,

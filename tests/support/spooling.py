@@ -11,7 +11,7 @@ from edge_encoder.metrics import Metrics
 from edge_encoder.spool.ledger import ROW_BYTES
 from edge_encoder.spool.seal import body_of
 from edge_encoder.spool.store import Spool, SpoolSettings, open_spool
-from mien.messages import Hello
+from mien.messages.upward import Hello
 
 BUNDLE_ID = "ab" * 32
 

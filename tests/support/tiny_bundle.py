@@ -19,11 +19,12 @@ from onnx import TensorProto, helper, numpy_helper
 
 from mien.bundle import ALL_FILES, LAYER_FILES, Bundle, load_bundle, write_manifest
 from mien.calibration import Calibration
+from mien.integer_cdf import integer_cdf
 from mien.manifest import ImageSpec, LatentSpec
 from mien.probe import Probe, golden_payloads, probe_levels
 from mien.range_coder import TOTAL
 from mien.stir import GIVEN
-from mien.tables import CdfTables, integer_cdf
+from mien.tables import CdfTables
 from trainer.schematic import schematic_faces
 
 EXPRESSIONS = (

@@ -13,14 +13,9 @@ from edge_encoder.servers import Servers
 from edge_encoder.uplink import Uplink, UplinkSettings
 from mien.backoff import Backoff
 from mien.bundle import Bundle
-from mien.messages import (
-    Acknowledgement,
-    ChunkResult,
-    Credits,
-    EncodedChunk,
-    ItemStatus,
-    Welcome,
-)
+from mien.messages.downward import Acknowledgement, Credits, Welcome
+from mien.messages.results import ChunkResult, ItemStatus
+from mien.messages.upward import EncodedChunk
 from tests.support.recognizer import hello, payload
 from tests.support.scripted_server import DeviceStream, Script
 

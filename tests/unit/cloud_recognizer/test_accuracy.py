@@ -16,15 +16,8 @@ from cloud_recognizer.model import ExpressionModel, RuntimeOptions
 from mien.bitstream import Box, Limits
 from mien.bundle import Bundle
 from mien.calibration import Calibration, confidence, confidence_bin
-from mien.messages import (
-    ChunkResult,
-    FaceLabel,
-    ItemError,
-    ItemStatus,
-    LabelResult,
-    LabelStatus,
-    Recognition,
-)
+from mien.messages.labels import FaceLabel, LabelResult, LabelStatus
+from mien.messages.results import ChunkResult, ItemError, ItemStatus, Recognition
 from mien.v1 import recognition_pb2 as pb
 from tests.support.metrics_page import metrics_page
 from tests.support.recognizer import (

@@ -18,7 +18,7 @@ from cloud_recognizer.metrics import AUDIT_LOST, AUDIT_WRITTEN, Metrics
 from mien.bundle import Bundle
 from mien.errors import AuditError, ConfigError
 from mien.identity import Identity, Role
-from mien.messages import WatchedChunk
+from mien.messages.watched import WatchedChunk
 from mien.v1 import recognition_pb2 as pb
 from tests.support.recognizer import Device, eventually, hello, payload, running_recognizer
 from tests.support.small_disk import small_disk

@@ -16,7 +16,7 @@ from cloud_recognizer.hub.message_age import MessageAge
 from cloud_recognizer.hub.nats_stream import STREAM, message_id, subject
 from mien.bundle import Bundle
 from mien.errors import ConfigError, ResumeLostError, UnavailableError
-from mien.messages import WatchedChunk
+from mien.messages.watched import WatchedChunk
 from mien.v1 import recognition_pb2 as pb
 from tests.support.hubs import opened, origin, publish, read, result, seqs
 from tests.support.nats_server import NatsServer, nats_server

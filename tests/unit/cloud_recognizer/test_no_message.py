@@ -6,7 +6,7 @@ import grpc
 import pytest
 
 from mien.bundle import Bundle
-from mien.messages import upward_to_proto
+from mien.messages.upward import upward_to_proto
 from tests.support.recognizer import RPC_TIMEOUT_S, hello, running_recognizer
 
 NO_MESSAGE = (b"\xff\xff\xff", b"\x0a\x04\x0a\x02\xff\xfe")  # no wire format; a text of no UTF-8

@@ -12,7 +12,8 @@ import grpc
 import pytest
 
 from mien.bundle import Bundle
-from mien.messages import Acknowledgement, ChunkResult, Credits, Downward, ItemStatus
+from mien.messages.downward import Acknowledgement, Credits, Downward
+from mien.messages.results import ChunkResult, ItemStatus
 from mien.v1 import recognition_pb2 as pb
 from tests.support.gate import Gate
 from tests.support.recognizer import (

@@ -16,7 +16,7 @@ from cloud_recognizer.policy import CALLS, CONTEXT, EXCEPTION, NOTICE, PURPOSE, 
 from mien.bundle import Bundle
 from mien.declaration import PROHIBITED, ContextOfUse, LegalException
 from mien.errors import ConfigError, PolicyError
-from mien.messages import Hello, upward_to_proto
+from mien.messages.upward import Hello, upward_to_proto
 from mien.v1 import recognition_pb2 as pb
 from tests.support.recognizer import Device, hello, payload, running_recognizer
 

@@ -15,7 +15,7 @@ import pytest
 from grpc_health.v1 import health_pb2
 
 from mien.bundle import Bundle
-from mien.messages import Drain, Welcome
+from mien.messages.downward import Drain, Welcome
 from mien.v1.recognition_pb2_grpc import RecognitionServiceStub
 from tests.support.recognizer import Device, health, hello, payload
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from cloud_recognizer.rate_limit import RateLimits, RateSettings
 from mien.bundle import Bundle
-from mien.messages import Credits
+from mien.messages.downward import Credits
 from tests.support.recognizer import (
     Device,
     hello,

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from mien.bundle import Bundle, write_manifest
-from mien.messages import ChunkResult, ItemStatus
+from mien.messages.results import ChunkResult, ItemStatus
 from mien.v1 import recognition_pb2 as pb
 from tests.support.recognizer import (
     RPC_TIMEOUT_S,

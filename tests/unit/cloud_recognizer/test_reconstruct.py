@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from cloud_recognizer.png import encode_grey
 from mien.bundle import Bundle
-from mien.messages import RequestLayers
+from mien.messages.downward import RequestLayers
 from mien.v1 import recognition_pb2 as pb
 from tests.support.recognizer import Device, hello, payload, running_recognizer
 from tests.support.tiny_bundle import ENHANCEMENT

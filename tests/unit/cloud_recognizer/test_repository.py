@@ -12,7 +12,7 @@ from cloud_recognizer.model import ExpressionModel, RuntimeOptions
 from mien.bitstream import Limits
 from mien.bundle import Bundle
 from mien.cli.main import main
-from mien.messages import UseBundle
+from mien.messages.downward import UseBundle
 from mien.rollout import FILE, Canary, Rollout, change_rollout, read_rollout
 from tests.support.recognizer import (
     Device,

@@ -20,7 +20,7 @@ from mien.cli.main import main
 from mien.errors import BundleError, ConfigError, SourceError
 from mien.exit_codes import ExitCode
 from mien.folder_lock import FolderLock
-from mien.messages import ChunkResult
+from mien.messages.results import ChunkResult
 from tests.support.archives import FACES, START_MS, chunk, write_archive
 from tests.support.recognizer import Device, hello, payload, running_recognizer
 from tests.support.tiny_bundle import make_tiny_bundle

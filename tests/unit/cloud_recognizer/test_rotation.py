@@ -12,7 +12,7 @@ from grpc_health.v1 import health_pb2
 
 from mien.bundle import Bundle
 from mien.identity import Role
-from mien.messages import Drain
+from mien.messages.downward import Drain
 from mien.tls import TlsFiles
 from mien.v1.bundle_pb2 import ListBundlesRequest
 from mien.v1.bundle_pb2_grpc import BundleServiceStub

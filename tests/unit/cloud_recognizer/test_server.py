@@ -22,7 +22,7 @@ from cloud_recognizer.server import OPTIONS, serving
 from mien.bitstream import Limits
 from mien.bundle import Bundle
 from mien.errors import BundleHashError, ConfigError, ProbeError, UnknownBundleError
-from mien.messages import Drain
+from mien.messages.downward import Drain
 from mien.probe import Probe, load_probe
 from mien.v1 import recognition_pb2 as pb
 from mien.v1.recognition_pb2_grpc import RecognitionServiceStub

@@ -5,7 +5,7 @@ import pytest
 from cloud_recognizer.metrics import Metrics
 from cloud_recognizer.sessions import Sessions
 from mien.errors import OverloadedError
-from mien.messages import Hello
+from mien.messages.upward import Hello
 
 
 class Stream:

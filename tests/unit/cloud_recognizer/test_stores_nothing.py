@@ -12,7 +12,7 @@ import pytest
 from cloud_recognizer.config import CloudConfig
 from edge_encoder.config import EdgeConfig
 from mien.bundle import Bundle, load_bundle
-from mien.messages import WatchedChunk
+from mien.messages.watched import WatchedChunk
 from mien.v1 import recognition_pb2 as pb
 from mien.v1.recognition_pb2_grpc import RecognitionServiceStub
 from tests.support.recognizer import Device, hello, payload, running_recognizer

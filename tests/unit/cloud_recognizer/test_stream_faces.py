@@ -10,9 +10,11 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 
-from cloud_recognizer.stream import MAX_JOINED, joined
+from cloud_recognizer.answers import MAX_JOINED, joined
 from mien.bundle import Bundle
-from mien.messages import Acknowledgement, ChunkResult, Credits, Hello, ItemStatus, Settled
+from mien.messages.downward import Acknowledgement, Credits, Settled
+from mien.messages.results import ChunkResult, ItemStatus
+from mien.messages.upward import Hello
 from mien.v1 import recognition_pb2 as pb
 from tests.support.recognizer import (
     Answers,

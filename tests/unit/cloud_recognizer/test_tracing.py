@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from mien.bundle import Bundle
-from mien.messages import ItemStatus
+from mien.messages.results import ItemStatus
 from mien.spans import CONTEXT_BYTES, parse_context
 from mien.tracing import Allowance
 from tests.support.recognizer import Device, hello, payload, running_recognizer

@@ -6,7 +6,7 @@ import grpc
 
 from mien.bitstream import Box, EncodedFace
 from mien.bundle import Bundle
-from mien.messages import WatchedChunk
+from mien.messages.watched import WatchedChunk
 from mien.v1 import recognition_pb2 as pb
 from tests.support.hubs import opened, origin, result
 from tests.support.recognizer import (

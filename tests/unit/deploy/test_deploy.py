@@ -21,7 +21,7 @@ from mien.cli.main import main
 from mien.declaration import ContextOfUse
 from mien.errors import ConfigError, PolicyError
 from mien.identity import Identity, Role
-from mien.messages import Hello
+from mien.messages.upward import Hello
 from mien.tls import TlsFiles
 from tests.support.services import serving
 from tests.support.tiny_bundle import make_tiny_bundle

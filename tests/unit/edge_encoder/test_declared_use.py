@@ -19,7 +19,7 @@ from mien.bundle import Bundle
 from mien.declaration import ContextOfUse, LegalException
 from mien.errors import ConfigError, SpoolError
 from mien.exit_codes import ExitCode
-from mien.messages import Hello
+from mien.messages.upward import Hello
 from tests.support.fleet import fleet
 from tests.support.recognizer import eventually, running_recognizer
 from tests.support.spooling import BUNDLE_ID, kept, numbered, spool_in

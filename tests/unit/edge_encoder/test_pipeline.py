@@ -20,14 +20,9 @@ from edge_encoder.servers import Servers
 from edge_encoder.uplink import Uplink, UplinkSettings
 from mien.bundle import Bundle
 from mien.errors import SourceError, UnavailableError
-from mien.messages import (
-    Acknowledgement,
-    ChunkResult,
-    Credits,
-    EncodedChunk,
-    ItemStatus,
-    Welcome,
-)
+from mien.messages.downward import Acknowledgement, Credits, Welcome
+from mien.messages.results import ChunkResult, ItemStatus
+from mien.messages.upward import EncodedChunk
 from tests.support.moving_face import walk
 from tests.support.recognizer import hello, running_recognizer
 from tests.support.scripted_server import DeviceStream, scripted_server

@@ -15,7 +15,7 @@ from mien.backoff import Backoff
 from mien.bundle import Bundle
 from mien.errors import ProtocolError, UnavailableError
 from mien.identity import Role
-from mien.messages import ItemStatus
+from mien.messages.results import ItemStatus
 from mien.tls import FollowedTls, TlsFiles
 from tests.support.certificates import Authority, flags
 from tests.support.recognizer import eventually, hello

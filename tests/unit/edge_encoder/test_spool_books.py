@@ -24,7 +24,7 @@ from edge_encoder.spool.command import contents
 from edge_encoder.spool.lane import Lane
 from edge_encoder.spool.ledger import Key
 from edge_encoder.spool.store import key_of
-from mien.messages import Hello
+from mien.messages.upward import Hello
 from tests.support.spooling import ROW, Clock, epoch, numbered, spool_in
 
 CAPACITY = 4

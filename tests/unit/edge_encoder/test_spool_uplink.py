@@ -24,16 +24,10 @@ from edge_encoder.uplink import Uplink, UplinkSettings
 from mien.backoff import Backoff
 from mien.bundle import Bundle
 from mien.errors import RateLimitedError
-from mien.messages import (
-    Acknowledgement,
-    ChunkResult,
-    Credits,
-    EncodedChunk,
-    Hello,
-    ItemStatus,
-    WatchedChunk,
-    Welcome,
-)
+from mien.messages.downward import Acknowledgement, Credits, Welcome
+from mien.messages.results import ChunkResult, ItemStatus
+from mien.messages.upward import EncodedChunk, Hello
+from mien.messages.watched import WatchedChunk
 from mien.v1 import recognition_pb2 as pb
 from mien.v1.recognition_pb2_grpc import RecognitionServiceStub
 from tests.support.recognizer import Running, eventually, hello, payload, running_recognizer

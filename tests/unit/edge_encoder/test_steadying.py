@@ -4,8 +4,7 @@ import numpy as np
 
 from edge_encoder.steadying import AnalysedFace, steadied
 from mien.bitstream import Box, EncodedFace
-from mien.holding import BOX_STEP, held, held_box
-from mien.tables import HOLD_UNIT
+from mien.holding import BOX_STEP, HOLD_UNIT, held, held_box
 from tests.support.tiny_bundle import SHAPE, tiny_tables
 
 TABLES = tiny_tables()

@@ -14,7 +14,7 @@ from edge_encoder.device import run
 from mien import spans
 from mien.bundle import Bundle
 from mien.errors import ConfigError
-from mien.messages import EncodedChunk, upward_to_proto
+from mien.messages.upward import EncodedChunk, upward_to_proto
 from mien.tracing import Stage
 from tests.support.calls import calls_into
 from tests.support.collector import Collector, collecting

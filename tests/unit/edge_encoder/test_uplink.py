@@ -9,18 +9,14 @@ import pytest
 
 from edge_encoder.chunker import Chunk, FrameTime
 from edge_encoder.metrics import RECONNECTS, UNANSWERED, UPLINK_FULL, Metrics
+from edge_encoder.reconnect_policy import LONGEST_WAIT_S
 from edge_encoder.servers import Servers
-from edge_encoder.uplink import LONGEST_WAIT_S, Uplink, UplinkSettings
+from edge_encoder.uplink import Uplink, UplinkSettings
 from mien.bundle import Bundle
 from mien.errors import ProtocolError, UnavailableError, UnknownBundleError
-from mien.messages import (
-    Acknowledgement,
-    ChunkResult,
-    Credits,
-    Drain,
-    EncodedChunk,
-    Welcome,
-)
+from mien.messages.downward import Acknowledgement, Credits, Drain, Welcome
+from mien.messages.results import ChunkResult
+from mien.messages.upward import EncodedChunk
 from tests.support.recognizer import eventually, hello, payload, running_recognizer
 from tests.support.scripted_server import DeviceStream, scripted_server
 from tests.support.uplinks import FACES, chunk, device, result, serving, welcome
@@ -421,6 +417,6 @@ async def test_no_wait_for_a_server_that_stays_away_is_longer_than_the_promise(
 ) -> None:
     target = Servers(("127.0.0.1:1",))
     uplink = Uplink(target, UplinkSettings(), hello(bundle), lambda *_: None, Metrics())
-    waits_s = [uplink._backoff.next_s() for _ in range(200)]
+    waits_s = [uplink._policy._backoff.next_s() for _ in range(200)]
     assert max(waits_s) <= LONGEST_WAIT_S < 2
     assert max(waits_s[100:]) > LONGEST_WAIT_S / 2  # and they do grow

@@ -22,7 +22,9 @@ from edge_encoder.uplink import Uplink, UplinkSettings
 from mien.backoff import Backoff
 from mien.bundle import Bundle
 from mien.errors import PolicyError, UnavailableError, UnknownBundleError
-from mien.messages import Acknowledgement, Credits, Drain, EncodedChunk, WatchedChunk
+from mien.messages.downward import Acknowledgement, Credits, Drain
+from mien.messages.upward import EncodedChunk
+from mien.messages.watched import WatchedChunk
 from mien.v1 import recognition_pb2 as pb
 from mien.v1.recognition_pb2_grpc import RecognitionServiceStub
 from tests.support.recognizer import Running, eventually, hello, running_recognizer

@@ -22,8 +22,9 @@ from mien.bitstream import (
 from mien.codec import ChunkCodec
 from mien.errors import EncodeError, LimitError, SymbolRangeError
 from mien.holding import held_box
+from mien.integer_cdf import integer_cdf
 from mien.side_information import HEIGHT
-from mien.tables import CdfTables, integer_cdf
+from mien.tables import CdfTables
 from tests.support.chunks import chunks
 from tests.support.tiny_bundle import SHAPE, tiny_symbols, tiny_tables
 

@@ -20,6 +20,7 @@ from mien.errors import (
     VersionError,
     WrongBundleError,
 )
+from mien.holding import HALF
 from mien.range_coder import TOTAL, RangeEncoder
 from mien.side_information import (
     FIRST_STEP,
@@ -31,7 +32,7 @@ from mien.side_information import (
     SideInformationWriter,
 )
 from mien.stir import AFRESH, BY_BEFORE, GIVEN, STILL, UNKNOWN, stir_of
-from mien.tables import HALF, CdfTables, afresh
+from mien.tables import CdfTables, afresh
 from tests.support import chunk_outcome
 from tests.support.chunk_outcome import outcome
 from tests.support.chunks import chunks

@@ -13,7 +13,8 @@ ALLOWED = {"mien", "numpy", "google", "cython_runtime"}
     "module",
     [
         *("mien.codec", "mien.compiled_reader", "mien.bundle", "mien.probe"),
-        *("mien.inspect", "mien.errors", "mien.messages", "mien.rollout", "mien.signing"),
+        *("mien.inspect", "mien.errors", "mien.rollout", "mien.signing"),
+        *(f"mien.messages.{name}" for name in ("downward", "labels", "upward", "watched")),
     ],
 )
 def test_a_module_of_the_core_loads_nothing_but_numpy_and_protobuf(module):

@@ -7,31 +7,28 @@ from hypothesis import strategies as st
 from mien.bitstream import Box
 from mien.declaration import ContextOfUse, LegalException
 from mien.errors import ProtocolError
-from mien.messages import (
-    MAX_LATENCY_MS,
+from mien.messages.downward import (
     Acknowledgement,
-    ChunkResult,
     Credits,
     Downward,
     Drain,
-    EncodedChunk,
-    FaceLabel,
-    Hello,
-    ItemError,
-    ItemStatus,
-    LabelResult,
-    LabelStatus,
-    Recognition,
     RequestLayers,
     Settled,
     UseBundle,
-    WatchedChunk,
     Welcome,
     downward_from_proto,
     downward_to_proto,
+)
+from mien.messages.labels import FaceLabel, LabelResult, LabelStatus
+from mien.messages.results import ChunkResult, ItemError, ItemStatus, Recognition
+from mien.messages.upward import (
+    MAX_LATENCY_MS,
+    EncodedChunk,
+    Hello,
     upward_from_proto,
     upward_to_proto,
 )
+from mien.messages.watched import WatchedChunk
 from mien.v1 import recognition_pb2 as pb
 
 u32 = st.integers(0, 2**32 - 1)

@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mien.errors import TablesError
+from mien.integer_cdf import integer_cdf
 from mien.npz import write_npz
 from mien.range_coder import TOTAL, BitCounter, escape_distance
-from mien.tables import CdfTables, integer_cdf
+from mien.tables import CdfTables
 from tests.support.chunks import latents
 from tests.support.tiny_bundle import SHAPE, tiny_symbols, tiny_tables
 

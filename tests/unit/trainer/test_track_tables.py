@@ -5,9 +5,11 @@ from itertools import pairwise
 import numpy as np
 import torch
 
+from mien.holding import HALF, LARGEST_HOLD
+from mien.integer_cdf import integer_cdf
 from mien.range_coder import TOTAL
 from mien.stir import GIVEN
-from mien.tables import HALF, LARGEST_HOLD, CdfTables, integer_cdf
+from mien.tables import CdfTables
 from trainer.level_tables import competing, level_tables
 from trainer.motion import moving
 from trainer.track_tables import Transitions, add_rows, holds_of
