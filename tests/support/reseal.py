@@ -8,19 +8,20 @@ from mien.bundle import Bundle, load_bundle, write_manifest
 
 
 def reseal(
-    folder: Path, bundle: Bundle, *, expressions: Sequence[str] = (), **files: bytes
+    folder: Path, bundle: Bundle, *, name: str = "", expressions: Sequence[str] = (), **files: bytes
 ) -> Bundle:
     """Copy a bundle, replace files (`classifier_onnx=…` is classifier.onnx), hash it anew.
 
-    expressions: other names for what the classifier tells apart.
+    name: another one; it changes the bundle id and nothing else. expressions: other names for what
+    the classifier tells apart.
     """
     shutil.copytree(bundle.folder, folder)
-    for name, data in files.items():
-        (folder / name.replace("_", ".")).write_bytes(data)
+    for file, data in files.items():
+        (folder / file.replace("_", ".")).write_bytes(data)
     manifest = bundle.manifest
     write_manifest(
         folder,
-        name=manifest.name,
+        name=name or manifest.name,
         created=manifest.created,
         expressions=expressions or manifest.expressions,
         image=manifest.image,

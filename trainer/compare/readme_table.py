@@ -1,5 +1,6 @@
-"""The table of the README, filled from docs/results/results.json."""
+"""The table of docs/researcher.md, filled from docs/results/results.json."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,13 @@ def fill_readme(readme: Path, out: Path) -> None:
 
     Raises ValueError where the marks are not there, once and in order.
     """
-    readme.write_text(with_table(readme.read_text(), readme_table(read_results(out))))
+    block = readme_table(read_results(out), link_to_report(readme, out))
+    readme.write_text(with_table(readme.read_text(), block))
+
+
+def link_to_report(page: Path, out: Path) -> str:
+    """Where the report of out lies, as a link on page has it."""
+    return Path(os.path.relpath(out / "README.md", page.parent)).as_posix()
 
 
 def with_table(text: str, block: str) -> str:
@@ -30,22 +37,25 @@ def with_table(text: str, block: str) -> str:
     return f"{before}{BEGIN}\n{block}\n{END}{after}"
 
 
-def readme_table(results: Mapping[str, Any]) -> str:
-    """What stands between the marks: deltas against the generic codec, and the classifiers."""
+def readme_table(results: Mapping[str, Any], report: str) -> str:
+    """What stands between the marks: deltas against the generic codec, and the classifiers.
+
+    report: the link to all figures.
+    """
     again = results.get("kept_back")
     head = ["against the generic learned codec", "bytes (BD-rate)", "95%", "accuracy (BD), points"]
     head += ["95%", "seeds", "in the paper"]
     head += ["on faces kept back"] if again else []
     names = [name for name in _ROWS if name in results["against_anchor"]]
     rows = [[*_row(results, name), *([_short(again, name)] if again else [])] for name in names]
-    return "\n\n".join([_about(results), table(head, rows), _classifiers(results)])
+    return "\n\n".join([_about(results, report), table(head, rows), _classifiers(results)])
 
 
-def _about(results: Mapping[str, Any]) -> str:
+def _about(results: Mapping[str, Any], report: str) -> str:
     return (
         f"{number(results['faces'], 0)} faces of {results['split'] or 'the held-out split'}, real "
         f"coded bytes; intervals are paired bootstraps over faces, and the range is that of the "
-        f"seeds. Curves, baselines and all figures: [docs/results](docs/results/README.md)."
+        f"seeds. Curves, baselines and all figures: [docs/results]({report})."
     )
 
 

@@ -13,7 +13,14 @@ import pytest
 from tests.unit.trainer.measured import COSTS, a_point, measured_folder
 from trainer.compare.make import make_results, render, report_of
 from trainer.compare.points import read_points, write_point
-from trainer.compare.readme_table import BEGIN, END, fill_readme, readme_table, with_table
+from trainer.compare.readme_table import (
+    BEGIN,
+    END,
+    fill_readme,
+    link_to_report,
+    readme_table,
+    with_table,
+)
 from trainer.compare.results import measure, read_results
 from trainer.compare.sheet import Cell, draw_sheet
 from trainer.schematic import schematic_faces
@@ -183,7 +190,7 @@ def test_the_readmes_table_goes_between_its_marks_and_nowhere_else(
     text = readme.read_text()
     assert text.startswith(f"before\n{BEGIN}\n")
     assert text.endswith(f"\n{END}\nafter\n")
-    assert readme_table(read_results(out)) in text
+    assert readme_table(read_results(out), link_to_report(readme, out)) in text
     assert "old" not in text
     fill_readme(readme, out)
     assert readme.read_text() == text
