@@ -143,10 +143,11 @@ def _entries() -> tuple[Callable[..., int], Callable[..., None], Callable[..., N
 
     # Without numba's own reference counts: a function that raises never gives its own back, so each
     # chunk that is refused would keep its arrays for good. Nothing is allocated in there.
+    settings: dict[str, Any] = {"nogil": True, "_nrt": False}
     try:
-        keep = njit(cache=True, nogil=True, _nrt=False)
+        keep = njit(cache=True, **settings)
         return keep(start_string), keep(read), keep(read_one_layer)
     except RuntimeError as error:  # there is no folder that may be written to
         _log.info("the chunk reader is compiled at every start: %s", error)
-        compiled = njit(nogil=True, _nrt=False)
+        compiled = njit(**settings)
         return compiled(start_string), compiled(read), compiled(read_one_layer)
