@@ -34,8 +34,10 @@ help:
 demo: $(VENV)/.services $(if $(filter $(CLIP),$(SOURCE)),$(CLIP))
 	@$(BIN)/mien demo --source '$(SOURCE)' --out '$(OUT)'
 
+# A file's tests stay together: they share what takes long to make.
+WORKERS ?= 2
 test: lint $(CLIP)
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile $(PYTEST_ARGS)
 
 lab: $(VENV)/.everything
 	$(BIN)/python -m pytest tests/lab -m '' $(PYTEST_ARGS)

@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from mien.bundle import Bundle
 from tests.support.lab import Entry, Lab
 from tests.support.tiny_bundle import make_tiny_bundle
 
-_ENTRIES = pytest.StashKey[list[Entry]]()
+_PROPERTY = "lab"
 
 
 @pytest.fixture(scope="session")
@@ -24,16 +25,26 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 @pytest.fixture
 def lab(request: pytest.FixtureRequest, bundle: Bundle, tmp_path: Path) -> Iterator[Lab]:
     entry = Entry(request.node.name.removeprefix("test_").replace("_", " "))
-    request.config.stash.setdefault(_ENTRIES, []).append(entry)
-    with ExitStack() as stack:
-        yield Lab(bundle.folder, tmp_path, stack, entry)
+    try:
+        with ExitStack() as stack:
+            yield Lab(bundle.folder, tmp_path, stack, entry)
+    finally:
+        # With its report, which comes here from whatever process ran it.
+        written = json.dumps(asdict(entry), default=float)
+        request.node.user_properties.append((_PROPERTY, written))
 
 
-def pytest_terminal_summary(
-    terminalreporter: pytest.TerminalReporter, config: pytest.Config
-) -> None:
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """The books and figures of every scenario; as JSON too, where MIEN_LAB_REPORT names a file."""
-    entries = [entry for entry in config.stash.get(_ENTRIES, []) if entry.rows or entry.figures]
+    reports = chain.from_iterable(terminalreporter.stats.values())
+    entries = [
+        Entry(**json.loads(value))
+        for report in reports
+        if getattr(report, "when", None) == "teardown"
+        for name, value in report.user_properties
+        if name == _PROPERTY
+    ]
+    entries = [entry for entry in entries if entry.rows or entry.figures]
     if not entries:
         return
     terminalreporter.section("lab")
