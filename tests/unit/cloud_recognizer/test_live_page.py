@@ -246,6 +246,19 @@ async def test_pictures_are_refused_by_default(bundles: Path, bundle: Bundle) ->
             assert (await Events(response).next("begin")).data == {"reconstruction": False}
 
 
+async def asked_while_it_sends(
+    session: aiohttp.ClientSession, device: Device, chunk: bytes, layers: tuple[bytes, ...]
+) -> aiohttp.ClientResponse:
+    """What a browser gets that asks for a picture of a device that sends this all the time."""
+    asking = asyncio.ensure_future(session.post("/picture", params={"device": "door"}))
+    seq = 0
+    while not asking.done():
+        seq += 1
+        await device.send(seq, chunk, layers)
+        await device.acknowledged(seq)
+    return await asking
+
+
 async def test_a_picture_is_of_the_next_chunk_and_is_written_down(
     bundles: Path, bundle: Bundle, tmp_path: Path
 ) -> None:
@@ -257,13 +270,7 @@ async def test_a_picture_is_of_the_next_chunk_and_is_written_down(
         await send(running, bundle, payload(bundle, faces=1, track_id=1))  # is gone
         device = Device(running.stub)
         await device.open(hello(bundle, "door", epoch=2))
-        asking = asyncio.ensure_future(session.post("/picture", params={"device": "door"}))
-        seq = 0
-        while not asking.done():
-            seq += 1
-            await device.send(seq, chunk, layers)
-            await device.acknowledged(seq)
-        made = await (await asking).json()
+        made = await (await asked_while_it_sends(session, device, chunk, layers)).json()
         request = pb.ReconstructRequest(payload=chunk, device_id="door", layers=layers)
         expected = (await running.stub.Reconstruct(request)).faces[0]
     assert made["track"] == "9"
@@ -282,13 +289,7 @@ async def test_layers_that_hold_no_face_are_said_to_be_missing(
     async with running_recognizer(bundles, **settings) as running, browser(running) as session:
         device = Device(running.stub)
         await device.open(hello(bundle, "door"))
-        asking = asyncio.ensure_future(session.post("/picture", params={"device": "door"}))
-        seq = 0
-        while not asking.done():
-            seq += 1
-            await device.send(seq, chunk, layers)
-            await device.acknowledged(seq)
-        answer = await asking
+        answer = await asked_while_it_sends(session, device, chunk, layers)
         assert (answer.status, (await answer.json())["code"]) == (503, "layers_missing")
 
 
