@@ -1,38 +1,42 @@
 """What else is in a bundle's latents than the label: for the model card.
 
-    tomorrow    a fresh head, trained on what is decoded, tells how much the raters agreed; the same
-                head on pixels is what to hold it against
+    tomorrow    a fresh head, trained on what is decoded, for two tasks that the codec was not
+                trained for: how much the raters agreed, and FER2013's own labels, one annotator's,
+                in seven classes; the same head on pixels, and on the features that the pixel
+                classifier has of them, is what to hold it against
     privacy     two augmented photographs, of one face or of two: how often what is decoded finds
                 the pair of one face more alike (the area under the ROC curve; a half is chance)
 
-Per quality level, for all layers (by their reconstructions), and for pixels.
+Per quality level, for all layers (by their reconstructions), for pixels and for features.
 """
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from onnx import TensorProto, helper
 
 from mien.bundle import Bundle
 from mien.holding import quantised
 from trainer.augment import Augmentation, augment
 from trainer.data.faces import FaceSet
+from trainer.evaluate import PIXEL_FILE
 from trainer.examples import as_float
+from trainer.fresh_head import Rows, accuracy, correlation
 from trainer.runtime import Network
 
 TRAIN_FACES, PAIRS = 8_000, 1_000
-HIDDEN, EPOCHS, BATCH_FACES = 256, 12, 128
-FURTHEST = 4.0
-Rows = NDArray[np.float32]
 
 
 def beyond(bundle: Bundle, train: FaceSet, valid: FaceSet) -> dict[str, Any]:
-    """Figures by what is looked at: `level_0` …, `all_layers`, `pixels`.
+    """Figures by what is looked at: `level_0` …, `all_layers`, `pixels`, `pixel_features`.
 
     Each has agreement_correlation, of the head's answers with the share of raters that saw the
-    expression most of them saw, and same_face_auc.
+    expression most of them saw, fer2013_accuracy where the faces have such labels, and
+    same_face_auc.
     """
     train_pixels = train.pixels[: min(len(train), TRAIN_FACES)]
     wanted = train.votes[: len(train_pixels)].max(axis=1), valid.votes.max(axis=1)
@@ -43,10 +47,20 @@ def beyond(bundle: Bundle, train: FaceSet, valid: FaceSet) -> dict[str, Any]:
     for name, see in _views(bundle).items():
         seen = see(train_pixels), see(valid.pixels[:])
         figures[name] = {
-            "agreement_correlation": _head(*seen, *wanted),
+            "agreement_correlation": correlation(*seen, *wanted),
+            **_original(seen, train, valid),
             "same_face_auc": same_face_auc(see(pair[0]), see(pair[1])),
         }
     return figures
+
+
+def _original(seen: tuple[Rows, Rows], train: FaceSet, valid: FaceSet) -> dict[str, float]:
+    if train.original is None or valid.original is None:
+        return {}
+    wanted, truth = train.original[: len(seen[0])], valid.original
+    learnt, asked = wanted >= 0, truth >= 0
+    said = accuracy(seen[0][learnt], seen[1][asked], wanted[learnt], truth[asked])
+    return {"fer2013_accuracy": said}
 
 
 def _views(bundle: Bundle) -> dict[str, Any]:
@@ -68,7 +82,18 @@ def _views(bundle: Bundle) -> dict[str, Any]:
         return _rows(Network(bundle.path("synthesis.onnx"))(symbols, level, enhancement))
 
     levels = {f"level_{level}": decoded(level) for level in range(tables.levels)}
-    return {**levels, "all_layers": with_layers, "pixels": _rows}
+    features = _pixel_features(bundle.path(PIXEL_FILE))
+    return {**levels, "all_layers": with_layers, "pixels": _rows, "pixel_features": features}
+
+
+def _pixel_features(path: Path) -> Any:
+    """What the pixel classifier's last layer reads."""
+    model = onnx.load(path)
+    last = [node for node in model.graph.node if node.op_type in ("Gemm", "MatMul")][-1]
+    del model.graph.output[:]
+    model.graph.output.append(helper.make_tensor_value_info(last.input[0], TensorProto.FLOAT, None))
+    network = Network(model.SerializeToString())
+    return lambda pixels: _rows(network(pixels))
 
 
 def _rows(values: NDArray[Any]) -> Rows:
@@ -78,34 +103,6 @@ def _rows(values: NDArray[Any]) -> Rows:
 def _bytes(faces: torch.Tensor) -> NDArray[np.uint8]:
     pixels: NDArray[np.uint8] = (faces * 255).round().byte().numpy()
     return pixels
-
-
-def _head(train: Rows, valid: Rows, wanted: Rows, truth: Rows) -> float:
-    """Train a head of one hidden layer; Pearson's correlation of its answers with the truth."""
-    torch.manual_seed(0)
-    mean, spread = train.mean(axis=0), train.std(axis=0) + 1e-3
-
-    def seen(rows: Rows) -> torch.Tensor:
-        # A symbol that was hardly ever there would else be a thousand spreads away.
-        return torch.from_numpy(np.clip((rows - mean) / spread, -FURTHEST, FURTHEST))
-
-    x = seen(train)
-    y = torch.from_numpy(wanted).unsqueeze(1)
-    head = nn.Sequential(
-        nn.Linear(x.shape[1], HIDDEN), nn.ReLU(), nn.Dropout(0.3), nn.Linear(HIDDEN, 1)
-    )
-    optimizer = torch.optim.AdamW(head.parameters(), lr=1e-3, weight_decay=1e-2)
-    for _ in range(EPOCHS):
-        for chosen in torch.randperm(len(x)).split(BATCH_FACES):  # type: ignore[no-untyped-call]  # torch's own gap
-            loss = (head(x[chosen]) - y[chosen]).square().mean()
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-    with torch.no_grad():
-        said = head.eval()(seen(valid)).squeeze(1).numpy()
-    if said.std() < 1e-9 or truth.std() < 1e-9:
-        return 0.0
-    return float(np.corrcoef(said, truth)[0, 1])
 
 
 def same_face_auc(first: Rows, second: Rows) -> float:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer.evaluate import CHUNK_FACES
+from trainer.fit import KEPT_FROM
 
 # What a run was told, that of the run it started from first.
 CONFIGS = ("start.json", "config.json")
@@ -22,7 +23,7 @@ expression, at {levels} quality levels; enhancement layers are for a face that c
 {train_faces} faces with FER+ vote distributions (Barsoum et al., 2016) on FER2013 (Goodfellow et
 al., 2013), exact duplicates removed. A pixel classifier teaches: asked once for each face, the mean
 over eight views. Analysis transform, gains, positional prior and latent classifier were trained
-jointly for all levels, {base_epochs} epochs, by the votes and by what the teacher said; then the
+jointly for all levels, by the votes and by what the teacher said: {base_epochs}. Then the
 enhancement, {enhancement_epochs} epochs, given the base. Seed {seed}.
 
 ## Use and limits
@@ -65,11 +66,13 @@ saw the codec, on reconstructions |
 {layer_rows}
 
 More than the label: a fresh head, trained on what is decoded to tell how much raters agreed (the
-correlation with what they did; the same head on pixels is the measure), and how often two augmented
-photographs of one face are found more alike than those of two (0.5 is chance).
+correlation with what they did), and another to tell FER2013's own labels in seven classes, which
+codec and classifier never saw; the same heads on pixels, and on what the pixel classifier's last
+layer reads, are the measure. And how often two augmented photographs of one face are found more
+alike than those of two (0.5 is chance).
 
-| what is looked at | agreement of raters | same face |
-|---|---|---|
+| what is looked at | agreement of raters | FER2013's labels | same face |
+|---|---|---|---|
 {beyond_rows}
 
 | expression, at the default level | faces | precision | recall | F1 |
@@ -92,10 +95,16 @@ def model_card(name: str, run: Path, train_faces: int, figures: dict[str, Any]) 
         levels=len(figures["levels"]),
         measured=measured(figures),
         train_faces=train_faces,
-        base_epochs=epochs("base"),
+        base_epochs=_kept_from(run) or f"{epochs('base')} epochs",
         enhancement_epochs=epochs("enhancement"),
         seed=parts[0]["seed"],
     )
+
+
+def _kept_from(run: Path) -> str | None:
+    path = run / "base.json"
+    kept = json.loads(path.read_text()).get(KEPT_FROM) if path.is_file() else None
+    return kept and f"here they are those of bundle {kept}"
 
 
 def measured(figures: dict[str, Any]) -> str:
@@ -113,7 +122,7 @@ def measured(figures: dict[str, Any]) -> str:
     ]
     beyond_rows = [
         f"| {name.replace('_', ' ')} | {row['agreement_correlation']:.3f} "
-        f"| {row['same_face_auc']:.3f} |"
+        f"| {_share(row.get('fer2013_accuracy'))} | {row['same_face_auc']:.3f} |"
         for name, row in figures["beyond"].items()
     ]
     return _MEASURED.format(
@@ -143,3 +152,7 @@ def _layer_row(figures: dict[str, Any], layers: str, suffix: str) -> str:
         f"| {figures[f'psnr_db{suffix}']:.2f} dB "
         f"| {figures[f'pixel_accuracy_of_reconstructions{suffix}']:.2%} |"
     )
+
+
+def _share(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2%}"

@@ -15,18 +15,17 @@ class ModelConfig:
     analysis_widths: channels of g_a at 24×24, 12×12, 6×6 and 3×3.
     latent_channels: C of the base latent (C, 3, 3).
     latent_classifier_width: of the classifier that reads the latent.
-    enhancement_channels: E of the enhancement (E, 6, 6), all layers together.
-    enhancement_widths: channels of g_e at 24×24 and 12×12.
-    synthesis_widths: channels of g_s at 6×6, 12×12 and 24×24.
+    enhancement_channels: E of the enhancement (E, 1, 1), all layers together: a face's gain and
+        E - 1 components.
+    synthesis_widths: of g_s, what is hidden between base and picture, channels at 12×12, at 24×24.
     """
 
     teacher_width: int = 32
     analysis_widths: tuple[int, int, int, int] = (24, 36, 72, 144)
     latent_channels: int = 32
     latent_classifier_width: int = 384
-    enhancement_channels: int = 32
-    enhancement_widths: tuple[int, int] = (24, 48)
-    synthesis_widths: tuple[int, int, int] = (112, 64, 36)
+    enhancement_channels: int = 512
+    synthesis_widths: tuple[int, int, int] = (256, 96, 36)
     prior_components: int = 2
     dropout: float = 0.2
 
@@ -107,7 +106,7 @@ class EnhancementConfig(StageConfig):
         default_factory=lambda: Augmentation(0.1, 0.05, 8.0, 0.15, 0.08, 0.25, 0.05, 0.0, 0.05)
     )
     layer_bytes: tuple[float, ...] = (30, 70)
-    layer_channels: tuple[int, ...] = (10, 22)
+    layer_channels: tuple[int, ...] = (64, 448)
     lmbda: float = 4e-3
     expression: float = 0.0
 
@@ -121,7 +120,8 @@ class FitConfig:
     max_faces: use only so many faces of each split, for trying things out.
     teacher: a released pixel classifier (.npz) to teach instead of one that is trained first.
     start: the folder of a finished run to go on from with other settings: its networks are where
-        base and enhancement begin.
+        base and enhancement begin. Without epochs of its own the base stays as it is there.
+    bundle: a bundle whose base layer is kept, for an enhancement of its own.
     """
 
     data: Path
@@ -132,6 +132,7 @@ class FitConfig:
     max_faces: int | None = None
     teacher: Path | None = None
     start: Path | None = None
+    bundle: Path | None = None
     model: ModelConfig = field(default_factory=ModelConfig)
     classifier: StageConfig = field(default_factory=StageConfig)
     base: BaseConfig = field(default_factory=BaseConfig)

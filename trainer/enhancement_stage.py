@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from itertools import accumulate
+from types import MappingProxyType
 
 import torch
 import torch.nn.functional as F
@@ -13,11 +14,12 @@ from trainer.models.base import BaseModel
 from trainer.models.enhancement import EnhancementModel
 from trainer.models.resnet import ResNet18
 from trainer.quantise import straight_through
-from trainer.stages import EVERYTHING_ALIKE, Batch, Figures, augmented, psnr_sum
+from trainer.stages import Batch, Figures, augmented, psnr_sum
 from trainer.targets import Multiplier
 
 RATE_GAIN, SETTLING_SHARE, PROPORTION = 0.004, 0.05, 0.5
-NOISE_SHARE, RAMP_SHARE = 0.3, 0.1
+# Of the steps: those in which bits are of noisy symbols, and those in which lmbda rises.
+NOISE_SHARE, RAMP_SHARE = 0.3, 0.05
 # Of the faces of a batch, so many are shown with all layers, so many with none.
 WHOLE_SHARE, BARE_SHARE = 0.65, 0.08
 # Below this MSE a decibel is not worth any bits.
@@ -30,7 +32,10 @@ class EnhancementStage:
     """What makes a face viewable, coded given the base; the first layers do without the later."""
 
     name = "enhancement"
-    learning_rate_shares: Mapping[str, float] = EVERYTHING_ALIKE
+    # The components are nearly right from the start.
+    learning_rate_shares: Mapping[str, float] = MappingProxyType(
+        {"net.analysis.components": 0.1, "net.synthesis.components": 0.1}
+    )
 
     def __init__(
         self, config: EnhancementConfig, model: EnhancementModel, base: BaseModel, teacher: ResNet18
@@ -69,9 +74,10 @@ class EnhancementStage:
         with torch.no_grad():
             y_hat = self.base.coded(self.base.analysis(faces), level)[0]
         e = self.net.analysis(faces, y_hat).float()
-        e_hat = e + noise if progress < NOISE_SHARE else straight_through(e)
+        e_hat = straight_through(e)
         there = (torch.arange(len(self.targets)) < shown[:, None]).float()
-        bits = self.net.prior.bits(e_hat).sum(dim=(2, 3)) @ self.layer.T
+        coded = e + noise if progress < NOISE_SHARE else e_hat
+        bits = self.net.prior.bits(coded).sum(dim=(2, 3)) @ self.layer.T
         x_hat = self.net.synthesis(y_hat, e_hat * (there @ self.layer)[:, :, None, None])
         mse = (x_hat - faces).square().mean(dim=(1, 2, 3))
         weight = self.lmbda.weight * min(1.0, progress / RAMP_SHARE + 0.05)

@@ -9,22 +9,27 @@ from typing import Any
 import torch
 from torch import nn
 
+from mien.npz import write_npz
 from trainer.base_stage import BaseStage
 from trainer.config import FitConfig
 from trainer.data.faces import EXPRESSIONS, FACE_SIZE, FaceSet
 from trainer.data.layout import read_train_and_valid
 from trainer.enhancement_stage import EnhancementStage
+from trainer.examples import as_float
 from trainer.loop import Loop
 from trainer.models.base import BaseModel
 from trainer.models.enhancement import EnhancementModel
 from trainer.models.resnet import ResNet18
-from trainer.networks import averaged_states
+from trainer.networks import RELEASED, averaged_states
 from trainer.processes import current
+from trainer.released_base import restore_base
 from trainer.stages import ClassifierStage, Figures
 from trainer.teaching import taught
 
 TEACHER = "classifier.npz"
 TAUGHT = "taught.npz"
+# In base.json, of which bundle a base that was not trained is.
+KEPT_FROM = "bundle"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,22 +62,28 @@ def fit(config: FitConfig) -> dict[str, Figures]:
         classifier = ClassifierStage(config.classifier, _new_teacher(config), "classifier")
         figures["classifier"] = _finished(Loop(classifier, config, train, valid), config)
     teacher = load_pixel_classifier(config)
-    if processes.leads:
-        taught(train, teacher, config.out / TAUGHT)
-    processes.wait()
-    lesson = taught(train, teacher, config.out / TAUGHT)
-    torch.manual_seed(config.seed + 1)
-    base = BaseStage(config.base, _new_base(config))
-    _start(base.base, "base", config)
-    figures["base"] = _finished(Loop(base, config, lesson, valid), config)
+    if config.bundle is None and config.base.epochs:
+        figures["base"] = _base_trained(config, train, valid, teacher)
     torch.manual_seed(config.seed + 2)
     model = EnhancementModel(config.model)
-    _start(model, "enhancement", config)
+    if not _start(model, "enhancement", config):
+        model.begin(as_float(train.pixels[:]))
     stage = EnhancementStage(config.enhancement, model, _load_base(config), teacher)
     figures["enhancement"] = _finished(Loop(stage, config, train, valid), config)
     if processes.leads:
         (config.out / "figures.json").write_text(json.dumps(figures, indent=2) + "\n")
     return figures
+
+
+def _base_trained(config: FitConfig, train: FaceSet, valid: FaceSet, teacher: ResNet18) -> Figures:
+    if current().leads:
+        taught(train, teacher, config.out / TAUGHT)
+    current().wait()
+    lesson = taught(train, teacher, config.out / TAUGHT)
+    torch.manual_seed(config.seed + 1)
+    base = BaseStage(config.base, _new_base(config))
+    _start(base.base, "base", config)
+    return _finished(Loop(base, config, lesson, valid), config)
 
 
 def _finished(loop: Loop, config: FitConfig) -> Figures:
@@ -91,15 +102,27 @@ def _settle(config: FitConfig) -> None:
     if config.teacher is not None:
         shutil.copyfile(config.teacher, config.out / TEACHER)
     if config.start is not None:
-        for file in ("classifier.pt", TEACHER, TAUGHT):
+        kept = ("classifier.pt", TEACHER, TAUGHT)
+        base_files = ("base.pt", f"base{RELEASED}", "base.json")
+        for file in kept if config.base.epochs else (*kept, *base_files):
             if (config.start / file).is_file():
                 shutil.copyfile(config.start / file, config.out / file)
         shutil.copyfile(config.start / "config.json", config.out / "start.json")
+    if config.bundle is not None:
+        base = _new_base(config)
+        bundle_id = restore_base(base, config.bundle)
+        (config.out / "base.json").write_text(json.dumps({KEPT_FROM: bundle_id}) + "\n")
+        arrays = {f"base.{name}": state.numpy() for name, state in base.state_dict().items()}
+        (config.out / f"base{RELEASED}").write_bytes(write_npz(arrays))
 
 
-def _start(model: nn.Module, stage: str, config: FitConfig) -> None:
-    if config.start is not None:
-        model.load_state_dict(_states(config.start, stage))
+def _start(model: nn.Module, stage: str, config: FitConfig) -> bool:
+    """Load a stage's networks from config.start. Returns whether they are there."""
+    files = (f"{stage}.pt", f"{stage}{RELEASED}")
+    if config.start is None or not any((config.start / file).is_file() for file in files):
+        return False
+    model.load_state_dict(_states(config.start, stage))
+    return True
 
 
 def load_trained(config: FitConfig) -> Trained:
@@ -150,5 +173,5 @@ def limited(faces: FaceSet, most: int | None) -> FaceSet:
 def _plain(config: FitConfig) -> dict[str, Any]:
     """The config as JSON can hold it, without the folders: they are the machine's."""
     plain = dataclasses.asdict(config)
-    machine = ("data", "out", "start", "teacher")
+    machine = ("data", "out", "start", "bundle", "teacher")
     return {name: value for name, value in plain.items() if name not in machine}

@@ -11,12 +11,13 @@ BATCH_FACES = 256
 
 
 class Network:
-    """One ONNX file with one output."""
+    """One ONNX file, or what one would hold, with one output."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, source: Path | bytes) -> None:
         options = ort.SessionOptions()
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        self._session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        model = source if isinstance(source, bytes) else str(source)
+        self._session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         self._inputs = [node.name for node in self._session.get_inputs()]
 
     def __call__(self, *batch: NDArray[Any], **named: NDArray[Any]) -> NDArray[Any]:

@@ -52,11 +52,14 @@ class FaceSet:
         either is an array.
     votes: float32 (N, 8), each row a distribution over EXPRESSIONS.
     left_out: how many faces of the source are missing here, by reason.
+    original: int64 (N,), the label of another task that came with the faces: FER2013's own, before
+        anybody voted, an index into FER2013_LABELS; -1 where there is none. None without the file.
     """
 
     pixels: NDArray[np.uint8] | PictureFiles
     votes: NDArray[np.float32]
     left_out: Counter[str] = field(default_factory=Counter)
+    original: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -71,7 +74,9 @@ class FaceSet:
         left_out = self.left_out + Counter({reason: int((~keep).sum())})
         pixels = self.pixels
         kept = pixels.subset(keep) if isinstance(pixels, PictureFiles) else pixels[keep]
-        return replace(self, pixels=kept, votes=self.votes[keep], left_out=left_out)
+        original = None if self.original is None else self.original[keep]
+        votes = self.votes[keep]
+        return replace(self, pixels=kept, votes=votes, left_out=left_out, original=original)
 
 
 def labelled(

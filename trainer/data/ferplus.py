@@ -20,6 +20,8 @@ from trainer.data.pictures import Picture, PictureFiles
 
 VOTE_COLUMNS = (*EXPRESSIONS, "unknown", "not-a-face")
 OFFICIAL_SPLITS = {"train": "FER2013Train", "valid": "FER2013Valid", "test": "FER2013Test"}
+# The numbers of fer2013.csv in order.
+FER2013_LABELS = ("anger", "disgust", "fear", "happiness", "sadness", "surprise", "neutral")
 KAGGLE_USAGE = {"train": "Training", "valid": "PublicTest", "test": "PrivateTest"}
 
 
@@ -50,8 +52,11 @@ def distributions(
 def read_official(folder: Path, face_format: FaceFormat) -> FaceSet:
     """One split in the official layout: PNG files and label.csv in the same folder.
 
+    FER2013's own labels are taken from a fer2013.csv of `image,emotion` beside them, if it is there.
     Raises DatasetError when a row is not `name, box, ten counts` or a picture is missing.
     """
+    originals = _original_labels(folder / "fer2013.csv")
+    original: list[int] = []
     pictures: list[Picture] = []
     counts: list[list[int]] = []
     with (folder / "label.csv").open(newline="") as rows:
@@ -65,16 +70,31 @@ def read_official(folder: Path, face_format: FaceFormat) -> FaceSet:
                 )
             pictures.append(Picture(folder / row[0]))
             counts.append([int(float(cell)) for cell in row[2:]])
+            original.append(originals.get(row[0], -1))
     if not pictures:
         raise DatasetError(f"{folder / 'label.csv'} names no picture")
     votes, keep, reasons = distributions(np.array(counts, dtype=np.int64))
-    return FaceSet(PictureFiles(pictures, face_format).subset(keep), votes, reasons)
+    kept = np.array(original, dtype=np.int64)[keep] if originals else None
+    return FaceSet(PictureFiles(pictures, face_format).subset(keep), votes, reasons, kept)
+
+
+def _original_labels(table: Path) -> dict[str, int]:
+    if not table.is_file():
+        return {}
+    with table.open(newline="") as rows:
+        named = {row.get("image") or "": row.get("emotion") or "" for row in csv.DictReader(rows)}
+    known = {str(number) for number in range(len(FER2013_LABELS))}
+    wrong = next((name for name, label in named.items() if not name or label not in known), None)
+    if wrong is not None:
+        raise DatasetError(f"{table}: expected `image,emotion` with 0 to 6, got {wrong!r}")
+    return {name: int(label) for name, label in named.items()}
 
 
 def read_kaggle(folder: Path, split: str, face_format: FaceFormat) -> FaceSet:
     """One split of fer2013.csv, labelled by the same rows of fer2013new.csv."""
     pixels: list[NDArray[np.uint8]] = []
     counts: list[list[int]] = []
+    original: list[int] = []
     for number, (face, votes) in enumerate(_kaggle_rows(folder), start=2):
         if face["Usage"] != votes["Usage"]:
             raise DatasetError(
@@ -89,10 +109,11 @@ def read_kaggle(folder: Path, split: str, face_format: FaceFormat) -> FaceSet:
         picture = Image.fromarray(values.reshape(FACE_SIZE, FACE_SIZE))
         pixels.append(fitted(picture, face_format))
         counts.append([int(cell) for cell in list(votes.values())[2:12]])
+        original.append(int(face["emotion"]))
     if not pixels:
         raise NoSplitError(f"{folder / 'fer2013.csv'} has no row of {KAGGLE_USAGE[split]}")
     shares, keep, reasons = distributions(np.array(counts, dtype=np.int64))
-    return FaceSet(np.stack(pixels)[keep], shares, reasons)
+    return FaceSet(np.stack(pixels)[keep], shares, reasons, np.array(original)[keep])
 
 
 def _kaggle_rows(folder: Path) -> Iterator[tuple[dict[str, str], dict[str, str]]]:

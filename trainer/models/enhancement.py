@@ -1,12 +1,14 @@
 """Enhancement layers: what a viewable face needs beyond the base, coded given the base.
 
-    face ───────── g_e ── e ── round ── symbols ─┐
-                    │     E×6×6, in layers       ├── g_s ── reconstruction
-    base ŷ ─────────┴────────────────────────────┘
+    face ── components, gain, dead zone ── round ── symbols ─┐
+                    │        E×1×1, in layers                ├── g_s ── reconstruction
+    base ŷ ─────────┴────────────────────────────────────────┘
      C×3×3
 
-Without batch norm: what a batch has in common is no business of a picture's, and its noise costs
-decibels (Lim et al., 2017, arXiv:1707.02921).
+Aligned faces have so much in common that a few hundred numbers, their principal components (Turk and
+Pentland, 1991, "Eigenfaces for recognition"), say more per byte than the maps of a small
+convolutional network: so that is where the analysis begins, and it stays linear but for a gain of
+each face's own and a dead zone. What is not linear is in the synthesis, which runs in the cloud.
 """
 
 import torch
@@ -14,28 +16,34 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trainer.config import ModelConfig
-from trainer.models.blocks import Upsample, initialise
+from trainer.data.faces import FACE_SIZE
+from trainer.models.blocks import Upsample
 from trainer.models.prior import PositionalPrior
+from trainer.quantise import straight_through
+
+PIXELS = FACE_SIZE * FACE_SIZE
+# Where training begins: the step of a component, in pixels of 0..1.
+FIRST_STEP = 0.23
+# How much finer a face is coded for each step of its gain.
+GAIN_STEP = 0.15
+# Symbols further out than this have no rows of their own; a gain stays far within.
+MOST_GAIN = 12.0
 
 
-class Gdn(nn.Module):
-    """Generalised divisive normalisation, or its inverse (Ballé et al., 2016, arXiv:1511.06281)."""
-
-    def __init__(self, channels: int, inverse: bool = False) -> None:
-        super().__init__()
-        self.inverse = inverse
-        self.beta = nn.Parameter(torch.zeros(channels))
-        self.gamma = nn.Parameter(torch.full((channels, channels), -6.0) + 4 * torch.eye(channels))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W), same shape out."""
-        gamma, beta = F.softplus(self.gamma)[:, :, None, None], torch.exp(self.beta)
-        norm = F.conv2d(x * x, gamma, beta)
-        return x * torch.sqrt(norm) if self.inverse else x * torch.rsqrt(norm)
+def principal_components(faces: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Mean (P,) and the strongest components (count, P), orthonormal, of faces (N, P)."""
+    mean = faces.mean(dim=0)
+    centred = faces - mean
+    _, vectors = torch.linalg.eigh(centred.T @ centred / len(faces))
+    return mean, vectors.flip(1)[:, :count].T.contiguous()
 
 
 class PlainBlock(nn.Module):
-    """Two 3×3 convolutions beside a shortcut, and nothing else."""
+    """Two 3×3 convolutions beside a shortcut, and nothing else.
+
+    Without batch norm: what a batch has in common is no business of a picture's, and its noise
+    costs decibels (Lim et al., 2017, arXiv:1707.02921).
+    """
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -49,61 +57,68 @@ class PlainBlock(nn.Module):
 
 
 class EnhancementAnalysis(nn.Module):
-    """g_e: faces (N, 1, 48, 48) in 0..1 and ŷ (N, C, 3, 3) → e (N, E, 6, 6), in steps of 1."""
+    """g_e: faces (N, 1, 48, 48) in 0..1 and ŷ (N, C, 3, 3) → e (N, E, 1, 1), in steps of 1.
 
-    def __init__(self, base: int, channels: int, widths: tuple[int, int]) -> None:
+    The first of the E is the face's gain, in steps of GAIN_STEP, a whole number already; the others
+    are components, the strongest first.
+    """
+
+    def __init__(self, base: int, channels: int) -> None:
         super().__init__()
-        w0, w1 = widths
-        self.layers = nn.Sequential(
-            nn.Conv2d(1, w0, 5, 2, 2), Gdn(w0), nn.Conv2d(w0, w1, 3, 2, 1), Gdn(w1)
+        self.components = nn.Linear(PIXELS, channels - 1)
+        self.given = _silent(nn.Linear(base * 9, channels - 1))
+        self.gain = nn.Sequential(
+            nn.Linear(channels - 1, 64), nn.ReLU(), _silent(nn.Linear(64, 1))
         )
-        self.project = nn.Conv2d(w1, channels, 3, 2, 1)
-        self.given = nn.ConvTranspose2d(base, channels, 2, 2)
-        self.apply(initialise)
-        _silence(self.given)
-        self.log_gain = nn.Parameter(torch.full((channels,), 1.0))
+        self.dead = nn.Parameter(torch.full((channels - 1,), -0.4))
 
     def forward(self, faces: Tensor, y_hat: Tensor) -> Tensor:
         """The enhancement before quantisation."""
-        x = self.layers((faces - 0.5) * 4)
-        gain = torch.exp(self.log_gain)[:, None, None]
-        e: Tensor = (self.project(x) + self.given(y_hat)) * gain
-        return e
+        e = self.components(faces.flatten(1)) + self.given(y_hat.flatten(1))
+        size = torch.log1p(e.abs())
+        gain = straight_through(self.gain(size).clamp(-MOST_GAIN, MOST_GAIN))
+        e = e * torch.exp(gain * GAIN_STEP)
+        # Small ones are worth less than their bits: a dead zone that rounding makes of this.
+        e = e * (1 - torch.sigmoid(self.dead) * torch.exp(-((e / 0.6) ** 2)))
+        return torch.cat([gain, e], dim=1)[:, :, None, None]
 
 
 class LayeredSynthesis(nn.Module):
-    """g_s: ŷ (N, C, 3, 3) and e (N, E, 6, 6) → faces (N, 1, 48, 48), about 0..1, not clamped.
+    """g_s: ŷ (N, C, 3, 3) and e (N, E, 1, 1) → faces (N, 1, 48, 48), about 0..1, not clamped.
 
-    Channels of e whose layers are not there are zeros.
+    Components whose layers are not there are zeros. A linear picture, and what convolutions at a
+    quarter and at half of its size make better of it.
     """
 
     def __init__(self, base: int, channels: int, widths: tuple[int, int, int]) -> None:
         super().__init__()
-        w0, w1, w2 = widths
-        self.first = nn.Conv2d(channels, w0, 3, 1, 1)
-        self.given = nn.ConvTranspose2d(base, w0, 2, 2)
+        hidden, w0, w1 = widths
+        self.components = nn.Linear(channels - 1, PIXELS)
+        self.drawn = nn.Sequential(
+            nn.Linear(base * 9, hidden), nn.ReLU(), _silent(nn.Linear(hidden, PIXELS))
+        )
+        self.first = nn.Conv2d(16, w0, 3, 1, 1)
+        self.given = nn.ConvTranspose2d(base, w0, 4, 4)
         self.layers = nn.Sequential(
-            PlainBlock(w0),
-            PlainBlock(w0),
-            Gdn(w0, inverse=True),
+            *(PlainBlock(w0) for _ in range(4)),
             Upsample(w0, w1),
             PlainBlock(w1),
-            Gdn(w1, inverse=True),
-            Upsample(w1, w2),
-            PlainBlock(w2),
-            nn.Conv2d(w2, 4, 3, 1, 1),
+            nn.Conv2d(w1, 4, 3, 1, 1),
             nn.PixelShuffle(2),
         )
         for layer in (self.first, *self.layers):
-            if not isinstance(layer, Gdn):
-                layer.apply(_variance_preserving)
-        _silence(self.given)
-        # Start from a flat grey: a loud first picture would drown the other losses.
+            layer.apply(_variance_preserving)
         nn.init.normal_(self.layers[-2].weight, std=1e-3)  # type: ignore[arg-type]
 
     def forward(self, y_hat: Tensor, e: Tensor) -> Tensor:
         """The reconstruction."""
-        faces: Tensor = self.layers(self.first(e) + self.given(y_hat)) + 0.5
+        e = e.flatten(1)
+        components = e[:, 1:] * torch.exp(-e[:, :1] * GAIN_STEP)
+        linear = self.components(components) + self.drawn(y_hat.flatten(1))
+        picture = linear.view(-1, 1, FACE_SIZE, FACE_SIZE)
+        parts = F.pixel_unshuffle((picture - 0.5) * 4, 4)
+        parts = parts.contiguous(memory_format=torch.channels_last)
+        faces: Tensor = picture + self.layers(self.first(parts) + self.given(y_hat))
         return faces
 
 
@@ -113,9 +128,23 @@ class EnhancementModel(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         base, channels = config.latent_channels, config.enhancement_channels
-        self.analysis = EnhancementAnalysis(base, channels, config.enhancement_widths)
-        self.prior = PositionalPrior((channels, 6, 6), config.prior_components)
+        self.analysis = EnhancementAnalysis(base, channels)
+        self.prior = PositionalPrior((channels, 1, 1), config.prior_components)
         self.synthesis = LayeredSynthesis(base, channels, config.synthesis_widths)
+
+    @torch.no_grad()
+    def begin(self, faces: Tensor) -> None:
+        """Take the principal components of faces (N, 1, 48, 48) in 0..1 for a start."""
+        analysis, synthesis = self.analysis.components, self.synthesis.components
+        flat = faces.flatten(1)
+        mean, components = principal_components(torch.cat([flat, faces.flip(3).flatten(1)]), analysis.out_features)
+        analysis.weight.copy_(components / FIRST_STEP)
+        analysis.bias.copy_(-(components @ mean) / FIRST_STEP)
+        synthesis.weight.copy_(components.T * FIRST_STEP)
+        synthesis.bias.copy_(mean)
+        spread = (flat @ analysis.weight.T + analysis.bias).std(dim=0)
+        # A logistic's spread is 1.8 of its scales.
+        self.prior.log_scales[:, 1:, 0, 0] = torch.log(spread / 1.8).clamp_min(-1.5)
 
 
 def _variance_preserving(module: nn.Module) -> None:
@@ -126,7 +155,8 @@ def _variance_preserving(module: nn.Module) -> None:
         module.conv2.weight.data.mul_(0.1)
 
 
-def _silence(layer: nn.ConvTranspose2d) -> None:
-    """The base comes in when it is found to be of use."""
+def _silent(layer: nn.Linear) -> nn.Linear:
+    """Nothing at first: it comes in when it is found to be of use."""
     nn.init.zeros_(layer.weight)
-    nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+    nn.init.zeros_(layer.bias)
+    return layer

@@ -36,6 +36,8 @@ def write_official(folder: Path, faces: NDArray[np.uint8], votes: NDArray[np.int
             name = f"fer{index:07d}.png"
             Image.fromarray(face).save(folder / name)
             writer.writerow([name, "(0, 0, 48, 48)", *counts.tolist()])
+    labels = [f"fer{index:07d}.png,{index % 7}" for index in range(len(faces))]
+    (folder / "fer2013.csv").write_text("\n".join(["image,emotion", *labels]) + "\n")
 
 
 def write_fer(root: Path, train: int = 96, valid: int = 40) -> Path:
@@ -53,7 +55,7 @@ def write_kaggle(root: Path, faces: NDArray[np.uint8], votes: NDArray[np.int64])
     pixels, labels = ["emotion,pixels,Usage"], [f"Usage,Image name,{columns}"]
     for index, (face, counts) in enumerate(zip(faces, votes, strict=True)):
         usage = usages[index % 4]
-        pixels.append(f"0,{' '.join(map(str, face.ravel().tolist()))},{usage}")
+        pixels.append(f"{index % 7},{' '.join(map(str, face.ravel().tolist()))},{usage}")
         labels.append(f"{usage},fer{index:07d}.png,{','.join(map(str, counts.tolist()))}")
     (root / "fer2013.csv").write_text("\n".join(pixels) + "\n")
     (root / "fer2013new.csv").write_text("\n".join(labels) + "\n")

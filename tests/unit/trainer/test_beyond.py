@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from trainer.beyond import _head, same_face_auc
+from trainer.beyond import same_face_auc
+from trainer.fresh_head import accuracy, correlation
 
 
 def test_rows_of_the_same_face_are_found_and_noise_is_chance() -> None:
@@ -17,6 +18,15 @@ def test_a_head_learns_what_is_there_and_nothing_where_there_is_nothing() -> Non
     random = np.random.default_rng(1)
     rows = random.normal(0, 1, (1500, 10)).astype(np.float32)
     truth = (0.6 + 0.1 * rows[:, 3]).astype(np.float32)
-    assert _head(rows[:1000], rows[1000:], truth[:1000], truth[1000:]) > 0.6
+    assert correlation(rows[:1000], rows[1000:], truth[:1000], truth[1000:]) > 0.6
     noise = random.permutation(truth).astype(np.float32)
-    assert abs(_head(rows[:1000], rows[1000:], noise[:1000], truth[1000:])) < 0.3
+    assert abs(correlation(rows[:1000], rows[1000:], noise[:1000], truth[1000:])) < 0.3
+
+
+def test_a_head_learns_classes_that_are_there() -> None:
+    random = np.random.default_rng(2)
+    rows = random.normal(0, 1, (1500, 10)).astype(np.float32)
+    classes = (rows[:, 2] > 0).astype(np.int64) + (rows[:, 5] > 0)
+    assert accuracy(rows[:1000], rows[1000:], classes[:1000], classes[1000:]) > 0.75
+    noise = random.permutation(classes)
+    assert accuracy(rows[:1000], rows[1000:], noise[:1000], classes[1000:]) < 0.65

@@ -34,6 +34,29 @@ def test_the_official_layout_gives_pixels_and_majority(tmp_path: Path) -> None:
     assert read.majority.tolist() == votes.argmax(axis=1).tolist()
 
 
+def test_fer2013s_own_labels_come_with_the_faces_that_have_them(tmp_path: Path) -> None:
+    folder = tmp_path / "FER2013Valid"
+    write_official(folder, drawn(9), votes_for(9, 0))
+    original = read_split(tmp_path, "valid").original
+    assert original is not None
+    assert original.tolist() == [0, 1, 2, 3, 4, 5, 6, 0, 1]
+    (folder / "fer2013.csv").write_text("image,emotion\nfer0000002.png,4\n")
+    original = read_split(tmp_path, "valid").original
+    assert original is not None
+    assert original.tolist() == [-1, -1, 4, *[-1] * 6]
+    (folder / "fer2013.csv").unlink()
+    assert read_split(tmp_path, "valid").original is None
+
+
+@pytest.mark.parametrize("row", ["fer0000001.png,7", "fer0000001.png,", "fer0000001.png,x", ",3"])
+def test_a_label_that_fer2013_has_not_is_refused(tmp_path: Path, row: str) -> None:
+    folder = tmp_path / "FER2013Valid"
+    write_official(folder, drawn(3), votes_for(3, 0))
+    (folder / "fer2013.csv").write_text(f"image,emotion\n{row}\n")
+    with pytest.raises(DatasetError, match=r"fer2013.csv: expected"):
+        read_split(tmp_path, "valid")
+
+
 def test_one_split_of_the_official_layout_can_be_named_itself(tmp_path: Path) -> None:
     write_official(tmp_path / "kept", drawn(3), votes_for(3, 0))
     faces, split = read_held_out(tmp_path / "kept")
@@ -59,6 +82,8 @@ def test_kaggles_files_are_read_row_for_row(tmp_path: Path) -> None:
     train = read_split(tmp_path / "k", "train")
     assert np.array_equal(train.pixels[:][:, 0], faces[[0, 1, 4, 5]])
     assert train.majority.tolist() == votes[[0, 1, 4, 5]].argmax(axis=1).tolist()
+    assert train.original is not None
+    assert train.original.tolist() == [0, 1, 4, 5]
     assert len(read_split(tmp_path / "k", "valid")) == len(read_split(tmp_path / "k", "test")) == 2
 
 

@@ -7,7 +7,7 @@ from trainer.base_stage import BaseStage
 from trainer.config import BaseConfig, ModelConfig
 from trainer.data.images import FaceFormat
 from trainer.models.base import Analysis, BaseModel
-from trainer.models.enhancement import EnhancementModel, Gdn
+from trainer.models.enhancement import EnhancementModel, principal_components
 from trainer.models.prior import PositionalPrior
 from trainer.models.resnet import ResNet18
 from trainer.quantise import straight_through
@@ -15,7 +15,7 @@ from trainer.study.cost import classifier_macs
 from trainer.targets import Multiplier
 from trainer.teaching import CLASSES, ask
 
-SMALL = ModelConfig(4, (8, 8, 8, 8), 4, 16, 4, (8, 8), (8, 8, 8))
+SMALL = ModelConfig(4, (8, 8, 8, 8), 4, 16, 32, (8, 8, 8))
 # Multiply-accumulates a pixel: what every face costs an edge, and what layers cost besides.
 BASE_MACS, ENHANCEMENT_MACS = 6_000, 1_400
 
@@ -39,7 +39,7 @@ def test_shapes_of_the_way_of_a_face() -> None:
     logits, features = base.classifier.taught(y_hat, level)
     assert (logits.shape, features.shape) == ((3, CLASSES), (3, 32))
     e = enhancement.analysis(face, y_hat)
-    assert e.shape == (3, 4, 6, 6)
+    assert e.shape == (3, 32, 1, 1)
     assert enhancement.synthesis(y_hat, e).shape == face.shape
 
 
@@ -52,10 +52,45 @@ def test_the_edges_networks_keep_within_their_budget() -> None:
     assert classifier_macs(model, face) <= ENHANCEMENT_MACS * 48 * 48
 
 
-def test_divisive_normalisation_and_its_inverse_undo_each_other_at_their_start() -> None:
-    forward, backward = Gdn(6), Gdn(6, inverse=True)
-    x = 0.1 * torch.randn(2, 6, 4, 4)
-    assert torch.allclose(backward(forward(x)), x, atol=2e-3)
+def test_the_strongest_components_are_where_faces_differ() -> None:
+    generator = torch.Generator().manual_seed(0)
+    directions = torch.linalg.qr(torch.randn(12, 3, generator=generator)).Q.T
+    strengths = torch.randn(400, 3, generator=generator) * torch.tensor([5.0, 2.0, 1.0])
+    mean, found = principal_components(0.5 + strengths @ directions, 2)
+    assert mean == pytest.approx(0.5, abs=0.5)
+    assert (found @ directions[:2].T).abs() == pytest.approx(torch.eye(2), abs=0.1)
+
+
+def test_an_enhancement_draws_from_its_start_and_better_with_all_layers() -> None:
+    torch.manual_seed(0)
+    # Few things to differ in, so that few components hold them.
+    faces = torch.nn.functional.interpolate(torch.rand(64, 1, 4, 4), size=48, mode="bilinear")
+    base, model = BaseModel(SMALL, 2, 32).eval(), EnhancementModel(SMALL)
+    model.begin(faces)
+    with torch.no_grad():
+        y_hat, _, _ = base.coded(base.analysis(faces), torch.zeros(64, dtype=torch.long))
+        e = torch.round(model.analysis(faces, y_hat))
+        assert model.prior.bits(e).isfinite().all()
+        errors = [
+            float((model.synthesis(y_hat, torch.cat([e[:, :shown], 0 * e[:, shown:]], 1)) - faces).std())
+            for shown in (0, 8, 32)
+        ]
+    assert errors[0] > 1.5 * errors[1] > 2 * errors[2]
+
+
+def test_the_gain_of_a_face_is_a_whole_number_that_the_synthesis_undoes() -> None:
+    torch.manual_seed(0)
+    faces, y_hat = torch.rand(8, 1, 48, 48), torch.zeros(8, 4, 3, 3)
+    model = EnhancementModel(SMALL)
+    model.begin(faces)
+    with torch.no_grad():
+        plain = model.analysis(faces, y_hat)
+        model.analysis.gain[-1].bias.fill_(3.2)
+        finer = model.analysis(faces, y_hat)
+        assert (finer[:, 0] == 3).all()
+        assert (finer[:, 1:].abs().sum() > 1.3 * plain[:, 1:].abs().sum()).item()
+        drawn = [model.synthesis(y_hat, torch.round(e)) for e in (plain, finer)]
+    assert float((drawn[1] - faces).square().mean()) < float((drawn[0] - faces).square().mean())
 
 
 def test_the_teacher_says_the_same_of_a_face_and_its_mirror_image() -> None:

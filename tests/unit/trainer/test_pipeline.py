@@ -30,11 +30,11 @@ from trainer.loop import Loop
 from trainer.networks import release
 from trainer.runtime import Network
 
-MODEL = ModelConfig(4, (8, 8, 8, 8), 4, 16, 4, (8, 8), (8, 8, 8))
+MODEL = ModelConfig(4, (8, 8, 8, 8), 4, 16, 32, (8, 8, 8))
 STAGE = StageConfig(epochs=2, batch_faces=16, learning_rate=0.02)
 BASE = BaseConfig(epochs=2, batch_faces=16, level_bytes=(2, 5, 9))
 ENHANCEMENT = EnhancementConfig(
-    epochs=2, batch_faces=16, layer_bytes=(10, 20), layer_channels=(1, 3), expression=0.1
+    epochs=2, batch_faces=16, layer_bytes=(10, 20), layer_channels=(8, 24), expression=0.1
 )
 
 

@@ -122,14 +122,14 @@ def test_two_processes_train_what_has_batch_norm_much_as_one_does(
 
 def test_fit_under_torchrun_writes_once_what_one_process_would(tmp_path: Path) -> None:
     sizes = ["teacher_width=4", "analysis_widths=[8,8,8,8]", "latent_channels=4"]
-    sizes += ["latent_classifier_width=8", "enhancement_channels=4"]
-    sizes += ["enhancement_widths=[8,8]", "synthesis_widths=[8,8,8]"]
+    sizes += ["latent_classifier_width=8", "enhancement_channels=32"]
+    sizes += ["synthesis_widths=[8,8,8]"]
     options = [f"--model.{size}" for size in sizes]
     stages = ["classifier", "base", "enhancement"]
     for part in stages:
         options += [f"--{part}.epochs=1", f"--{part}.batch_faces=16"]
     data, out = write_fer(tmp_path / "fer", 48, 16), tmp_path / "run"
-    options += ["--enhancement.layer_channels=[1,3]", "--data", str(data), "--out", str(out)]
+    options += ["--enhancement.layer_channels=[8,24]", "--data", str(data), "--out", str(out)]
     run = torchrun("trainer", "fit", *options)
     assert run.returncode == 0, run.stderr
     assert run.stdout.count("48 faces to train on") == 1
