@@ -26,7 +26,10 @@ def restore_base(base: BaseModel, folder: Path) -> str:
     Raises BundleError for a folder that is no bundle, ValueError for networks of other sizes.
     """
     bundle = load_bundle(folder, BUNDLE_FILES)
-    states = {**_initializers(folder / "analysis.onnx"), **_initializers(folder / "classifier.onnx")}
+    states = {
+        **_initializers(folder / "analysis.onnx"),
+        **_initializers(folder / "classifier.onnx"),
+    }
     states["log_gains"] = torch.from_numpy(np.log(bundle.tables.gains))
     owned = base.state_dict()
     for name in [name for name in states if name.endswith(_FOLDED)]:

@@ -67,9 +67,7 @@ class EnhancementAnalysis(nn.Module):
         super().__init__()
         self.components = nn.Linear(PIXELS, channels - 1)
         self.given = _silent(nn.Linear(base * 9, channels - 1))
-        self.gain = nn.Sequential(
-            nn.Linear(channels - 1, 64), nn.ReLU(), _silent(nn.Linear(64, 1))
-        )
+        self.gain = nn.Sequential(nn.Linear(channels - 1, 64), nn.ReLU(), _silent(nn.Linear(64, 1)))
         self.dead = nn.Parameter(torch.full((channels - 1,), -0.4))
 
     def forward(self, faces: Tensor, y_hat: Tensor) -> Tensor:
@@ -137,7 +135,9 @@ class EnhancementModel(nn.Module):
         """Take the principal components of faces (N, 1, 48, 48) in 0..1 for a start."""
         analysis, synthesis = self.analysis.components, self.synthesis.components
         flat = faces.flatten(1)
-        mean, components = principal_components(torch.cat([flat, faces.flip(3).flatten(1)]), analysis.out_features)
+        mean, components = principal_components(
+            torch.cat([flat, faces.flip(3).flatten(1)]), analysis.out_features
+        )
         analysis.weight.copy_(components / FIRST_STEP)
         analysis.bias.copy_(-(components @ mean) / FIRST_STEP)
         synthesis.weight.copy_(components.T * FIRST_STEP)

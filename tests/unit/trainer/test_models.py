@@ -72,7 +72,11 @@ def test_an_enhancement_draws_from_its_start_and_better_with_all_layers() -> Non
         e = torch.round(model.analysis(faces, y_hat))
         assert model.prior.bits(e).isfinite().all()
         errors = [
-            float((model.synthesis(y_hat, torch.cat([e[:, :shown], 0 * e[:, shown:]], 1)) - faces).std())
+            float(
+                (
+                    model.synthesis(y_hat, torch.cat([e[:, :shown], 0 * e[:, shown:]], 1)) - faces
+                ).std()
+            )
             for shown in (0, 8, 32)
         ]
     assert errors[0] > 1.5 * errors[1] > 2 * errors[2]
