@@ -6,11 +6,13 @@ what it imitated of a teacher are not in a bundle.
 """
 
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import onnx
 import torch
 from onnx import numpy_helper
+from torch import Tensor, nn
 
 from mien.bundle import load_bundle
 from trainer.evaluate import BUNDLE_FILES
@@ -31,18 +33,11 @@ def restore_base(base: BaseModel, folder: Path) -> str:
         **_initializers(folder / "classifier.onnx"),
     }
     states["log_gains"] = torch.from_numpy(np.log(bundle.tables.gains))
-    owned = base.state_dict()
     for name in [name for name in states if name.endswith(_FOLDED)]:
-        convolution = name.removesuffix(_FOLDED)
-        norm = _norm_after(convolution)
-        eps = base.get_submodule(norm).eps
-        states[f"{norm}.running_var"] = torch.full_like(states[name], 1 - float(eps))
-        # One that is not affine can only subtract.
-        affine = f"{norm}.bias" in owned
-        states[f"{norm}.running_mean"] = torch.zeros_like(states[name]) if affine else -states[name]
-        if affine:
-            states[f"{norm}.bias"] = states[name]
-            states[f"{norm}.weight"] = torch.ones_like(states[name])
+        norm = _norm_after(name.removesuffix(_FOLDED))
+        for part, state in _adding(states[name], _batch_norm(base, norm)).items():
+            states[f"{norm}.{part}"] = state
+    owned = base.state_dict()
     known = {name: states[name] for name in owned if name in states}
     missing = [n for n in owned if n not in known and not n.startswith(_NOT_RELEASED)]
     missing = [n for n in missing if not n.endswith("num_batches_tracked")]
@@ -53,7 +48,20 @@ def restore_base(base: BaseModel, folder: Path) -> str:
     return bundle.bundle_id
 
 
-def _initializers(path: Path) -> dict[str, torch.Tensor]:
+def _adding(bias: Tensor, norm: nn.BatchNorm2d) -> dict[str, Tensor]:
+    """The states of a batch norm that, in eval mode, adds a bias and does nothing else."""
+    spread = torch.full_like(bias, 1 - norm.eps)
+    if not norm.affine:  # one that can only subtract
+        return {"running_mean": -bias, "running_var": spread}
+    still = {"weight": torch.ones_like(bias), "running_mean": torch.zeros_like(bias)}
+    return {**still, "bias": bias, "running_var": spread}
+
+
+def _batch_norm(base: BaseModel, name: str) -> nn.BatchNorm2d:
+    return cast("nn.BatchNorm2d", base.get_submodule(name))
+
+
+def _initializers(path: Path) -> dict[str, Tensor]:
     tensors = onnx.load(path).graph.initializer
     arrays = ((t.name.removesuffix(_HALF), numpy_helper.to_array(t)) for t in tensors)
     return {n: torch.from_numpy(a.astype(np.float32)) for n, a in arrays}

@@ -52,7 +52,7 @@ def distributions(
 def read_official(folder: Path, face_format: FaceFormat) -> FaceSet:
     """One split in the official layout: PNG files and label.csv in the same folder.
 
-    FER2013's own labels are taken from a fer2013.csv of `image,emotion` beside them, if it is there.
+    FER2013's own labels come from a fer2013.csv of `image,emotion` beside them, if it is there.
     Raises DatasetError when a row is not `name, box, ten counts` or a picture is missing.
     """
     originals = _original_labels(folder / "fer2013.csv")

@@ -5,8 +5,8 @@
     base ŷ ─────────┴────────────────────────────────────────┘
      C×3×3
 
-Aligned faces have so much in common that a few hundred numbers, their principal components (Turk and
-Pentland, 1991, "Eigenfaces for recognition"), say more per byte than the maps of a small
+Aligned faces have so much in common that a few hundred numbers, their principal components (Turk
+and Pentland, 1991, "Eigenfaces for recognition"), say more per byte than the maps of a small
 convolutional network: so that is where the analysis begins, and it stays linear but for a gain of
 each face's own and a dead zone. What is not linear is in the synthesis, which runs in the cloud.
 """
@@ -134,10 +134,9 @@ class EnhancementModel(nn.Module):
     def begin(self, faces: Tensor) -> None:
         """Take the principal components of faces (N, 1, 48, 48) in 0..1 for a start."""
         analysis, synthesis = self.analysis.components, self.synthesis.components
-        flat = faces.flatten(1)
-        mean, components = principal_components(
-            torch.cat([flat, faces.flip(3).flatten(1)]), analysis.out_features
-        )
+        flat, mirrored = faces.flatten(1), faces.flip(3).flatten(1)
+        both = torch.cat([flat, mirrored])
+        mean, components = principal_components(both, analysis.out_features)
         analysis.weight.copy_(components / FIRST_STEP)
         analysis.bias.copy_(-(components @ mean) / FIRST_STEP)
         synthesis.weight.copy_(components.T * FIRST_STEP)
