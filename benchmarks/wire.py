@@ -32,7 +32,7 @@ from benchmarks.network import (
 from benchmarks.sample import Sample, sample
 from benchmarks.services import START_TIMEOUT_S
 from benchmarks.tls import client_side, proxy
-from edge_encoder.dialling import CHANNEL_OPTIONS
+from edge_encoder.dialling import STREAM_CHANNEL_OPTIONS
 from mien.bundle import ALL_FILES, Bundle, load_bundle
 from mien.cli.child import Child
 from mien.messages.upward import EncodedChunk, Hello, upward_to_proto
@@ -101,7 +101,7 @@ async def _measure(
 def _channel(serving: dict[str, Any], service: str) -> grpc.aio.Channel:
     credentials = grpc.ssl_channel_credentials(serving["certificate"].encode())
     address = f"{SERVER_ADDRESS}:{serving[service]}"
-    return grpc.aio.secure_channel(address, credentials, CHANNEL_OPTIONS)
+    return grpc.aio.secure_channel(address, credentials, STREAM_CHANNEL_OPTIONS)
 
 
 async def _stream(

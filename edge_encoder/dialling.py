@@ -22,7 +22,7 @@ _log = logging.getLogger(__name__)
 LOOK_S: Final = 5.0
 
 # Of channels for streams; `encoder_cache` has other ones.
-CHANNEL_OPTIONS: Final = (
+STREAM_CHANNEL_OPTIONS: Final = (
     # Every attempt is a connection of its own: waits are ours, and its bytes can be counted.
     ("grpc.use_local_subchannel_pool", 1),
     # Bandwidth probes cost bytes and find nothing at a few hundred bytes a second.
@@ -96,14 +96,14 @@ PLAIN: Final = Dialler()
 
 
 def stream_options(keepalive_s: float, answer_timeout_s: float) -> Options:
-    """Of a channel for streams: CHANNEL_OPTIONS, and how a silent server is found out.
+    """Of a channel for streams: STREAM_CHANNEL_OPTIONS, and how a silent server is found out.
 
     keepalive_s: the silence after which it is asked for a sign of life, for which it has
     answer_timeout_s.
     """
     time_ms, timeout_ms = (round(seconds * 1000) for seconds in (keepalive_s, answer_timeout_s))
     return (
-        *CHANNEL_OPTIONS,
+        *STREAM_CHANNEL_OPTIONS,
         ("grpc.keepalive_time_ms", time_ms),
         # On Linux also TCP_USER_TIMEOUT: for a peer whose kernel is gone, too.
         ("grpc.keepalive_timeout_ms", timeout_ms),

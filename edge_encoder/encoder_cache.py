@@ -44,7 +44,7 @@ CONNECT_TIMEOUT_S: Final = 5.0
 # Encoders in a cache; beyond, the one that was not used for the longest time goes.
 MAX_KEPT: Final = 8
 _PARTIAL: Final = ".partial-"
-CHANNEL_OPTIONS: Final = (
+DOWNLOAD_CHANNEL_OPTIONS: Final = (
     # Closed with its connection, whose bytes must not count as the stream's.
     ("grpc.use_local_subchannel_pool", 1),
 )
@@ -192,7 +192,7 @@ def _sizes(partial: Path) -> dict[str, int]:
 
 @asynccontextmanager
 async def _connected(target: Target, dialler: Dialler) -> AsyncIterator["BundleServiceAsyncStub"]:
-    async with dialler.channel(target, CHANNEL_OPTIONS) as channel:
+    async with dialler.channel(target, DOWNLOAD_CHANNEL_OPTIONS) as channel:
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
                 await _ready(channel, target)
