@@ -10,7 +10,6 @@
 Per quality level, for all layers (by their reconstructions), for pixels and for features.
 """
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -48,17 +47,19 @@ def beyond(bundle: Bundle, train: FaceSet, valid: FaceSet) -> dict[str, Any]:
         seen = see(train_pixels), see(valid.pixels[:])
         figures[name] = {
             "agreement_correlation": correlation(*seen, *wanted),
-            **_original(seen, train, valid),
+            **_fer2013(seen, train, valid),
             "same_face_auc": same_face_auc(see(pair[0]), see(pair[1])),
         }
     return figures
 
 
-def _original(seen: tuple[Rows, Rows], train: FaceSet, valid: FaceSet) -> dict[str, float]:
+def _fer2013(seen: tuple[Rows, Rows], train: FaceSet, valid: FaceSet) -> dict[str, float]:
     if train.original is None or valid.original is None:
         return {}
     wanted, truth = train.original[: len(seen[0])], valid.original
     learnt, asked = wanted >= 0, truth >= 0
+    if not learnt.any() or not asked.any():
+        return {}
     said = accuracy(seen[0][learnt], seen[1][asked], wanted[learnt], truth[asked])
     return {"fer2013_accuracy": said}
 
@@ -82,13 +83,13 @@ def _views(bundle: Bundle) -> dict[str, Any]:
         return _rows(Network(bundle.path("synthesis.onnx"))(symbols, level, enhancement))
 
     levels = {f"level_{level}": decoded(level) for level in range(tables.levels)}
-    features = _pixel_features(bundle.path(PIXEL_FILE))
+    features = _pixel_features(bundle.read(PIXEL_FILE))
     return {**levels, "all_layers": with_layers, "pixels": _rows, "pixel_features": features}
 
 
-def _pixel_features(path: Path) -> Any:
+def _pixel_features(pixel: bytes) -> Any:
     """What the pixel classifier's last layer reads."""
-    model = onnx.load(path)
+    model = onnx.load_from_string(pixel)
     last = [node for node in model.graph.node if node.op_type in ("Gemm", "MatMul")][-1]
     del model.graph.output[:]
     model.graph.output.append(helper.make_tensor_value_info(last.input[0], TensorProto.FLOAT, None))

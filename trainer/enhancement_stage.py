@@ -79,7 +79,7 @@ class EnhancementStage:
         e_hat = straight_through(e)
         there = (torch.arange(len(self.targets)) < shown[:, None]).float()
         coded = e + noise if progress < NOISE_SHARE else e_hat
-        bits = self.net.prior.bits(coded).sum(dim=(2, 3)) @ self.layer.T
+        bits = self._layer_bits(self.net, coded)
         x_hat = self.net.synthesis(y_hat, e_hat * (there @ self.layer)[:, :, None, None])
         mse = (x_hat - faces).square().mean(dim=(1, 2, 3))
         weight = self.lmbda.weight * min(1.0, progress / RAMP_SHARE + 0.05)
@@ -93,6 +93,11 @@ class EnhancementStage:
             "psnr_db": (psnr * whole).sum() / whole.sum().clamp_min(1),
             **{f"bytes_{index}": mean for index, mean in enumerate(means)},
         }
+
+    def _layer_bits(self, net: EnhancementModel, e_hat: Tensor) -> Tensor:
+        """Bits of each face and layer; no product of matrices, which autocast would round."""
+        bits = net.prior.bits(e_hat).sum(dim=(2, 3))
+        return (bits[:, None] * self.layer).sum(dim=2)
 
     def _seen(self, faces: Tensor, x_hat: Tensor) -> Tensor:
         """How differently the teacher sees faces and their reconstructions, features and answer."""
@@ -125,7 +130,7 @@ class EnhancementStage:
             level = torch.full((len(x),), len(self.base.log_gains) // 2)
             y_hat = self.base.coded(self.base.analysis(x), level)[0]
             e_hat = torch.round(net.analysis(x, y_hat))
-            total += (net.prior.bits(e_hat).sum(dim=(2, 3)) @ self.layer.T).sum(dim=0) / 8
+            total += self._layer_bits(net, e_hat).sum(dim=0) / 8
             for shown in range(layers + 1):
                 mask = self.layer[:shown].sum(dim=0)[:, None, None]
                 psnr[shown] += psnr_sum(net.synthesis(y_hat, e_hat * mask), x)

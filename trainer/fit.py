@@ -28,6 +28,8 @@ from trainer.teaching import taught
 
 TEACHER = "classifier.npz"
 TAUGHT = "taught.npz"
+# Of so many faces the enhancement begins with the components: a gigabyte as they are found.
+BEGIN_FACES = 30_000
 # In base.json, of which bundle a base that was not trained is.
 KEPT_FROM = "bundle"
 
@@ -45,8 +47,11 @@ class Trained:
 def fit(config: FitConfig) -> dict[str, Figures]:
     """Train all stages, going on from the checkpoints in config.out.
 
-    Returns each stage's figures on the validation split.
+    Returns each stage's figures on the validation split. Raises ValueError for options that
+    contradict each other.
     """
+    if config.start is not None and config.bundle is not None:
+        raise ValueError("a run starts from another run or from a bundle, not from both")
     processes = current()
     if processes.leads:
         _settle(config)
@@ -66,8 +71,8 @@ def fit(config: FitConfig) -> dict[str, Figures]:
         figures["base"] = _base_trained(config, train, valid, teacher)
     torch.manual_seed(config.seed + 2)
     model = EnhancementModel(config.model)
-    if not _start(model, "enhancement", config):
-        model.begin(as_float(train.pixels[:]))
+    if not _start(model, "enhancement", config) and not (config.out / "enhancement.pt").is_file():
+        model.begin(as_float(train.pixels[:BEGIN_FACES]))
     stage = EnhancementStage(config.enhancement, model, _load_base(config), teacher)
     figures["enhancement"] = _finished(Loop(stage, config, train, valid), config)
     if processes.leads:
@@ -117,12 +122,10 @@ def _settle(config: FitConfig) -> None:
 
 
 def _start(model: nn.Module, stage: str, config: FitConfig) -> bool:
-    """Load a stage's networks from config.start. Returns whether they are there."""
-    files = (f"{stage}.pt", f"{stage}{RELEASED}")
-    if config.start is None or not any((config.start / file).is_file() for file in files):
-        return False
-    model.load_state_dict(_states(config.start, stage))
-    return True
+    """Load a stage's networks from config.start. Returns whether there is one to start from."""
+    if config.start is not None:
+        model.load_state_dict(_states(config.start, stage))
+    return config.start is not None
 
 
 def load_trained(config: FitConfig) -> Trained:
@@ -167,7 +170,7 @@ def limited(faces: FaceSet, most: int | None) -> FaceSet:
     """The first faces, no more than most."""
     if most is None or most >= len(faces):
         return faces
-    return dataclasses.replace(faces, pixels=faces.pixels[:most], votes=faces.votes[:most])
+    return faces.first(most)
 
 
 def _plain(config: FitConfig) -> dict[str, Any]:

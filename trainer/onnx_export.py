@@ -16,6 +16,7 @@ from trainer.models.enhancement import EnhancementModel
 # Initializers larger than this are stored as float16 and cast back when a session loads them:
 # half the file, and on this data no figure changes in its fourth digit.
 HALVED_ELEMENTS = 256
+HALVED = ".half"
 
 
 class AnalysisGraph(nn.Module):
@@ -142,6 +143,14 @@ def _strip(model: onnx.ModelProto) -> None:
         del value.metadata_props[:]
 
 
+def weights_of(model: onnx.ModelProto) -> dict[str, Tensor]:
+    """The weights of what write_onnx wrote, float32, by the names that the exporter gave them."""
+    arrays = (
+        (t.name.removesuffix(HALVED), numpy_helper.to_array(t)) for t in model.graph.initializer
+    )
+    return {name: torch.from_numpy(array.astype(np.float32)) for name, array in arrays}
+
+
 def _halve(model: onnx.ModelProto) -> None:
     graph = model.graph
     casts = []
@@ -149,7 +158,7 @@ def _halve(model: onnx.ModelProto) -> None:
         values = numpy_helper.to_array(tensor)
         if values.dtype != np.float32 or values.size <= HALVED_ELEMENTS:
             continue
-        half = numpy_helper.from_array(values.astype(np.float16), tensor.name + ".half")
+        half = numpy_helper.from_array(values.astype(np.float16), tensor.name + HALVED)
         casts.append(helper.make_node("Cast", [half.name], [tensor.name], to=TensorProto.FLOAT))
         graph.initializer.remove(tensor)
         graph.initializer.append(half)

@@ -5,20 +5,21 @@ here each norm only adds what its convolution added: the same function, in eval 
 what it imitated of a teacher are not in a bundle.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import onnx
 import torch
-from onnx import numpy_helper
 from torch import Tensor, nn
 
 from mien.bundle import load_bundle
 from trainer.evaluate import BUNDLE_FILES
-from trainer.models.base import BaseModel
+from trainer.models.base import Analysis, BaseModel
+from trainer.onnx_export import weights_of
 
-_FOLDED, _HALF = ".weight_bias", ".half"
+# What the exporter calls the bias that it has folded into a convolution.
+_FOLDED = ".weight_bias"
 _NOT_RELEASED = ("prior.", "classifier.imitation.")
 
 
@@ -28,24 +29,33 @@ def restore_base(base: BaseModel, folder: Path) -> str:
     Raises BundleError for a folder that is no bundle, ValueError for networks of other sizes.
     """
     bundle = load_bundle(folder, BUNDLE_FILES)
-    states = {
-        **_initializers(folder / "analysis.onnx"),
-        **_initializers(folder / "classifier.onnx"),
+    states = {"log_gains": torch.from_numpy(np.log(bundle.tables.gains))}
+    for file in ("analysis.onnx", "classifier.onnx"):
+        states |= weights_of(onnx.load_from_string(bundle.read(file)))
+    for convolution, name, norm in _normed(base.analysis):
+        bias = states.get(f"{convolution}{_FOLDED}")
+        if bias is not None:
+            states |= {f"{name}.{part}": state for part, state in _adding(bias, norm).items()}
+    owned = {
+        name: state
+        for name, state in base.state_dict().items()
+        if not name.startswith(_NOT_RELEASED) and not name.endswith("num_batches_tracked")
     }
-    states["log_gains"] = torch.from_numpy(np.log(bundle.tables.gains))
-    for name in [name for name in states if name.endswith(_FOLDED)]:
-        norm = _norm_after(name.removesuffix(_FOLDED))
-        for part, state in _adding(states[name], _batch_norm(base, norm)).items():
-            states[f"{norm}.{part}"] = state
-    owned = base.state_dict()
-    known = {name: states[name] for name in owned if name in states}
-    missing = [n for n in owned if n not in known and not n.startswith(_NOT_RELEASED)]
-    missing = [n for n in missing if not n.endswith("num_batches_tracked")]
-    wrong = [n for n, state in known.items() if state.shape != owned[n].shape]
-    if missing or wrong:
-        raise ValueError(f"the bundle's networks are others: {[*missing, *wrong][:4]}")
-    base.load_state_dict(known, strict=False)
+    wrong = [n for n, s in owned.items() if n not in states or states[n].shape != s.shape]
+    if wrong:
+        raise ValueError(f"the bundle's networks are others: {wrong[:4]}")
+    base.load_state_dict({name: states[name] for name in owned}, strict=False)
     return bundle.bundle_id
+
+
+def _normed(analysis: Analysis) -> Iterator[tuple[str, str, nn.BatchNorm2d]]:
+    """Each convolution's name, and the norm that was made after it and reads it."""
+    convolution = ""
+    for name, module in analysis.named_modules(prefix="analysis"):
+        if isinstance(module, nn.Conv2d):
+            convolution = name
+        elif isinstance(module, nn.BatchNorm2d):
+            yield convolution, name, module
 
 
 def _adding(bias: Tensor, norm: nn.BatchNorm2d) -> dict[str, Tensor]:
@@ -55,20 +65,3 @@ def _adding(bias: Tensor, norm: nn.BatchNorm2d) -> dict[str, Tensor]:
         return {"running_mean": -bias, "running_var": spread}
     still = {"weight": torch.ones_like(bias), "running_mean": torch.zeros_like(bias)}
     return {**still, "bias": bias, "running_var": spread}
-
-
-def _batch_norm(base: BaseModel, name: str) -> nn.BatchNorm2d:
-    return cast("nn.BatchNorm2d", base.get_submodule(name))
-
-
-def _initializers(path: Path) -> dict[str, Tensor]:
-    tensors = onnx.load(path).graph.initializer
-    arrays = ((t.name.removesuffix(_HALF), numpy_helper.to_array(t)) for t in tensors)
-    return {n: torch.from_numpy(a.astype(np.float32)) for n, a in arrays}
-
-
-def _norm_after(convolution: str) -> str:
-    """The norm that reads a convolution, by the names of Analysis and ResidualBlock."""
-    parent, _, name = convolution.rpartition(".")
-    names = {"stem": "norm", "project": "scale", "conv1": "norm1", "conv2": "norm2", "1": "2"}
-    return f"{parent}.{names[name]}"

@@ -69,6 +69,12 @@ class FaceSet:
         """int64 (N,): the most voted expression; the first of EXPRESSIONS in a tie."""
         return np.asarray(self.votes.argmax(axis=1))
 
+    def first(self, most: int) -> "FaceSet":
+        """The first faces, no more than most."""
+        original = None if self.original is None else self.original[:most]
+        votes = self.votes[:most]
+        return replace(self, pixels=self.pixels[:most], votes=votes, original=original)
+
     def select(self, keep: NDArray[np.bool_], reason: str) -> "FaceSet":
         """The faces where keep is true; the others are counted under reason."""
         left_out = self.left_out + Counter({reason: int((~keep).sum())})

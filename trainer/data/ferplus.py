@@ -83,11 +83,16 @@ def _original_labels(table: Path) -> dict[str, int]:
         return {}
     with table.open(newline="") as rows:
         named = {row.get("image") or "": row.get("emotion") or "" for row in csv.DictReader(rows)}
-    known = {str(number) for number in range(len(FER2013_LABELS))}
-    wrong = next((name for name, label in named.items() if not name or label not in known), None)
-    if wrong is not None:
-        raise DatasetError(f"{table}: expected `image,emotion` with 0 to 6, got {wrong!r}")
-    return {name: int(label) for name, label in named.items()}
+    if "" in named:
+        raise DatasetError(f"{table}: expected `image,emotion`, a row has no image")
+    return {name: _label(label, f"{table}, {name}") for name, label in named.items()}
+
+
+def _label(cell: str, where: str) -> int:
+    """An index into FER2013_LABELS. where: what to call the cell for people."""
+    if cell not in {str(number) for number in range(len(FER2013_LABELS))}:
+        raise DatasetError(f"{where}: expected an emotion of 0 to 6, got {cell!r}")
+    return int(cell)
 
 
 def read_kaggle(folder: Path, split: str, face_format: FaceFormat) -> FaceSet:
@@ -109,11 +114,13 @@ def read_kaggle(folder: Path, split: str, face_format: FaceFormat) -> FaceSet:
         picture = Image.fromarray(values.reshape(FACE_SIZE, FACE_SIZE))
         pixels.append(fitted(picture, face_format))
         counts.append([int(cell) for cell in list(votes.values())[2:12]])
-        original.append(int(face["emotion"]))
+        original.append(_label(face.get("emotion") or "", f"fer2013.csv row {number}"))
     if not pixels:
         raise NoSplitError(f"{folder / 'fer2013.csv'} has no row of {KAGGLE_USAGE[split]}")
     shares, keep, reasons = distributions(np.array(counts, dtype=np.int64))
-    return FaceSet(np.stack(pixels)[keep], shares, reasons, np.array(original)[keep])
+    return FaceSet(
+        np.stack(pixels)[keep], shares, reasons, np.array(original, dtype=np.int64)[keep]
+    )
 
 
 def _kaggle_rows(folder: Path) -> Iterator[tuple[dict[str, str], dict[str, str]]]:

@@ -22,11 +22,13 @@ from trainer.models.prior import PositionalPrior
 from trainer.quantise import straight_through
 
 PIXELS = FACE_SIZE * FACE_SIZE
+# Of a side: the convolutions of g_s begin at 12×12.
+SHRINK = 4
 # Where training begins: the step of a component, in pixels of 0..1.
 FIRST_STEP = 0.23
 # How much finer a face is coded for each step of its gain.
 GAIN_STEP = 0.15
-# Symbols further out than this have no rows of their own; a gain stays far within.
+# Steps of gain, up or down: six times as fine, or as coarse.
 MOST_GAIN = 12.0
 
 
@@ -95,7 +97,7 @@ class LayeredSynthesis(nn.Module):
         self.drawn = nn.Sequential(
             nn.Linear(base * 9, hidden), nn.ReLU(), _silent(nn.Linear(hidden, PIXELS))
         )
-        self.first = nn.Conv2d(16, w0, 3, 1, 1)
+        self.first = nn.Conv2d(SHRINK**2, w0, 3, 1, 1)
         self.given = nn.ConvTranspose2d(base, w0, 4, 4)
         self.layers = nn.Sequential(
             *(PlainBlock(w0) for _ in range(4)),
@@ -114,7 +116,7 @@ class LayeredSynthesis(nn.Module):
         components = e[:, 1:] * torch.exp(-e[:, :1] * GAIN_STEP)
         linear = self.components(components) + self.drawn(y_hat.flatten(1))
         picture = linear.view(-1, 1, FACE_SIZE, FACE_SIZE)
-        parts = F.pixel_unshuffle((picture - 0.5) * 4, 4)
+        parts = F.pixel_unshuffle((picture - 0.5) * 4, SHRINK)
         parts = parts.contiguous(memory_format=torch.channels_last)
         faces: Tensor = picture + self.layers(self.first(parts) + self.given(y_hat))
         return faces

@@ -53,7 +53,7 @@ def test_a_label_that_fer2013_has_not_is_refused(tmp_path: Path, row: str) -> No
     folder = tmp_path / "FER2013Valid"
     write_official(folder, drawn(3), votes_for(3, 0))
     (folder / "fer2013.csv").write_text(f"image,emotion\n{row}\n")
-    with pytest.raises(DatasetError, match=r"fer2013.csv: expected"):
+    with pytest.raises(DatasetError, match=r"fer2013.csv.*: expected"):
         read_split(tmp_path, "valid")
 
 
@@ -85,6 +85,24 @@ def test_kaggles_files_are_read_row_for_row(tmp_path: Path) -> None:
     assert train.original is not None
     assert train.original.tolist() == [0, 1, 4, 5]
     assert len(read_split(tmp_path / "k", "valid")) == len(read_split(tmp_path / "k", "test")) == 2
+
+
+def test_kaggles_label_that_is_none_is_named(tmp_path: Path) -> None:
+    write_kaggle(tmp_path / "k", drawn(8), votes_for(8, 0))
+    table = tmp_path / "k" / "fer2013.csv"
+    table.write_text(table.read_text().replace("\n1,", "\n7,"))
+    with pytest.raises(DatasetError, match=r"fer2013.csv row 3: expected an emotion of 0 to 6"):
+        read_split(tmp_path / "k", "train")
+
+
+def test_the_first_faces_keep_all_their_labels(tmp_path: Path) -> None:
+    write_official(tmp_path / "FER2013Valid", drawn(9), votes_for(9, 0))
+    faces = read_split(tmp_path, "valid")
+    few = faces.first(4)
+    assert len(few.pixels) == len(few.votes) == len(few) == 4
+    assert few.original is not None
+    assert few.original.tolist() == [0, 1, 2, 3]
+    assert len(faces.first(100)) == 9
 
 
 def test_kaggles_files_of_different_rows_are_refused(tmp_path: Path) -> None:

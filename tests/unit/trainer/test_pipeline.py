@@ -318,6 +318,38 @@ def test_the_base_of_a_bundle_is_kept_and_its_enhancement_trained_anew(
     assert load_bundle(bundle).bundle_id in (made / "MODEL_CARD.md").read_text()
 
 
+def test_a_base_without_epochs_stays_as_it_was(data: Path, run: Path, tmp_path: Path) -> None:
+    settings = dataclasses.replace(
+        config(data, tmp_path), start=run, base=dataclasses.replace(BASE, epochs=0)
+    )
+    assert list(fit(settings)) == ["enhancement"]
+    before, after = (load_trained(config(data, out)).base.state_dict() for out in (run, tmp_path))
+    assert all(torch.equal(state, after[name]) for name, state in before.items())
+
+
+def test_a_run_starts_from_a_run_that_is_whole_and_from_nothing_besides(
+    data: Path, run: Path, bundle: Path, tmp_path: Path
+) -> None:
+    both = dataclasses.replace(config(data, tmp_path / "both"), start=run, bundle=bundle)
+    with pytest.raises(ValueError, match="not from both"):
+        fit(both)
+    for part in ("config.json", "classifier.pt", "enhancement.pt"):
+        (tmp_path / "torn").mkdir(exist_ok=True)
+        (tmp_path / "torn" / part).write_bytes((run / part).read_bytes())
+    torn = dataclasses.replace(config(data, tmp_path / "from torn"), start=tmp_path / "torn")
+    with pytest.raises(FileNotFoundError, match="base"):
+        fit(torn)
+
+
+def test_a_card_says_what_another_task_learns_from_the_latents(bundle: Path) -> None:
+    beyond = load_bundle(bundle, BUNDLE_FILES).manifest.figures["beyond"]
+    assert {"level_0", "all_layers", "pixels", "pixel_features"} <= set(beyond)
+    card = (bundle / "MODEL_CARD.md").read_text()
+    for name, figures in beyond.items():
+        row = f"| {name.replace('_', ' ')} | {figures['agreement_correlation']:.3f} "
+        assert f"{row}| {figures['fer2013_accuracy']:.2%} |" in card
+
+
 def test_a_bundle_with_other_networks_is_refused(data: Path, bundle: Path, tmp_path: Path) -> None:
     other = dataclasses.replace(MODEL, latent_channels=8)
     settings = dataclasses.replace(config(data, tmp_path), bundle=bundle, model=other)
