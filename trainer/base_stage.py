@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from trainer.config import BaseConfig
 from trainer.examples import Examples, device_of, in_parts
 from trainer.models.base import BaseModel
+from trainer.models.resnet import ResNet18
 from trainer.stages import EVERYTHING_ALIKE, Batch, Figures, augmented, cross_entropies
 from trainer.targets import Multiplier
-from trainer.teaching import CLASSES
 
 RATE_GAIN, SETTLING_SHARE, PROPORTION = 0.004, 0.08, 0.5
 # Of the lowest level's first lmbda; beyond, its bits would be all that the analysis learns.
@@ -21,16 +21,23 @@ MOST_RISE = 3.0
 class BaseStage:
     """Codec and latent classifier together, taught by votes and by the pixel classifier.
 
+    The pixel classifier is asked about each face as the student sees it, augmented and blended
+    (Beyer et al., 2022, "Knowledge distillation: A good teacher is patient and consistent",
+    arXiv:2106.05237).
+
     Each face of a batch is coded at two levels, half of all levels apart: the analysis, which is
     nearly all of the cost, runs once for both.
     """
 
     name = "base"
-    frozen: tuple[nn.Module, ...] = ()
     learning_rate_shares: Mapping[str, float] = EVERYTHING_ALIKE
 
-    def __init__(self, config: BaseConfig, model: BaseModel) -> None:
-        self.config, self.base = config, model
+    def __init__(self, config: BaseConfig, model: BaseModel, teacher: ResNet18) -> None:
+        self.config, self.base, self.teacher = config, model, teacher
+        teacher.eval().requires_grad_(False)
+        self.frozen: tuple[nn.Module, ...] = (teacher,)
+        # Each of the teacher's features with mean 0 and spread 1.
+        self.normal = nn.BatchNorm1d(model.classifier.imitation.out_features, affine=False)
         self.targets = torch.tensor(config.level_bytes)
         low, high = torch.log10(torch.tensor(config.lmbda)).tolist()
         start = torch.logspace(low, high, len(self.targets)).tolist()
@@ -38,7 +45,9 @@ class BaseStage:
             start, RATE_GAIN, SETTLING_SHARE, PROPORTION, most=MOST_RISE * config.lmbda[0]
         )
         # One module, so that a checkpoint holds the multipliers too.
-        self.model: nn.Module = nn.ModuleDict({"base": model, "lmbda": self.lmbda})
+        self.model: nn.Module = nn.ModuleDict(
+            {"base": model, "lmbda": self.lmbda, "normal": self.normal}
+        )
 
     @property
     def levels(self) -> int:
@@ -63,7 +72,7 @@ class BaseStage:
         if progress < self.config.noise_share:
             y_hat = y + torch.cat([noise[:, 0], noise[:, 1]]) / self.base.gains(level)
         logits, features = self.base.classifier.taught(y_hat, level)
-        entropies, imitated = self._missed(targets, logits, features)
+        entropies, imitated = self._missed(faces, targets, logits, features)
         weight = self.lmbda.weight[level] * self._ramp(progress)
         loss = (weight * bits + entropies).mean() + self.config.imitation * imitated
         chosen = F.one_hot(level, self.levels).float()
@@ -78,10 +87,13 @@ class BaseStage:
         share = self.config.ramp_share
         return min(1.0, progress / share + 0.02) if share else 1.0
 
-    def _missed(self, targets: Tensor, logits: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
-        votes, said, seen = torch.split(
-            targets, [CLASSES, CLASSES, targets.shape[1] - 2 * CLASSES], dim=1
-        )
+    def _missed(
+        self, faces: Tensor, votes: Tensor, logits: Tensor, features: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        with torch.no_grad():
+            made = self.teacher.features(faces)
+            said = torch.softmax(self.teacher.classify(made).float(), dim=1)
+            seen = self.normal(made[-1].float().mean(dim=(2, 3)))
         share = self.config.teacher_share
         goal = share * said + (1 - share) * votes
         entropies = cross_entropies(logits, torch.cat([goal, goal]))

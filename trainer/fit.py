@@ -24,10 +24,8 @@ from trainer.networks import RELEASED, averaged_states
 from trainer.processes import current
 from trainer.released_base import restore_base
 from trainer.stages import ClassifierStage, Figures
-from trainer.teaching import taught
 
 TEACHER = "classifier.npz"
-TAUGHT = "taught.npz"
 # Of so many faces the enhancement begins with the components: a gigabyte as they are found.
 BEGIN_FACES = 30_000
 # In base.json, of which bundle a base that was not trained is.
@@ -81,14 +79,10 @@ def fit(config: FitConfig) -> dict[str, Figures]:
 
 
 def _base_trained(config: FitConfig, train: FaceSet, valid: FaceSet, teacher: ResNet18) -> Figures:
-    if current().leads:
-        taught(train, teacher, config.out / TAUGHT)
-    current().wait()
-    lesson = taught(train, teacher, config.out / TAUGHT)
     torch.manual_seed(config.seed + 1)
-    base = BaseStage(config.base, _new_base(config))
+    base = BaseStage(config.base, _new_base(config), teacher)
     _start(base.base, "base", config)
-    return _finished(Loop(base, config, lesson, valid), config)
+    return _finished(Loop(base, config, train, valid), config)
 
 
 def _finished(loop: Loop, config: FitConfig) -> Figures:
@@ -107,7 +101,7 @@ def _settle(config: FitConfig) -> None:
     if config.teacher is not None:
         shutil.copyfile(config.teacher, config.out / TEACHER)
     if config.start is not None:
-        kept = ("classifier.pt", TEACHER, TAUGHT)
+        kept = ("classifier.pt", TEACHER)
         base_files = ("base.pt", f"base{RELEASED}", "base.json")
         for file in kept if config.base.epochs else (*kept, *base_files):
             if (config.start / file).is_file():

@@ -1,10 +1,12 @@
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
 from trainer.base_stage import BaseStage
 from trainer.config import BaseConfig, ModelConfig
+from trainer.data.faces import EXPRESSIONS
 from trainer.data.images import FaceFormat
 from trainer.models.base import Analysis, BaseModel
 from trainer.models.enhancement import EnhancementModel, principal_components
@@ -13,7 +15,6 @@ from trainer.models.resnet import ResNet18
 from trainer.quantise import straight_through
 from trainer.study.cost import classifier_macs
 from trainer.targets import Multiplier
-from trainer.teaching import CLASSES, ask
 
 SMALL = ModelConfig(4, (8, 8, 8, 8), 4, 16, 32, (8, 8, 8))
 # Multiply-accumulates a pixel: what every face costs an edge, and what layers cost besides.
@@ -37,7 +38,7 @@ def test_shapes_of_the_way_of_a_face() -> None:
     assert (bits.shape, symbols.shape) == ((3,), y.shape)
     assert torch.equal(symbols, torch.round(symbols))
     logits, features = base.classifier.taught(y_hat, level)
-    assert (logits.shape, features.shape) == ((3, CLASSES), (3, 32))
+    assert (logits.shape, features.shape) == ((3, len(EXPRESSIONS)), (3, 32))
     e = enhancement.analysis(face, y_hat)
     assert e.shape == (3, 32, 1, 1)
     assert enhancement.synthesis(y_hat, e).shape == face.shape
@@ -95,18 +96,6 @@ def test_the_gain_of_a_face_is_a_whole_number_that_the_synthesis_undoes() -> Non
         assert (finer[:, 1:].abs().sum() > 1.3 * plain[:, 1:].abs().sum()).item()
         drawn = [model.synthesis(y_hat, torch.round(e)) for e in (plain, finer)]
     assert float((drawn[1] - faces).square().mean()) < float((drawn[0] - faces).square().mean())
-
-
-def test_the_teacher_says_the_same_of_a_face_and_its_mirror_image() -> None:
-    torch.manual_seed(0)
-    teacher = ResNet18(1, 48, 4, CLASSES, 0.0)
-    faces = torch.randint(0, 256, (6, 1, 48, 48), dtype=torch.uint8).numpy()
-    probabilities, features = ask(teacher, faces)
-    mirrored, _ = ask(teacher, faces[..., ::-1].copy())
-    assert probabilities.sum(axis=1) == pytest.approx(1)
-    assert features.shape == (6, 32)
-    # All but the shifts are symmetric.
-    assert abs(probabilities - mirrored).max() < 0.05
 
 
 def test_probabilities_of_all_integers_sum_to_one() -> None:
@@ -175,9 +164,27 @@ def test_figures_are_averaged_from_the_first_on() -> None:
     assert 3 < float(weights.average(torch.tensor([9.0]))) < 4
 
 
+def test_the_teacher_answers_for_the_faces_that_the_student_sees() -> None:
+    class Attentive(ResNet18):
+        def features(self, faces: torch.Tensor) -> list[torch.Tensor]:
+            self.asked = faces
+            return super().features(faces)
+
+    torch.manual_seed(0)
+    teacher = Attentive(1, 48, 4, len(EXPRESSIONS), 0.0)
+    config = BaseConfig(level_bytes=(4, 20), teacher_share=1.0, mixup_share=1.0)
+    stage = BaseStage(config, BaseModel(replace(SMALL, dropout=0.0), 2, 32), teacher)
+    faces, votes = torch.rand(6, 1, 48, 48), torch.eye(len(EXPRESSIONS))[:6]
+    batch = stage.prepare(faces, votes, 0.5, torch.Generator().manual_seed(0))
+    assert not torch.equal(batch[0], faces)
+    losses = [stage.loss((batch[0], of, *batch[2:]), 0.5)[0] for of in (votes, votes.flip(0))]
+    assert torch.equal(teacher.asked, batch[0])
+    assert torch.equal(*losses), "the votes have no share in this target"
+
+
 def test_bytes_over_a_levels_target_make_its_rate_weigh_more() -> None:
     config = BaseConfig(level_bytes=(4, 20), lmbda=(4e-3, 1e-3))
-    stage = BaseStage(config, BaseModel(SMALL, 2, 32))
+    stage = BaseStage(config, BaseModel(SMALL, 2, 32), ResNet18(1, 48, 4, 8, 0.0))
     before = stage.lmbda.weight.tolist()
     assert before == pytest.approx([4e-3, 1e-3])
     stage.stepped({"bytes_0": 8.0, "bytes_1": 10.0}, progress=0.05)
