@@ -17,7 +17,8 @@ class ModelConfig:
     latent_classifier_width: of the classifier that reads the latent.
     enhancement_channels: E of the enhancement (E, 1, 1), all layers together: a face's gain and
         E - 1 components.
-    synthesis_widths: of g_s, what is hidden between base and picture, channels at 12×12, at 24×24.
+    synthesis_widths: of g_s, what is hidden between symbols and picture, channels at 12×12, at
+        24×24.
     """
 
     teacher_width: int = 32

@@ -86,8 +86,8 @@ class EnhancementAnalysis(nn.Module):
 class LayeredSynthesis(nn.Module):
     """g_s: ŷ (N, C, 3, 3) and e (N, E, 1, 1) → faces (N, 1, 48, 48), about 0..1, not clamped.
 
-    Components whose layers are not there are zeros. A linear picture, and what convolutions at a
-    quarter and at half of its size make better of it.
+    Components whose layers are not there are zeros. A linear picture, what components and base say
+    about it together, and what convolutions at a quarter and at half of its size make better of it.
     """
 
     def __init__(self, base: int, channels: int, widths: tuple[int, int, int]) -> None:
@@ -95,7 +95,9 @@ class LayeredSynthesis(nn.Module):
         hidden, w0, w1 = widths
         self.components = nn.Linear(channels - 1, PIXELS)
         self.drawn = nn.Sequential(
-            nn.Linear(base * 9, hidden), nn.ReLU(), _silent(nn.Linear(hidden, PIXELS))
+            *(nn.Linear(base * 9 + channels, hidden), nn.ReLU()),
+            *(nn.Linear(hidden, hidden), nn.ReLU()),
+            _silent(nn.Linear(hidden, PIXELS)),
         )
         self.first = nn.Conv2d(SHRINK**2, w0, 3, 1, 1)
         self.given = nn.ConvTranspose2d(base, w0, 4, 4)
@@ -114,7 +116,9 @@ class LayeredSynthesis(nn.Module):
         """The reconstruction."""
         e = e.flatten(1)
         components = e[:, 1:] * torch.exp(-e[:, :1] * GAIN_STEP)
-        linear = self.components(components) + self.drawn(y_hat.flatten(1))
+        # Symbols span orders of magnitude, and which of them are there says most.
+        said = torch.cat([y_hat.flatten(1), torch.sign(e) * torch.log1p(e.abs())], dim=1)
+        linear = self.components(components) + self.drawn(said)
         picture = linear.view(-1, 1, FACE_SIZE, FACE_SIZE)
         parts = F.pixel_unshuffle((picture - 0.5) * 4, SHRINK)
         parts = parts.contiguous(memory_format=torch.channels_last)
