@@ -9,8 +9,6 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from datetime import date
-from math import isfinite
 from reprlib import repr as shortened
 from types import MappingProxyType
 from typing import Any
@@ -22,16 +20,23 @@ from mien.calibration import (
     Calibration,
 )
 from mien.errors import ManifestError
+from mien.manifest_fields import (
+    MAX_SIDE,
+    Fields,
+    read_counts,
+    read_day,
+    read_expressions,
+    read_figures,
+    read_point,
+    refuse_constant,
+)
 
 FORMAT = 1
 MAX_MANIFEST_BYTES = 1 << 20
 MAX_FILE_BYTES = 64 << 20
 _MAX_FILES = 64
-_MAX_SIDE = 4096
 _MAX_LEVEL = 31
-_MAX_DEPTH = 8
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*", re.ASCII)
-_WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._ -]{0,63}", re.ASCII)
 _SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 
@@ -137,23 +142,23 @@ class Manifest:
         if len(data) > MAX_MANIFEST_BYTES:
             raise ManifestError(f"a manifest has at most {MAX_MANIFEST_BYTES} bytes")
         try:
-            document = json.loads(data, parse_constant=_refuse_constant)
+            document = json.loads(data, parse_constant=refuse_constant)
         except (ValueError, RecursionError) as error:
             raise ManifestError(f"the manifest is not JSON: {error}") from error
-        root = _Fields(document, "manifest")
+        root = Fields(document, "manifest")
         if root.take("format", int) != FORMAT:
             raise ManifestError(
                 f"manifest.format is {shortened(document['format'])}, {FORMAT} is read here: "
                 "use a release of mien that is as new as the bundle"
             )
-        expressions = _expressions(root.take("expressions", list))
+        expressions = read_expressions(root.take("expressions", list))
         manifest = cls(
             name=root.word("name"),
-            created=_day(root.take("created", str)),
+            created=read_day(root.take("created", str)),
             expressions=expressions,
             image=_image(root.nested("image")),
             latent=_latent(root.nested("latent")),
-            figures=MappingProxyType(_figures(root.take("figures", dict), "manifest.figures")),
+            figures=MappingProxyType(read_figures(root.take("figures", dict), "manifest.figures")),
             files=_files(root.nested("files")),
             calibration=_calibration(root, len(expressions)),
         )
@@ -161,120 +166,28 @@ class Manifest:
         return manifest
 
 
-class _Fields:
-    """One JSON object, taken apart field by field."""
-
-    def __init__(self, document: object, path: str) -> None:
-        if not isinstance(document, dict):
-            raise ManifestError(f"{path} must be an object, not {_kind(document)}")
-        self._left: dict[str, Any] = dict(document)
-        self._path = path
-
-    def take(self, name: str, kind: type) -> Any:
-        if name not in self._left:
-            raise ManifestError(f"{self._path} has no {name!r}")
-        value = self._left.pop(name)
-        if not isinstance(value, kind) or isinstance(value, bool):
-            raise ManifestError(
-                f"{self._path}.{name} must be of type {kind.__name__}, not {_kind(value)}"
-            )
-        return value
-
-    def nested(self, name: str) -> "_Fields":
-        return _Fields(self.take(name, dict), f"{self._path}.{name}")
-
-    def word(self, name: str) -> str:
-        value: str = self.take(name, str)
-        if not _WORD.fullmatch(value):
-            raise ManifestError(
-                f"{self._path}.{name} must be a short plain text, not {shortened(value)}"
-            )
-        return value
-
-    def size(self, name: str, largest: int, smallest: int = 1) -> int:
-        value: int = self.take(name, int)
-        if not smallest <= value <= largest:
-            raise ManifestError(
-                f"{self._path}.{name} must be within {smallest}..{largest}, not {shortened(value)}"
-            )
-        return value
-
-    def names(self) -> list[str]:
-        return list(self._left)
-
-    def end(self) -> None:
-        if self._left:
-            raise ManifestError(
-                f"{self._path} has fields unknown here: {shortened(list(self._left))}"
-            )
-
-
-def _day(text: str) -> str:
-    try:
-        if date.fromisoformat(text).isoformat() == text:
-            return text
-    except ValueError:
-        pass
-    raise ManifestError(f"manifest.created must be YYYY-MM-DD, not {shortened(text)}")
-
-
-def _expressions(names: list[Any]) -> tuple[str, ...]:
-    words = all(isinstance(name, str) and _WORD.fullmatch(name) for name in names)
-    if not words or not 2 <= len(names) <= 64 or len(set(names)) != len(names):
-        raise ManifestError(
-            f"manifest.expressions must be 2 to 64 different words, not {shortened(names)}"
-        )
-    return tuple(names)
-
-
-def _figures(value: Any, path: str, depth: int = 0) -> Any:
-    match value:
-        case _ if depth > _MAX_DEPTH or isinstance(value, bool):
-            pass
-        case float() if isfinite(value):
-            return value
-        case int() if abs(value) < 1 << 63:
-            return value
-        case list():
-            return [_figures(item, path, depth + 1) for item in value]
-        case dict() if all(_WORD.fullmatch(name) for name in value):
-            return {
-                name: _figures(item, f"{path}.{name}", depth + 1) for name, item in value.items()
-            }
-    raise ManifestError(f"{path} must hold names and finite numbers, not {shortened(value)}")
-
-
-def _image(fields: _Fields) -> ImageSpec:
-    height, width = fields.size("height", _MAX_SIDE), fields.size("width", _MAX_SIDE)
+def _image(fields: Fields) -> ImageSpec:
+    height, width = fields.size("height", MAX_SIDE), fields.size("width", MAX_SIDE)
     points = fields.take("landmarks", list)
-    spec = ImageSpec(fields.size("channels", 4), height, width, tuple(map(_point, points)))
+    spec = ImageSpec(fields.size("channels", 4), height, width, tuple(map(read_point, points)))
     if len(points) != 5:
         raise ManifestError(f"manifest.image.landmarks must be 5 points, not {len(points)}")
     fields.end()
     return spec
 
 
-def _point(point: object) -> tuple[float, float]:
-    match point:
-        case [int() | float() as x, int() | float() as y] if max(abs(x), abs(y)) <= _MAX_SIDE:
-            return float(x), float(y)
-    raise ManifestError(
-        f"manifest.image.landmarks must hold [x, y] in pixels, not {shortened(point)}"
-    )
-
-
-def _latent(fields: _Fields) -> LatentSpec:
+def _latent(fields: Fields) -> LatentSpec:
     spec = LatentSpec(
-        fields.size("channels", _MAX_SIDE),
-        fields.size("height", _MAX_SIDE),
-        fields.size("width", _MAX_SIDE),
+        fields.size("channels", MAX_SIDE),
+        fields.size("height", MAX_SIDE),
+        fields.size("width", MAX_SIDE),
         fields.size("default_level", _MAX_LEVEL, smallest=0),
     )
     fields.end()
     return spec
 
 
-def _calibration(root: _Fields, expressions: int) -> Calibration | None:
+def _calibration(root: Fields, expressions: int) -> Calibration | None:
     if "calibration" not in root.names():
         return None
     fields = root.nested("calibration")
@@ -286,8 +199,8 @@ def _calibration(root: _Fields, expressions: int) -> Calibration | None:
         )
     calibration = Calibration(
         temperature,
-        _counts(fields, "expressions", expressions),
-        _counts(fields, "confidences", CONFIDENCE_BINS),
+        read_counts(fields, "expressions", expressions),
+        read_counts(fields, "confidences", CONFIDENCE_BINS),
     )
     if sum(calibration.expressions) != sum(calibration.confidences):
         raise ManifestError("manifest.calibration must count the same faces twice")
@@ -295,25 +208,14 @@ def _calibration(root: _Fields, expressions: int) -> Calibration | None:
     return calibration
 
 
-def _counts(fields: _Fields, name: str, length: int) -> tuple[int, ...]:
-    values: list[Any] = fields.take(name, list)
-    if len(values) != length or not all(
-        type(value) is int and 0 <= value < 1 << 48 for value in values
-    ):
-        raise ManifestError(
-            f"manifest.calibration.{name} must be {length} counts, not {shortened(values)}"
-        )
-    return tuple(values)
-
-
-def _files(fields: _Fields) -> Mapping[str, FileEntry]:
+def _files(fields: Fields) -> Mapping[str, FileEntry]:
     names = fields.names()
     if len(names) > _MAX_FILES:
         raise ManifestError(f"a bundle has at most {_MAX_FILES} files, not {len(names)}")
     return MappingProxyType({name: _file(fields, name) for name in names})
 
 
-def _file(fields: _Fields, name: str) -> FileEntry:
+def _file(fields: Fields, name: str) -> FileEntry:
     if not is_plain_name(name) or name == "manifest.json":
         raise ManifestError(f"manifest.files has {shortened(name)}, which is not a plain file name")
     entry = fields.nested(name)
@@ -328,11 +230,3 @@ def _file(fields: _Fields, name: str) -> FileEntry:
 def is_plain_name(name: str) -> bool:
     """Whether a file name has no folder in it, is not hidden, and is ASCII letters and digits."""
     return len(name) <= 64 and _FILE_NAME.fullmatch(name) is not None
-
-
-def _refuse_constant(word: str) -> None:
-    raise ValueError(f"{word} is not a number")
-
-
-def _kind(value: object) -> str:
-    return type(value).__name__
