@@ -21,10 +21,10 @@ expression, at {levels} quality levels; enhancement layers are for a face that c
 {measured}## Training
 
 {train_faces} faces with FER+ vote distributions (Barsoum et al., 2016) on FER2013 (Goodfellow et
-al., 2013), exact duplicates removed. A pixel classifier teaches: asked once for each face, the mean
-over eight views. Analysis transform, gains, positional prior and latent classifier were trained
-jointly for all levels, by the votes and by what the teacher said: {base_epochs}. Then the
-enhancement, {enhancement_epochs} epochs, given the base. Seed {seed}.
+al., 2013), exact duplicates removed. A pixel classifier teaches: it is asked about each face as the
+codec sees it, changed and blended with others. Analysis transform, gains, positional prior and
+latent classifier were trained jointly for all levels, by the votes and by what the teacher said:
+{base_epochs}. Then the enhancement, {enhancement_epochs} epochs, given the base. Seed {seed}.
 
 ## Use and limits
 
