@@ -12,16 +12,13 @@ device ⇄ RecognitionServicer ⇄ DeviceStreams → Admission → Policy, befor
 folder → Repository → Catalogue, which all of them read; Prober → Intake, on a schedule
 """
 
-import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_health.v1 import health
 
 from cloud_recognizer.access import Guard
 from cloud_recognizer.accuracy.estimate import Accuracy
@@ -38,7 +35,7 @@ from cloud_recognizer.bundles.shadow import Shadow
 from cloud_recognizer.config import CloudConfig
 from cloud_recognizer.credits import CreditLedger
 from cloud_recognizer.device_streams import DeviceStreams
-from cloud_recognizer.hub.contract import Hub
+from cloud_recognizer.grpc_server import grpc_server, health_told, stopped
 from cloud_recognizer.hub.opening import open_hub
 from cloud_recognizer.intake import Intake
 from cloud_recognizer.layer_requests import LayerRequests
@@ -53,14 +50,10 @@ from cloud_recognizer.rate_limit import RateLimits, RateSettings
 from cloud_recognizer.recognizer import Job, Outcome, Recognizer
 from cloud_recognizer.reconstruction import Reconstruction
 from cloud_recognizer.servicer import RecognitionServicer
-from mien.background import background
 from mien.bitstream import Limits
 from mien.metrics_endpoint import metrics_endpoint
 from mien.signing import trusted_keys
 from mien.tracing import open_tracing
-from mien.v1 import bundle_pb2, recognition_pb2
-from mien.v1.bundle_pb2_grpc import add_BundleServiceServicer_to_server
-from mien.v1.recognition_pb2_grpc import add_RecognitionServiceServicer_to_server
 
 if TYPE_CHECKING:  # needs mien[tracing]
     from opentelemetry.sdk.trace.export import SpanExporter
@@ -69,27 +62,8 @@ if TYPE_CHECKING:  # needs mien[tracing]
 
 _log = logging.getLogger(__name__)
 
-RECOGNITION: Final = recognition_pb2.DESCRIPTOR.services_by_name["RecognitionService"].full_name
-BUNDLES: Final = bundle_pb2.DESCRIPTOR.services_by_name["BundleService"].full_name
-# What an orchestrator asks the health service for before it starts a process again: a recognizer
-# whose models fail their probe serves nobody, but another start would not mend them.
-LIVENESS: Final = "liveness"
 # The part of max_age_s that chunks may take before streams get fewer credits.
 PATIENCE: Final = 0.25
-# Seconds that calls other than device streams get to end once those are gone.
-CLOSE_GRACE_S: Final = 1.0
-OPTIONS: Final = (
-    ("grpc.so_reuseport", 0),  # a port that is taken is an error, not shared
-    ("grpc.max_receive_message_length", 8 << 20),  # 256 payloads of 16 KiB, and room
-    # A probe of the bandwidth asks a device for a packet of 90 bytes a chunk, and finds nothing.
-    ("grpc.http2.bdp_probe", 0),
-    ("grpc.keepalive_time_ms", 30_000),  # a dead device's stream ends within 40 s
-    ("grpc.keepalive_timeout_ms", 10_000),
-    # For one that takes bytes and answers none; a minute otherwise, whatever is said above.
-    ("grpc.http2.ping_timeout_ms", 10_000),
-    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
-    ("grpc.keepalive_permit_without_calls", 1),
-)
 
 
 @dataclass(frozen=True)
@@ -176,15 +150,8 @@ async def _serving(
     sources = Sources(hub, audit, Figures(models, metrics, accuracy), reconstruction, layers)
     checks = health.aio.HealthServicer()
     guards = (Guard(transport.access, metrics),) if transport.access else ()
-    server = grpc.aio.server(interceptors=guards, options=OPTIONS)
-    add_RecognitionServiceServicer_to_server(servicer, server)
-    add_BundleServiceServicer_to_server(
-        BundleServicer(models, metrics, config.write_timeout_s), server
-    )
-    health_pb2_grpc.add_HealthServicer_to_server(checks, server)
-    reflection.enable_server_reflection(
-        (RECOGNITION, BUNDLES, health.SERVICE_NAME, reflection.SERVICE_NAME), server
-    )
+    bundles = BundleServicer(models, metrics, config.write_timeout_s)
+    server = grpc_server(guards, servicer, bundles, checks)
     prober = Prober(models, intake, ledger, repository.roll_back, metrics, config.probe_interval_s)
     keeping = archive.running() if archive is not None else nullcontext()
     async with hub, batcher, shadow.running(), keeping:
@@ -198,7 +165,7 @@ async def _serving(
             try:
                 page = await pages.enter_async_context(live_page(config, metrics, sources))
                 async with (
-                    _health(models, checks),
+                    health_told(models, checks),
                     repository.watched(config.bundles_poll_s),
                     prober.running(),
                     accuracy.running(),
@@ -215,7 +182,7 @@ async def _serving(
                     )
             finally:
                 await checks.enter_graceful_shutdown()
-                await _stop(server, streams, hub, config.drain_grace_s)
+                await stopped(server, streams, hub, config.drain_grace_s)
                 await pages.aclose()
 
 
@@ -269,44 +236,8 @@ def _ledger(config: CloudConfig, metrics: Metrics) -> CreditLedger:
     return ledger
 
 
-@asynccontextmanager
-async def _health(models: Catalogue, checks: health.aio.HealthServicer) -> AsyncIterator[None]:
-    """Say SERVING while the context lasts and there is a bundle whose probe holds.
-
-    LIVENESS is SERVING for as long as this process takes calls.
-    """
-    changed = asyncio.Event()
-    models.on_change(changed.set)
-
-    async def say() -> None:
-        status = health_pb2.HealthCheckResponse
-        for name in ("", RECOGNITION, BUNDLES):
-            await checks.set(name, status.SERVING if models.sound else status.NOT_SERVING)
-
-    async def follow() -> None:
-        while await changed.wait():
-            changed.clear()
-            await say()
-
-    await say()
-    await checks.set(LIVENESS, health_pb2.HealthCheckResponse.SERVING)
-    async with background(follow(), "health"):
-        yield
-
-
 def _rates(config: CloudConfig) -> RateLimits:
     settings = RateSettings(
         config.device_chunks_per_s, config.device_faces_per_s, config.device_burst_s
     )
     return RateLimits(settings, config.max_sessions)
-
-
-async def _stop(server: grpc.aio.Server, streams: DeviceStreams, hub: Hub, grace_s: float) -> None:
-    _log.info("draining for at most %g s", grace_s)
-    try:
-        async with asyncio.timeout(grace_s):
-            await streams.drain()
-    except TimeoutError:
-        _log.warning("some devices have not left in time; their streams are cut")
-    hub.close()
-    await server.stop(CLOSE_GRACE_S)

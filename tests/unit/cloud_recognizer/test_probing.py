@@ -12,11 +12,11 @@ from cloud_recognizer.bundles.catalogue import Catalogue
 from cloud_recognizer.bundles.probing import Prober
 from cloud_recognizer.bundles.repository import Repository
 from cloud_recognizer.credits import CreditLedger
+from cloud_recognizer.grpc_server import LIVENESS
 from cloud_recognizer.intake import Intake
 from cloud_recognizer.metrics import Metrics
 from cloud_recognizer.model import ExpressionModel, RuntimeOptions
 from cloud_recognizer.recognizer import Job, Outcome, Recognizer
-from cloud_recognizer.server import LIVENESS
 from mien.bitstream import Limits
 from mien.bundle import Bundle
 from mien.cli.main import main

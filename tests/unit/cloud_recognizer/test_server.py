@@ -16,9 +16,10 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
 )
 
 from cloud_recognizer.config import CloudConfig
+from cloud_recognizer.grpc_server import OPTIONS
 from cloud_recognizer.metrics import REASONS, Metrics
 from cloud_recognizer.model import ExpressionModel, RuntimeOptions
-from cloud_recognizer.server import OPTIONS, serving
+from cloud_recognizer.server import serving
 from mien.bitstream import Limits
 from mien.bundle import Bundle
 from mien.errors import BundleHashError, ConfigError, ProbeError, UnknownBundleError
@@ -143,7 +144,7 @@ async def test_a_device_that_takes_bytes_and_answers_none_gives_up_its_stream(
 ) -> None:
     names = ("keepalive_time_ms", "keepalive_timeout_ms", "http2.ping_timeout_ms")
     options = quicker(*(f"grpc.{name}" for name in names))
-    monkeypatch.setattr("cloud_recognizer.server.OPTIONS", options)
+    monkeypatch.setattr("cloud_recognizer.grpc_server.OPTIONS", options)
     frozen = asyncio.Event()
     async with (
         running_recognizer(bundles) as running,
@@ -163,7 +164,7 @@ async def test_an_idle_device_may_ask_for_a_sign_of_life_as_often_as_is_said(
     # second at most, and with one strike allowed the stream would then end after four.
     strict = (("grpc.http2.max_ping_strikes", 1),)
     options = quicker("grpc.http2.min_ping_interval_without_data_ms") + strict
-    monkeypatch.setattr("cloud_recognizer.server.OPTIONS", options)
+    monkeypatch.setattr("cloud_recognizer.grpc_server.OPTIONS", options)
     pinging = (
         ("grpc.keepalive_time_ms", 1000),
         ("grpc.http2.max_pings_without_data", 0),

@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from cloud_recognizer.config import CloudConfig, parse_config
+from cloud_recognizer.grpc_server import CLOSE_GRACE_S, LIVENESS
 from cloud_recognizer.policy import Policy
-from cloud_recognizer.server import CLOSE_GRACE_S, LIVENESS
 from tests.support.kubernetes import FOLDER, OVERLAYS, Manifests, rendered, validated, why_not
 from tests.support.metric_catalogue import ROOT, scraped_samples
 
