@@ -143,9 +143,7 @@ def _write_networks(trained: Trained, valid: FaceSet, folder: Path) -> None:
     classifier = ClassifierGraph(base, _temperatures(trained, valid))
     write_onnx(classifier, latent, "probabilities", folder / "classifier.onnx")
     analysis = EnhancementGraph(base, enhancement)
-    # Devices download it, and this moves a symbol by a fiftieth of its step.
-    components = ("analysis.components.weight",)
-    write_onnx(analysis, {"face": face} | latent, "e", folder / "enhancement.onnx", components)
+    write_onnx(analysis, {"face": face} | latent, "e", folder / "enhancement.onnx")
     synthesis = SynthesisGraph(base, enhancement)
     write_onnx(synthesis, latent | layers, "face", folder / "synthesis.onnx")
     write_onnx(PixelGraph(trained.pixel), {"face": face}, "probabilities", folder / PIXEL_FILE)

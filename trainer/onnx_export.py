@@ -3,12 +3,10 @@
 import logging
 import warnings
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
 import torch
-from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
@@ -19,8 +17,6 @@ from trainer.models.enhancement import EnhancementModel
 # half the file, and on this data no figure changes in its fourth digit.
 HALVED_ELEMENTS = 256
 HALVED = ".half"
-# Of matrices that are named to write_onnx: int8, with a scale for each row.
-QUARTERED, SCALES = ".int8", ".scales"
 
 
 class AnalysisGraph(nn.Module):
@@ -105,20 +101,11 @@ class PixelGraph(nn.Module):
         return torch.softmax(self.classifier(face.float() / 255), dim=1)
 
 
-def write_onnx(
-    graph: nn.Module,
-    examples: dict[str, Tensor],
-    target: str,
-    path: Path,
-    quartered: tuple[str, ...] = (),
-) -> None:
-    """Export with a dynamic batch. examples: an input by each name, in the order of forward.
-
-    quartered: matrices to store in a byte a weight, by the names that they have in the graph.
-    """
+def write_onnx(graph: nn.Module, examples: dict[str, Tensor], target: str, path: Path) -> None:
+    """Export with a dynamic batch. examples: an input by each name, in the order of forward."""
     model = _program(graph.eval(), examples, target).model_proto
     _strip(model)
-    _shrink(model, quartered)
+    _halve(model)
     onnx.checker.check_model(model)
     path.write_bytes(model.SerializeToString(deterministic=True))
 
@@ -158,47 +145,23 @@ def _strip(model: onnx.ModelProto) -> None:
 
 def weights_of(model: onnx.ModelProto) -> dict[str, Tensor]:
     """The weights of what write_onnx wrote, float32, by the names that the exporter gave them."""
-    stored = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
-    weights = {}
-    for name, array in stored.items():
-        values = array.astype(np.float32)
-        if name.endswith(QUARTERED):
-            values *= stored[name.removesuffix(QUARTERED) + SCALES]
-        if not name.endswith(SCALES):
-            weights[name.removesuffix(QUARTERED).removesuffix(HALVED)] = torch.from_numpy(values)
-    return weights
+    arrays = (
+        (t.name.removesuffix(HALVED), numpy_helper.to_array(t)) for t in model.graph.initializer
+    )
+    return {name: torch.from_numpy(array.astype(np.float32)) for name, array in arrays}
 
 
-def _shrink(model: onnx.ModelProto, quartered: tuple[str, ...]) -> None:
-    """Store large weights in fewer bytes. A session unfolds them once, when it loads them."""
+def _halve(model: onnx.ModelProto) -> None:
     graph = model.graph
-    unfolding = []
+    casts = []
     for tensor in list(graph.initializer):
         values = numpy_helper.to_array(tensor)
         if values.dtype != np.float32 or values.size <= HALVED_ELEMENTS:
             continue
-        fold = _quartered if tensor.name in quartered else _halved
-        stored, nodes = fold(tensor.name, values)
+        half = numpy_helper.from_array(values.astype(np.float16), tensor.name + HALVED)
+        casts.append(helper.make_node("Cast", [half.name], [tensor.name], to=TensorProto.FLOAT))
         graph.initializer.remove(tensor)
-        graph.initializer.extend(stored)
-        unfolding.extend(nodes)
+        graph.initializer.append(half)
     nodes = list(graph.node)
     del graph.node[:]
-    graph.node.extend([*unfolding, *nodes])
-
-
-def _halved(name: str, values: NDArray[np.float32]) -> tuple[list[Any], list[onnx.NodeProto]]:
-    half = numpy_helper.from_array(values.astype(np.float16), name + HALVED)
-    return [half], [helper.make_node("Cast", [half.name], [name], to=TensorProto.FLOAT)]
-
-
-def _quartered(name: str, values: NDArray[np.float32]) -> tuple[list[Any], list[onnx.NodeProto]]:
-    # Not DequantizeLinear: sessions leave that in the graph and would unfold for every face.
-    scales = np.abs(values).max(axis=1, keepdims=True).clip(min=1e-12) / np.float32(127)
-    whole = np.rint(values / scales).astype(np.int8)
-    stored = [
-        numpy_helper.from_array(whole, name + QUARTERED),
-        numpy_helper.from_array(scales, name + SCALES),
-    ]
-    cast = helper.make_node("Cast", [stored[0].name], [name + ".whole"], to=TensorProto.FLOAT)
-    return stored, [cast, helper.make_node("Mul", [name + ".whole", stored[1].name], [name])]
+    graph.node.extend([*casts, *nodes])
