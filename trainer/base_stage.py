@@ -69,12 +69,17 @@ class BaseStage:
         y = torch.cat([self.base.analysis(faces).float()] * 2)
         level = torch.cat([first, (first + self.levels // 2) % self.levels])
         y_hat, bits, _ = self.base.coded(y, level)
+        half = 0.5 / self.base.gains(level)
+        noisy = y + torch.cat([noise[:, 0], noise[:, 1]]) * 2 * half
+        # Not of what is rounded: just below where rounding begins, a symbol would cost nothing and
+        # be worth something in every step that lifts it over.
+        rate = self.base.prior.bits(noisy, half).sum(dim=(1, 2, 3))
         if progress < self.config.noise_share:
-            y_hat = y + torch.cat([noise[:, 0], noise[:, 1]]) / self.base.gains(level)
+            y_hat = noisy
         logits, features = self.base.classifier.taught(y_hat, level)
         entropies, imitated = self._missed(faces, targets, logits, features)
         weight = self.lmbda.weight[level] * self._ramp(progress)
-        loss = (weight * bits + entropies).mean() + self.config.imitation * imitated
+        loss = (weight * rate + entropies).mean() + self.config.imitation * imitated
         chosen = F.one_hot(level, self.levels).float()
         mean_bytes = (bits.detach() / 8) @ chosen / chosen.sum(0).clamp_min(1)
         return loss, {

@@ -107,8 +107,9 @@ def _optimizer(stage: Stage) -> torch.optim.Optimizer:
     config = stage.config
     groups: dict[tuple[bool, float], list[nn.Parameter]] = {}
     for name, parameter in stage.model.named_parameters():
-        # Norms, biases and a prior's scalars are no weights of a sum: decay would only bias them.
-        decayed = parameter.dim() in (2, 4)
+        # Norms, biases, gains and a prior's scalars are no weights of a sum: decay would only bias
+        # them.
+        decayed = parameter.dim() in (2, 4) and not name.endswith("log_gains")
         scale = learning_rate_share(name, stage.learning_rate_shares)
         groups.setdefault((decayed, scale), []).append(parameter)
     settings = [

@@ -93,7 +93,7 @@ class BaseModel(nn.Module):
         self.analysis = Analysis(config.analysis_widths, channels)
         # Of y itself: a level's symbols are slices of one distribution.
         self.prior = PositionalPrior((channels, 3, 3), components=3, spread=0.8, log_scale=-0.6)
-        start = torch.linspace(-1.1, 1.0, levels)
+        start = torch.linspace(-1.5, 0.8, levels)
         self.log_gains = nn.Parameter(start[:, None].expand(levels, channels).clone())
         self.classifier = LatentClassifier(
             *(channels, levels, config.latent_classifier_width),

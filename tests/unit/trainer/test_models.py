@@ -182,6 +182,31 @@ def test_the_teacher_answers_for_the_faces_that_the_student_sees() -> None:
     assert torch.equal(*losses), "the votes have no share in this target"
 
 
+def test_what_is_nearly_rounded_up_costs_bits_before_it_is() -> None:
+    class Fixed(torch.nn.Module):
+        value = 0.0
+
+        def forward(self, faces: torch.Tensor) -> torch.Tensor:
+            return torch.full((len(faces), 4, 3, 3), self.value)
+
+    torch.manual_seed(0)
+    base = BaseModel(replace(SMALL, dropout=0.0), 2, 32)
+    with torch.no_grad():
+        base.log_gains.zero_()
+        base.prior.means.zero_()
+        base.prior.log_scales.fill_(-3.0)
+    stage = BaseStage(BaseConfig(level_bytes=(4, 20)), base, ResNet18(1, 48, 4, 8, 0.0))
+    base.analysis = Fixed()
+    faces, votes = torch.rand(6, 1, 48, 48), torch.eye(len(EXPRESSIONS))[:6]
+    batch = stage.prepare(faces, votes, 0.9, torch.Generator().manual_seed(0))
+    silent, shown = stage.loss(batch, 0.9)
+    base.analysis.value = 0.45
+    nearly, shown_too = stage.loss(batch, 0.9)
+    for figure in ("cross_entropy", "bytes_0"):
+        assert shown[figure] == shown_too[figure], "it is rounded to nothing as well"
+    assert nearly > silent + 0.1
+
+
 def test_bytes_over_a_levels_target_make_its_rate_weigh_more() -> None:
     config = BaseConfig(level_bytes=(4, 20), lmbda=(4e-3, 1e-3))
     stage = BaseStage(config, BaseModel(SMALL, 2, 32), ResNet18(1, 48, 4, 8, 0.0))
