@@ -66,23 +66,25 @@ class BaseConfig(StageConfig):
     level_bytes: what a latent should cost at each level, by entropy; lmbda follows (dual ascent)
     from lmbda[0] at the lowest to lmbda[1] at the highest level.
     ramp_share: share of the steps in which lmbda rises. noise_share: share in which the classifier
-    sees additive noise; rounding with a straight-through gradient after that.
+    sees additive noise; rounding with a straight-through gradient after that. Bits are of noise to
+    the end.
     """
 
     epochs: int = 50
     optimizer: Literal["sgd", "adamw"] = "adamw"
-    learning_rate: float = 2.5e-3
+    learning_rate: float = 2.0e-3
     weight_decay: float = 2e-2
-    warmup_share: float = 0.12
+    warmup_share: float = 0.1
     ema_decay: float = 0.999
-    mixup_share: float = 0.2
-    calm_share: float = 0.15
-    level_bytes: tuple[float, ...] = (2.4, 4, 6, 9, 13, 18, 25, 34)
-    lmbda: tuple[float, float] = (6e-3, 4e-4)
-    teacher_share: float = 0.6
+    mixup_share: float = 0.4
+    mixup_alpha: float = 1.0
+    calm_share: float = 0.2
+    level_bytes: tuple[float, ...] = (0.8, 1.6, 2.8, 4.6, 7.5, 12, 20, 32)
+    lmbda: tuple[float, float] = (4e-3, 2e-4)
+    teacher_share: float = 0.75
     imitation: float = 0.3
     noise_share: float = 0.3
-    ramp_share: float = 0.15
+    ramp_share: float = 0.1
 
 
 @dataclass(frozen=True)

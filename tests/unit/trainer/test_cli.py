@@ -9,7 +9,7 @@ import pytest
 from trainer.cli import PRESETS, _parser, _with_preset, main
 
 
-@pytest.mark.parametrize("preset", ["released", "released-finish", "smoke"])
+@pytest.mark.parametrize("preset", ["released", "smoke"])
 def test_every_preset_is_a_configuration(preset: str, tmp_path: Path) -> None:
     arguments = ["fit", "--preset", preset, "--data", str(tmp_path), "--out", str(tmp_path)]
     parser = _parser()
@@ -36,7 +36,7 @@ def test_every_preset_of_the_study_is_a_configuration(
 def test_no_preset_is_left_out_of_the_tests_above() -> None:
     names = {kind: {path.name for path in (PRESETS / kind).iterdir()} for kind in ("fit", "study")}
     assert names == {
-        "fit": {"released.yaml", "released-finish.yaml", "smoke.yaml"},
+        "fit": {"released.yaml", "smoke.yaml"},
         "study": {"paper.yaml", "smoke.yaml", "two-cores.yaml"},
     }
 
@@ -45,7 +45,7 @@ def test_an_unknown_preset_is_answered_with_those_there_are(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert main(["fit", "--preset", "best", "--data", "d", "--out", "o"]) == 2
-    assert "there are ['released', 'released-finish', 'smoke']" in capsys.readouterr().err
+    assert "there are ['released', 'smoke']" in capsys.readouterr().err
 
 
 def test_a_study_without_compressai_says_what_is_missing(
