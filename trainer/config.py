@@ -26,7 +26,7 @@ class ModelConfig:
     latent_channels: int = 32
     latent_classifier_width: int = 384
     enhancement_channels: int = 512
-    synthesis_widths: tuple[int, int, int] = (256, 96, 36)
+    synthesis_widths: tuple[int, int, int] = (512, 96, 36)
     prior_components: int = 2
     dropout: float = 0.2
 

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from trainer.models.base import BaseModel
 from trainer.models.enhancement import EnhancementModel
 from trainer.models.resnet import ResNet18
 from trainer.networks import RELEASED, averaged_states
+from trainer.placing import finer
 from trainer.processes import current
 from trainer.released_base import restore_base
 from trainer.stages import ClassifierStage, Figures
@@ -28,6 +30,10 @@ from trainer.stages import ClassifierStage, Figures
 TEACHER = "classifier.npz"
 # Of so many faces the enhancement begins with the components: a gigabyte as they are found.
 BEGIN_FACES = 30_000
+# Of so many faces the levels are placed.
+PLACED_FACES = 4_000
+# In base.json, what was added to the log_gains of the checkpoint beside it.
+FINER = "finer"
 # In base.json, of which bundle a base that was not trained is.
 KEPT_FROM = "bundle"
 
@@ -82,16 +88,30 @@ def _base_trained(config: FitConfig, train: FaceSet, valid: FaceSet, teacher: Re
     torch.manual_seed(config.seed + 1)
     base = BaseStage(config.base, _new_base(config), teacher)
     _start(base.base, "base", config)
-    return _finished(Loop(base, config, train, valid), config)
+    figures = _finished(Loop(base, config, train, valid), config)
+    if current().leads:
+        _note(config, "base", {**figures, FINER: _placed(config, train)})
+    current().wait()
+    return figures
+
+
+@torch.no_grad()
+def _placed(config: FitConfig, train: FaceSet) -> list[float]:
+    base, pixels = _load_base(config), as_float(train.pixels[:PLACED_FACES])
+    y = torch.cat([base.analysis(part) for part in pixels.split(256)])  # type: ignore[no-untyped-call]  # torch's own gap
+    return finer(base, y, config.base.level_bytes)
 
 
 def _finished(loop: Loop, config: FitConfig) -> Figures:
     """A stage's figures, kept beside its checkpoint, so that it can be released."""
     figures = loop.fit()
     if current().leads:
-        path = config.out / f"{loop.stage.name}.json"
-        path.write_text(json.dumps(figures, indent=2) + "\n")
+        _note(config, loop.stage.name, figures)
     return figures
+
+
+def _note(config: FitConfig, stage: str, known: Mapping[str, Any]) -> None:
+    (config.out / f"{stage}.json").write_text(json.dumps(known, indent=2) + "\n")
 
 
 def _settle(config: FitConfig) -> None:
@@ -110,7 +130,7 @@ def _settle(config: FitConfig) -> None:
     if config.bundle is not None:
         base = _new_base(config)
         bundle_id = restore_base(base, config.bundle)
-        (config.out / "base.json").write_text(json.dumps({KEPT_FROM: bundle_id}) + "\n")
+        _note(config, "base", {KEPT_FROM: bundle_id})
         arrays = {f"base.{name}": state.numpy() for name, state in base.state_dict().items()}
         (config.out / f"base{RELEASED}").write_bytes(write_npz(arrays))
 
@@ -140,6 +160,10 @@ def load_pixel_classifier(config: FitConfig) -> ResNet18:
 def _load_base(config: FitConfig) -> BaseModel:
     base = _new_base(config)
     base.load_state_dict(_states(config.out, "base"))
+    noted = config.out / "base.json"
+    added = json.loads(noted.read_text()).get(FINER) if noted.is_file() else None
+    if added is not None:
+        base.log_gains.data += torch.tensor(added)[:, None]
     return base.eval()
 
 
