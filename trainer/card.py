@@ -87,7 +87,7 @@ def model_card(name: str, run: Path, train_faces: int, figures: dict[str, Any]) 
     parts = [json.loads((run / file).read_text()) for file in CONFIGS if (run / file).exists()]
 
     def epochs(stage: str) -> str:
-        each = [str(part[stage]["epochs"]) for part in parts]
+        each = [str(n) for part in parts if (n := part[stage]["epochs"])]
         return " and then, with other settings, ".join(each)
 
     return _CARD.format(
