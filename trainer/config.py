@@ -79,7 +79,7 @@ class BaseConfig(StageConfig):
     mixup_share: float = 0.4
     mixup_alpha: float = 1.0
     calm_share: float = 0.2
-    level_bytes: tuple[float, ...] = (0.8, 1.6, 2.8, 4.6, 7.5, 12, 20, 32)
+    level_bytes: tuple[float, ...] = (0.99, 1.65, 2.8, 4.6, 7.5, 12, 20, 32)
     lmbda: tuple[float, float] = (4e-3, 2e-4)
     teacher_share: float = 0.75
     imitation: float = 0.3

@@ -22,7 +22,7 @@ from trainer.models.base import BaseModel
 from trainer.models.enhancement import EnhancementModel
 from trainer.models.resnet import ResNet18
 from trainer.networks import RELEASED, averaged_states
-from trainer.placing import finer
+from trainer.placing import Placing
 from trainer.processes import current
 from trainer.released_base import restore_base
 from trainer.stages import ClassifierStage, Figures
@@ -30,10 +30,10 @@ from trainer.stages import ClassifierStage, Figures
 TEACHER = "classifier.npz"
 # Of so many faces the enhancement begins with the components: a gigabyte as they are found.
 BEGIN_FACES = 30_000
-# Of so many faces the levels are placed.
-PLACED_FACES = 4_000
+# By so many faces the levels are placed.
+PLACED_FACES = 8_000
 # In base.json, what was added to the log_gains of the checkpoint beside it.
-FINER = "finer"
+ADDED = "added_log_gains"
 # In base.json, of which bundle a base that was not trained is.
 KEPT_FROM = "bundle"
 
@@ -90,16 +90,17 @@ def _base_trained(config: FitConfig, train: FaceSet, valid: FaceSet, teacher: Re
     _start(base.base, "base", config)
     figures = _finished(Loop(base, config, train, valid), config)
     if current().leads:
-        _note(config, "base", {**figures, FINER: _placed(config, train)})
+        _note(config, "base", {**figures, ADDED: _placed(config, train)})
     current().wait()
     return figures
 
 
 @torch.no_grad()
-def _placed(config: FitConfig, train: FaceSet) -> list[float]:
+def _placed(config: FitConfig, train: FaceSet) -> list[list[float]]:
     base, pixels = _load_base(config), as_float(train.pixels[:PLACED_FACES])
     y = torch.cat([base.analysis(part) for part in pixels.split(256)])  # type: ignore[no-untyped-call]  # torch's own gap
-    return finer(base, y, config.base.level_bytes)
+    votes = torch.from_numpy(train.votes[: len(y)])
+    return Placing(base, y, votes).added(config.base.level_bytes)
 
 
 def _finished(loop: Loop, config: FitConfig) -> Figures:
@@ -161,9 +162,9 @@ def _load_base(config: FitConfig) -> BaseModel:
     base = _new_base(config)
     base.load_state_dict(_states(config.out, "base"))
     noted = config.out / "base.json"
-    added = json.loads(noted.read_text()).get(FINER) if noted.is_file() else None
+    added = json.loads(noted.read_text()).get(ADDED) if noted.is_file() else None
     if added is not None:
-        base.log_gains.data += torch.tensor(added)[:, None]
+        base.log_gains.data += torch.tensor(added)
     return base.eval()
 
 
