@@ -67,7 +67,7 @@ class BaseConfig(StageConfig):
     from lmbda[0] at the lowest to lmbda[1] at the highest level.
     ramp_share: share of the steps in which lmbda rises. noise_share: share in which the classifier
     sees additive noise; rounding with a straight-through gradient after that. Bits are of noise to
-    the end.
+    the end. placed: whether levels are put at level_bytes after training, by their gains.
     """
 
     epochs: int = 50
@@ -85,6 +85,7 @@ class BaseConfig(StageConfig):
     imitation: float = 0.3
     noise_share: float = 0.3
     ramp_share: float = 0.1
+    placed: bool = True
 
 
 @dataclass(frozen=True)

@@ -89,7 +89,7 @@ def _base_trained(config: FitConfig, train: FaceSet, valid: FaceSet, teacher: Re
     base = BaseStage(config.base, _new_base(config), teacher)
     _start(base.base, "base", config)
     figures = _finished(Loop(base, config, train, valid), config)
-    if current().leads:
+    if current().leads and config.base.placed:
         _note(config, "base", {**figures, ADDED: _placed(config, train)})
     current().wait()
     return figures
@@ -161,10 +161,6 @@ def load_pixel_classifier(config: FitConfig) -> ResNet18:
 def _load_base(config: FitConfig) -> BaseModel:
     base = _new_base(config)
     base.load_state_dict(_states(config.out, "base"))
-    noted = config.out / "base.json"
-    added = json.loads(noted.read_text()).get(ADDED) if noted.is_file() else None
-    if added is not None:
-        base.log_gains.data += torch.tensor(added)
     return base.eval()
 
 
@@ -179,10 +175,15 @@ def _new_base(config: FitConfig) -> BaseModel:
 
 
 def _states(run: Path, stage: str) -> dict[str, torch.Tensor]:
-    """Of a stage's checkpoint the states of its networks, without the weights of its loss."""
+    """Of a stage's checkpoint the states of its networks, levels placed, without its loss'."""
     prefix = {"base": "base.", "enhancement": "net."}[stage]
     states = averaged_states(run / f"{stage}.pt")
-    return {n.removeprefix(prefix): s for n, s in states.items() if n.startswith(prefix)}
+    states = {n.removeprefix(prefix): s for n, s in states.items() if n.startswith(prefix)}
+    noted = run / f"{stage}.json"
+    added = json.loads(noted.read_text()).get(ADDED) if noted.is_file() else None
+    if added is not None:
+        states["log_gains"] = states["log_gains"] + torch.tensor(added)
+    return states
 
 
 def limited(faces: FaceSet, most: int | None) -> FaceSet:

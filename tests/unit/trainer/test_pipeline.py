@@ -249,7 +249,7 @@ def test_a_run_goes_on_from_another_with_other_settings(
         dataclasses.replace(
             config(data, tmp_path),
             start=run,
-            base=dataclasses.replace(BASE, **still),
+            base=dataclasses.replace(BASE, **still, placed=False),
             enhancement=dataclasses.replace(ENHANCEMENT, **still),
         )
     )
