@@ -28,7 +28,6 @@ from trainer.evaluate import (
     default_level,
     evaluate_faces,
 )
-from trainer.examples import as_float
 from trainer.fit import Trained
 from trainer.layer_tables import layer_tables
 from trainer.level_tables import latents_of, level_tables
@@ -40,6 +39,7 @@ from trainer.onnx_export import (
     SynthesisGraph,
     write_onnx,
 )
+from trainer.placing import latents
 from trainer.runtime import Network
 from trainer.schematic import schematic_faces
 from trainer.track_tables import with_tracks
@@ -153,7 +153,7 @@ def _write_networks(trained: Trained, valid: FaceSet, folder: Path) -> None:
 def _temperatures(trained: Trained, valid: FaceSet) -> torch.Tensor:
     """Of each level, the temperature at which its answers are as sure as they are right."""
     base, found = trained.base, []
-    y = torch.cat([base.analysis(part) for part in as_float(valid.pixels[:]).split(256)])  # type: ignore[no-untyped-call]  # torch's own gap
+    y = latents(base, valid)
     for index in range(len(base.log_gains)):
         level = torch.full((len(y),), index)
         logits = base.classifier(base.coded(y, level)[0], level)

@@ -22,7 +22,7 @@ from trainer.models.base import BaseModel
 from trainer.models.enhancement import EnhancementModel
 from trainer.models.resnet import ResNet18
 from trainer.networks import RELEASED, averaged_states
-from trainer.placing import Placing
+from trainer.placing import Placing, latents
 from trainer.processes import current
 from trainer.released_base import restore_base
 from trainer.stages import ClassifierStage, Figures
@@ -95,12 +95,10 @@ def _base_trained(config: FitConfig, train: FaceSet, valid: FaceSet, teacher: Re
     return figures
 
 
-@torch.no_grad()
 def _placed(config: FitConfig, train: FaceSet) -> list[list[float]]:
-    base, pixels = _load_base(config), as_float(train.pixels[:PLACED_FACES])
-    y = torch.cat([base.analysis(part) for part in pixels.split(256)])  # type: ignore[no-untyped-call]  # torch's own gap
-    votes = torch.from_numpy(train.votes[: len(y)])
-    return Placing(base, y, votes).added(config.base.level_bytes)
+    base, faces = _load_base(config), limited(train, PLACED_FACES)
+    votes = torch.from_numpy(faces.votes)
+    return Placing(base, latents(base, faces), votes).added(config.base.level_bytes)
 
 
 def _finished(loop: Loop, config: FitConfig) -> Figures:

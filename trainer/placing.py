@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from trainer.examples import Examples, device_of, in_parts
 from trainer.models.base import BaseModel
 from trainer.stages import soft_cross_entropy
 
@@ -21,6 +22,12 @@ ROUNDS = 16
 MOST_CHANGES = 32
 # Of a face, in bits: what changes less than that cannot be compared.
 LEAST_SAVING = 0.02
+
+
+@torch.no_grad()
+def latents(base: BaseModel, faces: Examples) -> Tensor:
+    """y of faces as they are, (N, C, 3, 3)."""
+    return torch.cat([base.analysis(part) for part, _ in in_parts(faces, device_of(base))])
 
 
 @dataclass(frozen=True)

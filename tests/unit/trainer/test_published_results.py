@@ -45,3 +45,10 @@ def test_the_readmes_figures_of_the_bundle_are_those_of_its_manifest() -> None:
     assert f"| {figures['macro_f1']:.3f} |" in text
     assert f"| {100 * figures['pixel_accuracy']:.2f}% |" in text
     assert f"| {layers} |" in text
+
+
+def test_the_readmes_figures_of_another_task_are_those_of_the_manifest() -> None:
+    figures = json.loads((ROOT / "bundles/ferplus-48/manifest.json").read_text())["figures"]
+    views = (f"level_{figures['default_level']}", "pixels", "pixel_features")
+    shown = [f"{100 * figures['beyond'][view]['fer2013_accuracy']:.1f}%" for view in views]
+    assert f"| {'; '.join(shown)} |" in (ROOT / "README.md").read_text()
