@@ -11,7 +11,7 @@ from mien.holding import quantised
 from mien.tables import CdfTables
 from trainer.data.faces import FaceSet
 from trainer.examples import as_float
-from trainer.level_tables import LAYER_REACH, level_tables
+from trainer.level_tables import level_tables
 from trainer.motion import moving
 from trainer.runtime import Network
 
@@ -33,7 +33,7 @@ def layer_tables(
     e = np.concatenate(list(_enhancements(analysis, enhancement, tables, train)))
     ends = np.cumsum([0, *layer_channels])
     return [
-        level_tables(e[:, start:end], np.ones((1, end - start), np.float32), LAYER_REACH)
+        level_tables(e[:, start:end], np.ones((1, end - start), np.float32))
         for start, end in pairwise(ends.tolist())
     ]
 

@@ -22,9 +22,7 @@ PRIORS = 4
 ROUNDS = 6
 CLUSTERED_FACES = 12_000
 BATCH_FACES = 1024
-# Symbols further out are told behind the escape bin. The rows of the base are in a device's memory,
-# all as wide as the widest of them; the strongest components of a face reach further.
-BASE_REACH, LAYER_REACH = 20, 40
+SYMBOL_RANGE = 40
 # Symbols less likely than this share one escape bin.
 RAREST_BIN = 2.0**-13
 # How many faces what is known of all sorts counts for within one, and a guess within all.
@@ -45,43 +43,39 @@ def latents_of(analysis: Network, train: FaceSet) -> NDArray[np.float32]:
     return np.asarray(np.concatenate([*plain, *changed]), np.float32)
 
 
-def level_tables(
-    y: NDArray[np.float32], gains: NDArray[np.float32], reach: int = BASE_REACH
-) -> CdfTables:
+def level_tables(y: NDArray[np.float32], gains: NDArray[np.float32]) -> CdfTables:
     """Tables with the rows of faces told afresh, of all levels and priors.
 
-    y: float32 (N, C, H, W), latents of faces. gains: float32 (levels, C). reach: the largest
-    magnitude of a symbol that has a bin of its own.
+    y: float32 (N, C, H, W), latents of faces. gains: float32 (levels, C).
     """
     rows, offsets = [], []
     for level, of_channels in enumerate(gains):
         symbols = quantised(y, of_channels)
-        # One bin more at both ends, for all that lies beyond: row_of leaves it to the escape.
-        flat = np.clip(symbols, -reach - 1, reach + 1).reshape(len(y), -1)
-        for pmf in competing(flat, reach + 1, np.random.default_rng(level)):
+        flat = np.clip(symbols, -SYMBOL_RANGE, SYMBOL_RANGE).reshape(len(y), -1)
+        for pmf in competing(flat, np.random.default_rng(level)):
             for position in pmf:
-                row, offset = row_of(position[1:-1], -reach)
+                row, offset = row_of(position, -SYMBOL_RANGE)
                 rows.append(row)
                 offsets.append(offset)
     shape = (y.shape[1], y.shape[2], y.shape[3])
     return CdfTables.from_rows(rows, offsets, shape, gains=gains, priors=PRIORS)
 
 
-def competing(symbols: NDArray[np.int32], most: int, random: np.random.Generator) -> Counts:
-    """The priors of one level, float64 (PRIORS, L, 2·most + 1), from symbols (N, L) of ±most."""
+def competing(symbols: NDArray[np.int32], random: np.random.Generator) -> Counts:
+    """The priors of one level, float64 (PRIORS, L, 2·SYMBOL_RANGE + 1), from symbols (N, L)."""
     chosen = symbols[random.permutation(len(symbols))[:CLUSTERED_FACES]]
     # By size at first: the sorts differ most in how far from zero their symbols are.
     order = np.abs(chosen).sum(axis=1).argsort(kind="stable").argsort(kind="stable")
     sort = order * PRIORS // len(chosen)
     for _ in range(ROUNDS):
-        sort = _cheapest(chosen, _masses(chosen, sort, most))
-    pmf = _masses(chosen, sort, most)
-    return _masses(symbols, _cheapest(symbols, pmf), most)
+        sort = _cheapest(chosen, _masses(chosen, sort))
+    pmf = _masses(chosen, sort)
+    return _masses(symbols, _cheapest(symbols, pmf))
 
 
-def _masses(symbols: NDArray[np.int32], sort: NDArray[np.int64], most: int) -> Counts:
-    counts = np.stack([_histogram(symbols[sort == prior], most) for prior in range(PRIORS)])
-    span = np.abs(np.arange(-most, most + 1))
+def _masses(symbols: NDArray[np.int32], sort: NDArray[np.int64]) -> Counts:
+    counts = np.stack([_histogram(symbols[sort == prior]) for prior in range(PRIORS)])
+    span = np.abs(np.arange(-SYMBOL_RANGE, SYMBOL_RANGE + 1))
     # Further out is less likely, also where nothing was seen.
     guess = 0.5 ** (2 * span) / np.sum(0.5 ** (2 * span))
     every = counts.sum(axis=0) + GUESS * guess
@@ -90,10 +84,10 @@ def _masses(symbols: NDArray[np.int32], sort: NDArray[np.int64], most: int) -> C
     return np.asarray(mass / mass.sum(axis=2, keepdims=True))
 
 
-def _histogram(symbols: NDArray[np.int32], most: int) -> Counts:
-    """How often each symbol was seen at each position, float64 (L, 2·most + 1)."""
-    positions, bins = symbols.shape[1], 2 * most + 1
-    places = np.arange(positions) * bins + symbols + most
+def _histogram(symbols: NDArray[np.int32]) -> Counts:
+    """How often each symbol was seen at each position, float64 (L, 2·SYMBOL_RANGE + 1)."""
+    positions, bins = symbols.shape[1], 2 * SYMBOL_RANGE + 1
+    places = np.arange(positions) * bins + symbols + SYMBOL_RANGE
     return np.bincount(places.ravel(), minlength=positions * bins).reshape(positions, bins) * 1.0
 
 
@@ -103,7 +97,7 @@ def _cheapest(symbols: NDArray[np.int32], pmf: Counts) -> NDArray[np.int64]:
     place = np.arange(symbols.shape[1])
     bits = np.zeros((PRIORS, len(symbols)), np.float32)
     for start in range(0, len(symbols), BATCH_FACES):
-        part = symbols[start : start + BATCH_FACES] + pmf.shape[2] // 2
+        part = symbols[start : start + BATCH_FACES] + SYMBOL_RANGE
         for prior in range(PRIORS):
             bits[prior, start : start + BATCH_FACES] = cost[prior][place, part].sum(axis=1)
     return np.asarray(bits.argmin(axis=0), np.int64)

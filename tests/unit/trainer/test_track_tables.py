@@ -9,7 +9,7 @@ from mien.holding import HALF, LARGEST_HOLD
 from mien.integer_cdf import integer_cdf
 from mien.range_coder import TOTAL
 from mien.stir import GIVEN
-from mien.tables import COST_UNIT, CdfTables
+from mien.tables import CdfTables
 from trainer.level_tables import competing, level_tables
 from trainer.motion import moving
 from trainer.track_tables import Transitions, add_rows, holds_of
@@ -84,24 +84,13 @@ def test_simulated_faces_move_from_frame_to_frame_and_stay_pictures():
     assert all((a - b).abs().mean() > 0 for a, b in pairwise(views))
 
 
-def test_symbols_beyond_the_reach_of_a_row_are_expected_as_often_as_they_come():
-    """One in ten is a hundred: the escape costs what one in ten does, not what is never seen."""
-    random = np.random.default_rng(3)
-    symbols = np.where(random.random((3000, *SHAPE)) < 0.1, 100, 0).astype(np.int32)
-    tables = level_tables(symbols.astype(np.float32), np.ones((1, SHAPE[0]), np.float32), 5)
-    assert tables.cdf.shape[1] <= 2 * 5 + 3
-    far = np.full(SHAPE, 100, np.int32)
-    bits = tables.costs(far, tables.first_rows(0, tables.best_prior(far, 0))) / COST_UNIT
-    assert bits.max() < 2 * -np.log2(0.1)
-
-
 def test_priors_that_compete_tell_sorts_of_faces_apart():
     """Half of the faces have small symbols and half have large ones: each sort has its prior."""
     random = np.random.default_rng(5)
     scale = np.where(np.arange(4000) % 2, 4.0, 0.3)[:, None]
     drawn = random.laplace(0, scale, (4000, POSITIONS))
     symbols = np.clip(np.rint(drawn), -40, 40).astype(np.int32)
-    pmf = competing(symbols, 40, random)
+    pmf = competing(symbols, random)
     assert np.allclose(pmf.sum(axis=2), 1)
     zero = pmf[:, :, pmf.shape[2] // 2].mean(axis=1)
     assert zero.max() > 0.8
