@@ -114,8 +114,9 @@ def _faces(tables: CdfTables, random: np.random.Generator) -> list[EncodedFace]:
     rows = tables.first_rows(level, int(random.integers(0, tables.priors)))
     faces: list[EncodedFace] = []
     for _ in range(random.integers(1, 5)):
-        quotients = random.integers(0, 1 << 16, (positions, 1))
-        index = (tables.cdf[rows, 1:] <= quotients).sum(axis=1)
+        quotients = random.integers(0, 1 << 16, positions)
+        drawn = zip(rows.tolist(), quotients.tolist(), strict=True)
+        index = np.array([tables.counts(row).searchsorted(q, "right") - 1 for row, q in drawn])
         symbols = tables.offsets[rows] + index
         if faces:  # most of a later face is as it was
             stays = random.random(positions) < random.choice([0.0, 0.6, 0.9, 1.0])

@@ -1,15 +1,17 @@
 """What a chunk is on the wire.
 
-    byte 0      1        2 ──────── 5    6 ───────────────────────────────────
-    ┌────┬──────────┐  ┌────────────┐  ┌──────────────────────────────────────┐
-    │ver │bundle tag│  │   CRC-32   │  │ one range-coded string: face count,  │
-    │ 4  │    12    │  │            │  │ level; time, track, box, stir or     │
-    │    │          │  │            │  │ prior and symbols of each face       │
-    └────┴──────────┘  └────────────┘  └──────────────────────────────────────┘
+    byte 0              1 ───────── 3    4 ───────────────────────────────────
+    ┌───────┬───────┐  ┌────────────┐  ┌──────────────────────────────────────┐
+    │version│bundle │  │  checksum  │  │ one range-coded string: face count,  │
+    │ 4 bits│tag 4  │  │            │  │ level; time, track, box, stir or     │
+    │       │       │  │            │  │ prior and symbols of each face       │
+    └───────┴───────┘  └────────────┘  └──────────────────────────────────────┘
 
-The tag is the first 12 bits of the bundle id. The CRC runs over the first two bytes and the body
-and starts from the CRC of the whole bundle id, so a payload of another bundle with the same tag
-does not pass either. The chunk's length comes from the message that carries it.
+The tag is the first digit of the bundle id. The checksum is the lower 24 bits of a CRC-32 over the
+first byte and the body that starts from the CRC of the whole bundle id, so a payload of another
+bundle with the same tag does not pass either. It guards against mistakes and against storage that
+decays: what carries a chunk has checksums of its own, or a signature. The chunk's length comes
+from the message that carries it.
 """
 
 import zlib
@@ -27,13 +29,14 @@ from mien.errors import (
     WrongBundleError,
 )
 
-VERSION = 2
-HEADER_BYTES = 6
+VERSION = 3
+CHECKSUM_BYTES = 3
+HEADER_BYTES = 1 + CHECKSUM_BYTES
 MAX_TIME_MS = (1 << 48) - 1
 MAX_TRACK_ID = (1 << 48) - 1
 MAX_BOX_PX = (1 << 15) - 1
 MAX_FACES = (1 << 15) - 1
-_TAG_BITS = 12
+_TAG_BITS = 4
 _BUNDLE_ID_DIGITS = 64
 
 
@@ -103,8 +106,8 @@ class Limits:
 
 
 def bundle_tag(bundle_id: str) -> int:
-    """Return the 12 bits by which a payload names its bundle."""
-    return _bundle_bytes(bundle_id)[0] << 4 | _bundle_bytes(bundle_id)[1] >> 4
+    """Return the 4 bits by which a payload names its bundle."""
+    return _bundle_bytes(bundle_id)[0] >> 4
 
 
 def payload_tag(payload: bytes) -> int:
@@ -116,7 +119,7 @@ def payload_tag(payload: bytes) -> int:
         raise TruncatedError(
             f"a payload has at least {HEADER_BYTES} bytes, this one has {len(payload)}"
         )
-    head = int.from_bytes(payload[:2], "big")
+    head = payload[0]
     if head >> _TAG_BITS != VERSION:
         raise VersionError(
             f"the payload is of version {head >> _TAG_BITS}, version {VERSION} is read here"
@@ -136,7 +139,7 @@ class Envelope:
     def seal(self, body: bytes) -> bytes:
         """Return the payload of a body. Raises LimitError when it is too long."""
         self._check_size(HEADER_BYTES + len(body))
-        head = (VERSION << _TAG_BITS | self._tag).to_bytes(2, "big")
+        head = bytes([VERSION << _TAG_BITS | self._tag])
         return head + self._checksum(head, body) + body
 
     def open(self, payload: bytes) -> bytes:
@@ -148,10 +151,10 @@ class Envelope:
         tag = payload_tag(payload)
         if tag != self._tag:
             raise WrongBundleError(
-                f"the payload was coded with a bundle whose id starts {tag:03x}, "
+                f"the payload was coded with a bundle whose id starts {tag:x}, "
                 f"this is {self._bundle_id[:12]}…"
             )
-        head, checksum, body = payload[:2], payload[2:HEADER_BYTES], payload[HEADER_BYTES:]
+        head, checksum, body = payload[:1], payload[1:HEADER_BYTES], payload[HEADER_BYTES:]
         if checksum != self._checksum(head, body):
             raise ChecksumError(
                 f"the checksum of {len(payload)} bytes does not hold: "
@@ -167,7 +170,12 @@ class Envelope:
             )
 
     def _checksum(self, head: bytes, body: bytes) -> bytes:
-        return zlib.crc32(body, zlib.crc32(head, self._seed)).to_bytes(4, "big")
+        return checksum_bytes(zlib.crc32(body, zlib.crc32(head, self._seed)))
+
+
+def checksum_bytes(crc: int) -> bytes:
+    """What is sent of a CRC-32."""
+    return (crc & ((1 << 8 * CHECKSUM_BYTES) - 1)).to_bytes(CHECKSUM_BYTES, "big")
 
 
 def _bundle_bytes(bundle_id: str) -> bytes:

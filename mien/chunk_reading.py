@@ -7,12 +7,14 @@ or say what only one string, the encoder's, can say.
 
     state   of the range decoder, and
             STEPS       of time since the first face
+            EVEN        1 where the last of them was as expected
             TRACKS      of this chunk, so far
             LAST        its track's index, of the face whose fields were read last
             BEFORE      the index of the face before on this track, or NONE
             LEVEL       the chunk's quality level
     tracks  TRACK_FIELDS for each track, in the order of their first faces: its id, the index of
             its last face, the index of the track that came after it last time, and its last stir
+            and how that was told
     given   for each level, each of stir.GIVEN and each position, one behind another: the row for
             the lowest symbol before, how many rows come after it, and that symbol
     sizes   how many levels there are, how many priors, how many positions
@@ -36,23 +38,27 @@ from mien.range_decoder import (
     read_bits,
     read_symbols,
 )
-from mien.side_information import CDFS, EXPECTED, FIRST_STEP_MS, LONG, NEW, SHORT
-from mien.stir import AFRESH, ALL_AFRESH, GIVEN, LARGEST, STILL, UNKNOWN
+from mien.side_counts import CDFS, USUAL_STEPS_MS
+from mien.side_information import EXPECTED, NEW
+from mien.stir import AFRESH, ALL_AFRESH, BY_BEFORE, GIVEN, LARGEST, STILL, UNKNOWN
 
-STEPS, TRACKS, LAST, BEFORE, LEVEL = range(DECODER_FIELDS, DECODER_FIELDS + 5)
-STATE_FIELDS, TRACK_FIELDS, FACE_FIELDS = DECODER_FIELDS + 5, 4, 6
+STEPS, EVEN, TRACKS, LAST, BEFORE, LEVEL = range(DECODER_FIELDS, DECODER_FIELDS + 6)
+STATE_FIELDS, TRACK_FIELDS, FACE_FIELDS = DECODER_FIELDS + 6, 5, 6
 NONE = -1
-_ID, _LAST_FACE, _FOLLOWER, _STIR = range(TRACK_FIELDS)
+_ID, _LAST_FACE, _FOLLOWER, _STIR, _HOW = range(TRACK_FIELDS)
 Given = tuple[Integers, Integers, Integers]
 Sizes = tuple[int, int, int]
 
 SIDE_CDF = tuple(count for cdf in CDFS for count in cdf)
 """The side information's CDFs one behind another; a model is the places of its first and last."""
 _PLACES = tuple((first, end - 1) for first, end in pairwise(accumulate(map(len, CDFS), initial=0)))
-_MOVES, _MOVE, _RESIZE, _HEIGHT, _STEP, _FIRST_STEP, _TRACK = _PLACES[:7]
-_STANDS_IF_NEW, _STANDS_IF_HERE, _STANDS_IF_EARLIER = _PLACES[7:10]
-_STIRS = _PLACES[10:-3]
-_TOLD = _PLACES[-3:]
+_MOVES, _MOVE, _RESIZE, _HEIGHT, _STEP, _EVEN_STEP, _USUAL, _FROM_USUAL = _PLACES[:8]
+_TRACK, _FROM_NEXT_ID, _STANDS_IF_NEW, _STANDS_IF_HERE, _STANDS_IF_EARLIER = _PLACES[8:13]
+_COUNT, _FIRST_ID, _FIRST_TIME, _PLACE, _SIDE, _OUTSIDE = _PLACES[13:19]
+_GIVEN = len(GIVEN)
+_STIRS = _PLACES[19 : -2 * _GIVEN]
+# By how the face before was told, and the stir.
+_TOLD = _PLACES[-2 * _GIVEN :]
 _FIRST_GIVEN = GIVEN[0]
 
 
@@ -140,16 +146,19 @@ def read_later(
     room, first_rows = chosen
     positions = sizes[2]
     before = state[BEFORE] * positions
-    track = state[LAST] * TRACK_FIELDS + _STIR
-    stir = read_bin(state, words, cdf, _STIRS[tracks[track]])
-    tracks[track] = stir
+    track = state[LAST] * TRACK_FIELDS
+    stir = read_bin(state, words, cdf, _STIRS[tracks[track + _STIR]])
+    tracks[track + _STIR] = stir
+    last_how = tracks[track + _HOW]
     if stir == STILL:
+        tracks[track + _HOW] = BY_BEFORE
         for place in range(positions):
             symbols[at + place] = symbols[before + place]
         return
     told = ALL_AFRESH
     if stir != AFRESH:
-        told = read_bin(state, words, cdf, _TOLD[stir - _FIRST_GIVEN])
+        told = read_bin(state, words, cdf, _TOLD[last_how * _GIVEN + stir - _FIRST_GIVEN])
+    tracks[track + _HOW] = told
     if told == ALL_AFRESH:
         first = read_prior(state, words, sizes)
         read_symbols(state, words, cdf, rows, first_rows[first : first + positions], symbols, at, 0)
@@ -176,15 +185,19 @@ def _choose(given: Given, offset: int, room: State, symbols: State, before: int)
         room[place] = firsts[offset + place] + step
 
 
-def start(state: State, words: Integers) -> int:
-    """Set state to the string's beginning; return the number of faces that it declares."""
+def start(state: State, words: Integers, cdf: Integers) -> int:
+    """Set state to the string's beginning; return the number of faces that it declares.
+
+    Raises MalformedError.
+    """
     enter(state, words)
     state[STEPS] = 0
+    state[EVEN] = 0
     state[TRACKS] = 0
     state[LAST] = 0
     state[BEFORE] = NONE
     state[LEVEL] = 0
-    return _read_number(state, words, SHORT)
+    return _read_number(state, words, cdf, _COUNT)
 
 
 def read_fields(
@@ -200,8 +213,8 @@ def read_fields(
     known = state[TRACKS]
     at = face * FACE_FIELDS
     if face == 0:
-        track = _new_track(state, words, tracks)
-        time_ms = _read_number(state, words, LONG)
+        track = _new_track(state, tracks, _read_number(state, words, cdf, _FIRST_ID))
+        time_ms = _read_number(state, words, cdf, _FIRST_TIME)
     else:
         track = _read_track(state, words, cdf, tracks)
         before_ms = fields[at - FACE_FIELDS]
@@ -234,8 +247,8 @@ def _read_choice(state: State, words: Integers, of: int) -> int:
     return choice
 
 
-def _read_number(state: State, words: Integers, length_bits: int) -> int:
-    bits = read_bits(state, words, length_bits)
+def _read_number(state: State, words: Integers, cdf: Integers, model: tuple[int, int]) -> int:
+    bits = read_bin(state, words, cdf, model)
     return 1 << (bits - 1) | read_bits(state, words, bits - 1) if bits else 0
 
 
@@ -254,15 +267,18 @@ def _read_track(state: State, words: Integers, cdf: Integers, tracks: State) -> 
     if form == EXPECTED:
         return expected
     if form == NEW:
-        return _new_track(state, words, tracks)
+        next_id = tracks[_ID]
+        for known in range(1, state[TRACKS]):
+            next_id = max(next_id, tracks[known * TRACK_FIELDS + _ID])
+        next_id += 1 + _read_difference(state, words, cdf, _FROM_NEXT_ID)
+        return _new_track(state, tracks, next_id)
     track = _read_choice(state, words, state[TRACKS])
     if track == expected:
         raise MalformedError("a track is not told in its one form")
     return track
 
 
-def _new_track(state: State, words: Integers, tracks: State) -> int:
-    track_id = _read_number(state, words, LONG)
+def _new_track(state: State, tracks: State, track_id: int) -> int:
     known = state[TRACKS]
     for track in range(known):
         if tracks[track * TRACK_FIELDS + _ID] == track_id:
@@ -270,6 +286,7 @@ def _new_track(state: State, words: Integers, tracks: State) -> int:
     tracks[known * TRACK_FIELDS + _ID] = track_id
     tracks[known * TRACK_FIELDS + _FOLLOWER] = known
     tracks[known * TRACK_FIELDS + _STIR] = UNKNOWN
+    tracks[known * TRACK_FIELDS + _HOW] = BY_BEFORE
     state[TRACKS] = known + 1
     return known
 
@@ -281,21 +298,37 @@ def _read_step(
         return 0
     steps = state[STEPS]
     if steps == 0:
-        step_ms = FIRST_STEP_MS + _read_difference(state, words, cdf, _FIRST_STEP)
+        usual = read_bin(state, words, cdf, _USUAL)
+        difference = _read_difference(state, words, cdf, _FROM_USUAL)
+        step_ms = USUAL_STEPS_MS[usual] + difference
+        if _nearest_usual(step_ms) != usual:
+            raise MalformedError("a step of time is not told in its one form")
     else:
-        expected_ms = (passed_ms + steps // 2) // steps
-        step_ms = expected_ms + _read_difference(state, words, cdf, _STEP)
+        model = _EVEN_STEP if state[EVEN] == 1 else _STEP
+        difference = _read_difference(state, words, cdf, model)
+        step_ms = (passed_ms + steps // 2) // steps + difference
     if step_ms < 1:
         raise MalformedError("time does not go forward")
     state[STEPS] = steps + 1
+    state[EVEN] = 1 if difference == 0 else 0
     return step_ms
+
+
+def _nearest_usual(step_ms: int) -> int:
+    """As mien.side_information has it, without what numba does not know."""
+    nearest = 0
+    for usual in range(1, len(USUAL_STEPS_MS)):
+        if abs(step_ms - USUAL_STEPS_MS[usual]) < abs(step_ms - USUAL_STEPS_MS[nearest]):
+            nearest = usual
+    return nearest
 
 
 def _read_first_box(state: State, words: Integers, cdf: Integers, fields: State, at: int) -> None:
     for coordinate in range(at + 2, at + 4):
-        value = _read_number(state, words, SHORT)
-        fields[coordinate] = -value if value and read_bits(state, words, 1) else value
-    fields[at + 4] = _read_number(state, words, SHORT)
+        value = _read_number(state, words, cdf, _PLACE)
+        outside = value != 0 and read_bin(state, words, cdf, _OUTSIDE) == 1
+        fields[coordinate] = -value if outside else value
+    fields[at + 4] = _read_number(state, words, cdf, _SIDE)
     fields[at + 5] = fields[at + 4] + _read_difference(state, words, cdf, _HEIGHT)
 
 
@@ -324,6 +357,7 @@ def _check_limits(limits: tuple[int, int, int], fields: State, at: int) -> None:
     if (
         fields[at] > max_time_ms
         or fields[at + 1] > max_track_id
+        or fields[at + 1] < 0
         or max(abs(fields[at + 2]), abs(fields[at + 3]), width, height) > max_box_px
         or min(width, height) < 1
     ):

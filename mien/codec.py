@@ -12,17 +12,17 @@ from functools import cached_property
 from struct import unpack
 
 from mien.bitstream import HEADER_BYTES, Box, EncodedFace, Envelope, Limits, payload_tag
-from mien.chunk_reading import STATE_FIELDS, start
+from mien.chunk_reading import SIDE_CDF, STATE_FIELDS, start
 from mien.errors import BitstreamError, EncodeError
 from mien.plain_reader import PlainReader
 from mien.range_coder import BitCounter, RangeEncoder
 from mien.reading import WORD_BYTES, ChunkReader, Contents, FlatTables, ReaderKind
 from mien.side_information import SideInformationWriter
-from mien.stir import ALL_AFRESH, BY_BEFORE, GIVEN, STILL
+from mien.stir import GIVEN, STILL
 from mien.tables import CdfTables
 from mien.track_latents import Told, TrackLatents
 
-# The face count, at most 18 bits, is read from the first of these; the decoder looks ahead.
+# The face count, at most 26 bits, is read from the first of these; the decoder looks ahead.
 _COUNT_BYTES = 12
 
 
@@ -35,7 +35,8 @@ def declared_faces(payload: bytes, limits: Limits) -> int:
     try:
         payload_tag(payload)
         head = payload[HEADER_BYTES : HEADER_BYTES + _COUNT_BYTES].ljust(_COUNT_BYTES, b"\0")
-        declared = start([0] * STATE_FIELDS, unpack(f">{_COUNT_BYTES // WORD_BYTES}H", head))
+        words = unpack(f">{_COUNT_BYTES // WORD_BYTES}H", head)
+        declared = start([0] * STATE_FIELDS, words, SIDE_CDF)
     except BitstreamError:
         return 1
     return min(max(declared, 1), limits.max_faces)
@@ -94,9 +95,10 @@ class ChunkCodec:
             writer.write(face.time_ms, face.track_id, face.box)
             told = latents.tell(face.track_id, face.symbols)
             if told.before is not None:
-                writer.write_stir(told.stir, told.before)
-            if told.stir in GIVEN:
-                writer.write_told(told.stir, BY_BEFORE if told.prior is None else ALL_AFRESH)
+                last_stir, last_how = told.before
+                writer.write_stir(told.stir, last_stir)
+                if told.stir in GIVEN:
+                    writer.write_told(told.stir, told.how, last_how)
             if told.prior is not None:
                 writer.write_choice(told.prior, self.tables.priors)
             yield face, told

@@ -14,7 +14,14 @@ from typing import Any
 
 import numpy as np
 
-from mien import chunk_reading, range_coder, range_decoder, side_information, stir
+from mien import (
+    chunk_reading,
+    range_coder,
+    range_decoder,
+    side_counts,
+    side_information,
+    stir,
+)
 from mien.bitstream import Limits
 from mien.chunk_reading import (
     FACE_FIELDS,
@@ -43,7 +50,7 @@ from mien.reading import (
 
 _log = logging.getLogger(__name__)
 
-_SOURCES = (range_coder, range_decoder, stir, side_information, chunk_reading)
+_SOURCES = (range_coder, range_decoder, stir, side_counts, side_information, chunk_reading)
 
 
 def fastest_reader(tables: FlatTables, limits: Limits) -> ChunkReader:
@@ -85,7 +92,7 @@ class CompiledReader:
         state = np.empty(STATE_FIELDS, np.int64)
         try:
             words = np.frombuffer(padded(body), f">u{WORD_BYTES}").astype(np.int64)
-            faces = checked_count(self._start(state, words), self._limits)
+            faces = checked_count(self._start(state, words, tables.cdf), self._limits)
             tracks = np.empty(TRACK_FIELDS * faces, np.int64)
             fields = np.empty(FACE_FIELDS * faces, np.int64)
             symbols = np.empty(tables.positions * faces, np.int32)
@@ -129,9 +136,9 @@ def _entries() -> tuple[Callable[..., int], Callable[..., None], Callable[..., N
     # with the sources in the closure, other sources are another function.
     sources = "".join(map(getsource, _SOURCES))
 
-    def start_string(state: Any, words: Any) -> Any:
+    def start_string(state: Any, words: Any, cdf: Any) -> Any:
         sources  # noqa: B018
-        return start(state, words)
+        return start(state, words, cdf)
 
     def read(state, words, cdf, rows, given, sizes, chosen, limits, tracks, fields, symbols):  # type: ignore[no-untyped-def]
         sources  # noqa: B018

@@ -46,7 +46,7 @@ def describe_payload(payload: bytes, bundles: BundleRepository | None = None) ->
     tag = payload_tag(payload)
     lines = [
         f"chunk of {len(payload)} bytes: header {HEADER_BYTES}, body {len(payload) - HEADER_BYTES}",
-        f"  coded with a bundle whose id starts {tag:03x}",
+        f"  coded with a bundle whose id starts {tag:x}",
     ]
     if bundles is None:
         lines.append("  give its bundle to check the checksum and see the faces")
@@ -99,9 +99,10 @@ def describe_bundle(folder: Path) -> str:
 
 def expected_bits(tables: CdfTables, level: int) -> float:
     """Return the entropy of a level's rows, in bits a face told afresh; the mean of its priors."""
-    first, end = tables.first_row(level, 0), tables.first_row(level, tables.priors)
-    counts = np.diff(tables.cdf[first:end].astype(np.float64), axis=1)
-    shares = counts[counts > 0] / TOTAL
+    rows = range(tables.first_row(level, 0), tables.first_row(level, tables.priors))
+    shares = (
+        np.concatenate([np.diff(tables.counts(row).astype(np.float64)) for row in rows]) / TOTAL
+    )
     return float(-np.sum(shares * np.log2(shares))) / tables.priors
 
 
@@ -120,8 +121,8 @@ def _decode(payload: bytes, bundles: BundleRepository) -> tuple[Bundle, tuple[En
         except ChecksumError:
             if index == len(candidates):
                 raise
-    known = ", ".join(f"{bundle_tag(b.bundle_id):03x} ({b.manifest.name})" for b in bundles.bundles)
-    raise UnknownBundleError(f"no bundle given has an id that starts {tag:03x}; there are: {known}")
+    known = ", ".join(f"{bundle_tag(b.bundle_id):x} ({b.manifest.name})" for b in bundles.bundles)
+    raise UnknownBundleError(f"no bundle given has an id that starts {tag:x}; there are: {known}")
 
 
 def _figures(figures: Mapping[str, Any], indent: str) -> list[str]:

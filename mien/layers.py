@@ -1,14 +1,15 @@
 """Enhancement layers of a chunk: what makes its faces viewable, coded given the base.
 
-    byte 0 ───── 3    4 ────────────────────────────────────────────
+    byte 0 ───── 2    3 ────────────────────────────────────────────
     ┌────────────┐  ┌───────────────────────────────────────────────┐
-    │   CRC-32   │  │ one range-coded string; for each face of the  │
+    │  checksum  │  │ one range-coded string; for each face of the  │
     │            │  │ chunk: whether it is there, prior, symbols    │
     └────────────┘  └───────────────────────────────────────────────┘
 
 Each layer is a string of its own beside the chunk's payload: a reader that wants only expressions
-never looks at it, and one that wants fewer bytes leaves the last ones out. The CRC starts from the
-payload's and the layer's number, so a layer of another chunk, or out of order, does not pass.
+never looks at it, and one that wants fewer bytes leaves the last ones out. The checksum is of the
+payload's kind (mien.bitstream); its CRC starts from the payload's and the layer's number, so a
+layer of another chunk, or out of order, does not pass.
 The symbols are those of an enhancement that was analysed given the base: they say only what the
 base does not.
 """
@@ -20,7 +21,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.bitstream import Limits
+from mien.bitstream import CHECKSUM_BYTES, Limits, checksum_bytes
 from mien.errors import (
     BitstreamError,
     ChecksumError,
@@ -33,7 +34,7 @@ from mien.reading import ChunkReader, FlatTables, ReaderKind
 from mien.side_information import choice_bits
 from mien.tables import CdfTables
 
-LAYER_HEADER_BYTES = 4
+LAYER_HEADER_BYTES = CHECKSUM_BYTES
 
 Latent = NDArray[np.int32]
 
@@ -107,7 +108,7 @@ class LayerCodec:
 
     def _checksum(self, payload: bytes, body: bytes) -> bytes:
         seed = zlib.crc32(bytes([self._index]), zlib.crc32(payload))
-        return zlib.crc32(body, seed).to_bytes(LAYER_HEADER_BYTES, "big")
+        return checksum_bytes(zlib.crc32(body, seed))
 
 
 class LayersCodec:

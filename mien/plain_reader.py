@@ -88,7 +88,7 @@ class PlainReader:
         try:
             data = padded(body)
             words = unpack(f">{len(data) // WORD_BYTES}H", data)
-            faces = checked_count(start(state, words), self._limits)
+            faces = checked_count(start(state, words, self._cdf), self._limits)
         except BitstreamError as error:
             return error
         return Lane(state, words, faces)

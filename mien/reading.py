@@ -90,19 +90,26 @@ class FlatTables:
     def of(cls, tables: CdfTables) -> "FlatTables":
         """Lay the rows of a bundle's tables one behind another."""
         sizes = tables.sizes.astype(np.int64)
-        cdf = tables.cdf.astype(np.int64)
-        used = np.arange(cdf.shape[1]) <= sizes[:, None]
-        lasts = len(SIDE_CDF) + np.cumsum(sizes + 1) - 1
-        symbols = np.arange(cdf.shape[1] - 1) < sizes[:, None] - 1
-        modes = np.where(symbols, np.diff(cdf, axis=1), 0).argmax(axis=1)
-        row = np.arange(len(sizes))
-        flat = np.concatenate([np.array(SIDE_CDF, np.int64), cdf[used]])
-        starts, ends = cdf[row, modes], cdf[row, modes + 1]
+        flat = np.concatenate([np.array(SIDE_CDF, np.int64), tables.cdf.astype(np.int64)])
+        firsts = len(SIDE_CDF) + tables.starts
+        lasts = firsts + sizes
+        modes = _most_probable(flat, firsts, lasts)
         offsets = tables.offsets.astype(np.int64)
-        rows = (starts, ends, offsets + modes, lasts - sizes, lasts, offsets)
+        rows = (flat[modes], flat[modes + 1], offsets + modes - firsts, firsts, lasts, offsets)
         first, count, lowest = tables.contexts.astype(np.int64).reshape(-1, 3).T.copy()
         numbers = (tables.levels, tables.priors, prod(tables.shape))
         return cls(flat, rows, (first, count - 1, lowest), tables.shape, numbers)
+
+
+def _most_probable(flat: Array, firsts: Array, lasts: Array) -> Array:
+    """Of each row the place of its most probable bin, the first of those; no escape."""
+    widths = np.diff(flat, append=0)[firsts[0] :]
+    # Neither the last bin, which is the escape, nor what lies between two rows.
+    widths[lasts - 1 - firsts[0]] = widths[lasts - firsts[0]] = 0
+    starts = firsts - firsts[0]
+    largest = np.repeat(np.maximum.reduceat(widths, starts), lasts - firsts + 1)
+    places = np.where(widths == largest, np.arange(len(widths)), len(widths))
+    return np.asarray(firsts[0] + np.minimum.reduceat(places, starts))
 
 
 ReaderKind = Callable[[FlatTables, Limits], ChunkReader]

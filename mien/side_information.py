@@ -5,61 +5,45 @@ depends on another chunk. Every choice has one form, and the reader, `mien.chunk
 the others: what decodes encodes to the same bytes again. Only whether and by
 which of the priors that compete a face is told afresh is the encoder's own choice.
 
-    number      bit length (evenly likely), then the bits below the leading one
+    number      bit length (by a table), then the bits below the leading one
     difference  bit length of the magnitude (by a table), then sign and lower bits
-    track       as expected | another of this chunk | new in it
-    time        the same as the face before | the mean step so far plus a difference
+    track       as expected | another of this chunk | new in it: a difference from the next id
+    time        the same as the face before | a step: the first one a difference from the nearest
+                usual one, the others from the mean of the steps so far
     box         the same as the track's before | differences, of which one is not 0; that of the
                 height is told against that of the width, for faces are framed in one proportion
 """
 
 from dataclasses import dataclass, field
-from itertools import accumulate
 
 from mien.bitstream import Box, Limits
 from mien.errors import EncodeError
-from mien.range_coder import TOTAL, SymbolCoder
+from mien.range_coder import SymbolCoder
+from mien.side_counts import (
+    COUNT,
+    EVEN_STEP,
+    FIRST_ID,
+    FIRST_TIME,
+    FROM_NEXT_ID,
+    FROM_USUAL,
+    HEIGHT,
+    MOVE,
+    MOVES,
+    OUTSIDE,
+    PLACE,
+    RESIZE,
+    SIDE,
+    STANDS_IF_EARLIER,
+    STANDS_IF_HERE,
+    STANDS_IF_NEW,
+    STEP,
+    TRACK,
+    USUAL,
+    USUAL_STEPS_MS,
+)
 from mien.stir import GIVEN, STIRS, TOLD
 
-LONG, SHORT = 6, 4  # bits of a bit length: numbers below 2^63 and below 2^15
-FIRST_STEP_MS = 33  # 30 frames a second, until a step is known
-
-
-def _cdf(*counts: int) -> tuple[int, ...]:
-    return (0, *accumulate(counts))
-
-
-# Counts for the bit length of a magnitude, out of 65536. Part of the format: never change them
-# without the version. A device tells a box anew when it has moved by a sixteenth of its side, so
-# most stand and those that move move by some pixels; steps of time are even but for rounding and
-# a camera's jitter, and of the first one in a chunk only the order of size is known.
-MOVES = _cdf(56000, 9536)
-MOVE = _cdf(9000, 9500, 12000, 14000, 11000, 6000, 2500, 900, 350, 150, 70, *[11] * 6)
-RESIZE = _cdf(12000, 11000, 13000, 13000, 9500, 4500, 1600, 550, 200, 80, 40, *[11] * 6)
-HEIGHT = _cdf(58000, 4500, 1200, 600, 450, 300, 200, 120, 70, 40, 20, *[6] * 6)
-STEP = _cdf(
-    *(42000, 14500, 4000, 1900, 1200, 800, 400, 250, 150, 90, 60, 40, 30, 20, 10),
-    *([3] * 18),
-    *([2] * 16),
-)
-FIRST_STEP = _cdf(
-    *(18000, 17000, 4500, 4000, 6000, 4000, 4500, 4000, 1800, 900, 400, 150, 100, 60, 40),
-    *([3] * 18),
-    *([2] * 16),
-)
 EXPECTED, KNOWN, NEW = range(3)
-TRACK = _cdf(60000, 2768, 2768)
-# Whether time stands still, by when the track was seen last: never in this chunk, in the frame
-# of the face before (it is hardly there twice), in an earlier frame (its turn has come).
-STANDS_IF_NEW = _cdf(32768, 32768)
-STANDS_IF_HERE = _cdf(512, 65024)
-STANDS_IF_EARLIER = _cdf(64000, 1536)
-CDFS = (
-    *(MOVES, MOVE, RESIZE, HEIGHT, STEP, FIRST_STEP, TRACK),
-    *(STANDS_IF_NEW, STANDS_IF_HERE, STANDS_IF_EARLIER),
-    *STIRS,
-    *TOLD,
-)
 
 
 @dataclass
@@ -69,6 +53,7 @@ class _History:
     first_ms: int = 0
     time_ms: int = 0
     steps: int = 0
+    even: bool = False
     track_id: int = -1
     seen: dict[int, tuple[int, Box]] = field(default_factory=dict)
     follower: dict[int, int] = field(default_factory=dict)
@@ -83,10 +68,12 @@ class _History:
         return STANDS_IF_HERE if self.seen[track_id][0] == self.time_ms else STANDS_IF_EARLIER
 
     def expected_step_ms(self) -> int:
-        """The mean of the steps so far, rounded; what is usual before the first."""
-        if not self.steps:
-            return FIRST_STEP_MS
+        """The mean of the steps so far, of which there is one, rounded."""
         return (self.time_ms - self.first_ms + self.steps // 2) // self.steps
+
+    def next_id(self) -> int:
+        """What a new track's id is expected to be."""
+        return max(self.seen) + 1
 
     def add(self, time_ms: int, track_id: int, box: Box) -> None:
         if self.seen:
@@ -108,7 +95,7 @@ class SideInformationWriter:
 
     def write_count(self, faces: int) -> None:
         """Write the number of faces, which comes before everything else."""
-        self._number(faces, SHORT)
+        self._number(faces, COUNT)
 
     def write_choice(self, choice: int, of: int) -> None:
         """Write one of so many that are as likely: the chunk's level, a first face's prior."""
@@ -122,8 +109,8 @@ class SideInformationWriter:
             self._track(track_id)
             self._time(time_ms, track_id)
         else:
-            self._number(track_id, LONG)
-            self._number(time_ms, LONG)
+            self._number(track_id, FIRST_ID)
+            self._number(time_ms, FIRST_TIME)
         if track_id in history.seen:
             self._moved_box(box, history.seen[track_id][1])
         else:
@@ -134,9 +121,12 @@ class SideInformationWriter:
         """Write how much a later face of a track has changed; before: the track's last stir."""
         self._choice(stir, STIRS[before])
 
-    def write_told(self, stir: int, told: int) -> None:
-        """Write how a later face of one of GIVEN is told: BY_BEFORE or ALL_AFRESH."""
-        self._choice(told, TOLD[stir - GIVEN[0]])
+    def write_told(self, stir: int, told: int, before: int) -> None:
+        """Write how a later face of one of GIVEN is told: BY_BEFORE or ALL_AFRESH.
+
+        before: how the track's last face was.
+        """
+        self._choice(told, TOLD[before][stir - GIVEN[0]])
 
     def _check(self, time_ms: int, track_id: int, box: Box) -> None:
         limits, side = self._limits, self._limits.max_box_px
@@ -162,22 +152,30 @@ class SideInformationWriter:
             self._coder.encode_bits(list(history.seen).index(track_id), _index_bits(history))
         else:
             self._choice(NEW, TRACK)
-            self._number(track_id, LONG)
+            self._difference(track_id - history.next_id(), FROM_NEXT_ID)
 
     def _time(self, time_ms: int, track_id: int) -> None:
         history = self._history
         step_ms = time_ms - history.time_ms
         self._choice(int(step_ms > 0), history.standing(track_id))
-        if step_ms:
-            model = STEP if history.steps else FIRST_STEP
-            self._difference(step_ms - history.expected_step_ms(), model)
+        if not step_ms:
+            return
+        if history.steps:
+            difference = step_ms - history.expected_step_ms()
+            self._difference(difference, EVEN_STEP if history.even else STEP)
+        else:
+            usual = nearest_usual(step_ms)
+            difference = step_ms - USUAL_STEPS_MS[usual]
+            self._choice(usual, USUAL)
+            self._difference(difference, FROM_USUAL)
+        history.even = difference == 0
 
     def _first_box(self, box: Box) -> None:
         for coordinate in (box.x, box.y):
-            self._number(abs(coordinate), SHORT)
+            self._number(abs(coordinate), PLACE)
             if coordinate:
-                self._coder.encode_bits(int(coordinate < 0), 1)
-        self._number(box.width, SHORT)
+                self._choice(int(coordinate < 0), OUTSIDE)
+        self._number(box.width, SIDE)
         self._difference(box.height - box.width, HEIGHT)
 
     def _moved_box(self, box: Box, last: Box) -> None:
@@ -192,9 +190,9 @@ class SideInformationWriter:
     def _choice(self, index: int, cdf: tuple[int, ...]) -> None:
         self._coder.encode(cdf[index], cdf[index + 1])
 
-    def _number(self, value: int, length_bits: int) -> None:
+    def _number(self, value: int, cdf: tuple[int, ...]) -> None:
         bits = value.bit_length()
-        self._coder.encode_bits(bits, length_bits)
+        self._choice(bits, cdf)
         if bits > 1:
             self._coder.encode_bits(value - (1 << (bits - 1)), bits - 1)
 
@@ -207,6 +205,12 @@ class SideInformationWriter:
             self._coder.encode_bits(magnitude - top + (top if value < 0 else 0), bits)
 
 
+def nearest_usual(step_ms: int) -> int:
+    """Which of USUAL_STEPS_MS is nearest to a step; of two the shorter one."""
+    distances = [abs(step_ms - usual) for usual in USUAL_STEPS_MS]
+    return distances.index(min(distances))
+
+
 def choice_bits(of: int) -> int:
     """Bits that tell one of so many."""
     return (of - 1).bit_length()
@@ -214,6 +218,3 @@ def choice_bits(of: int) -> int:
 
 def _index_bits(history: _History) -> int:
     return (len(history.seen) - 1).bit_length()
-
-
-assert all(cdf[-1] == TOTAL for cdf in CDFS)  # noqa: S101

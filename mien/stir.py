@@ -45,5 +45,9 @@ STIRS: Sequence[tuple[int, ...]] = (
     _cdf(1000, 1500, 3000, 14000, 46036),
     _cdf(20000, 24000, 13000, 6000, 2536),
 )
-TOLD: Sequence[tuple[int, ...]] = (_cdf(64500, 1036), _cdf(61000, 4536), _cdf(52000, 13536))
-"""How a face of each of GIVEN is told, by its stir."""
+TOLD: Sequence[Sequence[tuple[int, ...]]] = (
+    (_cdf(64500, 1036), _cdf(61000, 4536), _cdf(52000, 13536)),
+    (_cdf(20000, 45536), _cdf(8000, 57536), _cdf(4000, 61536)),
+)
+"""How a face of each of GIVEN is told: by how the face before was, and by its stir. A track's first
+face counts as BY_BEFORE here: what comes after it is the same person."""

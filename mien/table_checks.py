@@ -31,20 +31,19 @@ def check_rows(
         raise TablesError(f"a latent is (C, H, W) of 1 to {MAX_POSITIONS} positions, not {shape}")
     if cdf.dtype != np.uint32 or sizes.dtype != np.int32 or offsets.dtype != np.int32:
         raise TablesError("tables are uint32 CDFs with int32 sizes and offsets")
-    if cdf.ndim != 2 or not cdf.shape[:1] == sizes.shape == offsets.shape:
+    if cdf.ndim != 1 or sizes.ndim != 1 or sizes.shape != offsets.shape:
         raise TablesError("tables have as many sizes and offsets as rows")
-    if not positions <= len(cdf) <= MAX_ROWS:
+    if not positions <= len(sizes) <= MAX_ROWS:
         raise TablesError(f"{positions} positions have {positions} to {MAX_ROWS} rows")
-    bins = cdf.shape[1] - 1
-    if not 2 <= bins <= MAX_BINS or sizes.min() < 2 or sizes.max() > bins:
-        raise TablesError(f"a row has 2 to {MAX_BINS} bins, and no more than there are columns")
-    used = np.arange(bins) < sizes[:, None]
-    # Compared, not subtracted: a device has no room for the differences of all rows.
-    rises, stays = cdf[:, 1:] > cdf[:, :-1], cdf[:, 1:] == cdf[:, :-1]
-    if cdf[:, 0].any() or (cdf[:, -1] != TOTAL).any() or not np.where(used, rises, True).all():
+    if sizes.min() < 2 or sizes.max() > MAX_BINS:
+        raise TablesError(f"a row has 2 to {MAX_BINS} bins")
+    ends = np.cumsum(sizes.astype(np.int64) + 1)
+    if len(cdf) != ends[-1]:
+        raise TablesError(f"rows of so many bins have {ends[-1]} counts, not {len(cdf)}")
+    rises = cdf[1:] > cdf[:-1]
+    rises[ends[:-1] - 1] = True  # from the end of a row to the next one's zero
+    if cdf[0] or cdf[ends[:-1]].any() or (cdf[ends - 1] != TOTAL).any() or not rises.all():
         raise TablesError("a row must rise from 0 to 65536, by at least 1 a bin")
-    if not np.where(used, True, stays).all():
-        raise TablesError("a row must be padded with 65536 behind its last bin")
     if offsets.min() < -MAX_SYMBOL or (offsets.astype(np.int64) + sizes - 2).max() > MAX_SYMBOL:
         raise TablesError(f"the symbols of the bins must be within ±{MAX_SYMBOL}")
 

@@ -21,7 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 from mien.errors import EncodeError, ManifestError, SymbolRangeError, TablesError
 from mien.holding import HALF
 from mien.npz import read_npz, write_npz
-from mien.range_coder import MAX_SYMBOL, PRECISION, TOTAL, Row
+from mien.range_coder import MAX_SYMBOL, PRECISION, Row
 from mien.stir import GIVEN
 from mien.table_checks import (
     check_contexts,
@@ -34,7 +34,7 @@ from mien.table_checks import (
 COST_UNIT = 4096
 
 _ARRAYS = {
-    "cdf": ("<u4", 2),
+    "cdf": ("<u4", 1),
     "sizes": ("<i4", 1),
     "offsets": ("<i4", 1),
     "shape": ("<i4", 1),
@@ -53,10 +53,10 @@ class CdfTables:
     The first N·P·L of R rows are those of faces that are told afresh, by level, prior and position;
     the others are of later faces.
 
-    cdf: uint32 (R, K + 1), cumulative counts of each row, from 0 to 65536; rows are padded with
-        65536 behind their last bin.
-    sizes: int32 (R,), bins of each row, from 2 to K. The last one is the escape, for all symbols
-        that have no bin.
+    cdf: uint32, cumulative counts of each row, from 0 to 65536, one row behind another: they differ
+        widely in length, and a device has no room for what would pad them.
+    sizes: int32 (R,), bins of each row, at least 2: one less than it has counts. The last one is
+        the escape, for all symbols that have no bin.
     offsets: int32 (R,), the symbol that bin 0 stands for; the others follow it.
     shape: (C, H, W).
     contexts: int32 (N, len(GIVEN), L, 3): for a face that has stirred so much, of each position the
@@ -83,7 +83,7 @@ class CdfTables:
     def __post_init__(self) -> None:
         check_gains(self.gains, self.shape)
         check_rows(self.cdf, self.sizes, self.offsets, self.shape)
-        check_priors(self.priors, self.levels * prod(self.shape), len(self.cdf))
+        check_priors(self.priors, self.levels * prod(self.shape), len(self.sizes))
         check_contexts(self.contexts, self.levels, prod(self.shape), len(self.sizes))
         check_holds(self.holds, self.levels, prod(self.shape))
         for array in (self.cdf, self.sizes, self.offsets, self.contexts, self.holds, self.gains):
@@ -115,9 +115,7 @@ class CdfTables:
         """
         levels = np.ones((1, shape[0])) if gains is None else np.asarray(gains)
         cdfs = [np.asarray(row, np.uint32) for row in rows]
-        cdf = np.full((len(cdfs), max(map(len, cdfs), default=0)), TOTAL, np.uint32)
-        for index, row in enumerate(cdfs):
-            cdf[index, : len(row)] = row
+        cdf = np.concatenate(cdfs or [np.zeros(0, np.uint32)])
         sizes = np.array([len(row) - 1 for row in cdfs], np.int32)
         if contexts is None:
             contexts = afresh(len(levels), priors, prod(shape))
@@ -166,14 +164,24 @@ class CdfTables:
         path.write_bytes(write_npz(arrays))
 
     def row(self, index: int) -> Row:
-        """Return the CDF and the offset of a row, without padding, as the coder wants it.
+        """Return the CDF and the offset of a row, as the coder wants it.
 
         Kept once made: a device meets few of them, and lists of all are large.
         """
         if index not in self._met:
-            cdf = self.cdf[index, : self.sizes[index] + 1].tolist()
-            self._met[index] = cdf, int(self.offsets[index])
+            self._met[index] = self.counts(index).tolist(), int(self.offsets[index])
         return self._met[index]
+
+    def counts(self, index: int) -> NDArray[np.uint32]:
+        """Return the cumulative counts of a row, uint32 (bins + 1,)."""
+        first = self.starts[index]
+        return self.cdf[first : first + self.sizes[index] + 1]
+
+    @cached_property
+    def starts(self) -> NDArray[np.int64]:
+        """Where in cdf each row begins, int64 (R,)."""
+        lengths = self.sizes.astype(np.int64) + 1
+        return np.asarray(np.cumsum(lengths) - lengths)
 
     @cached_property
     def _met(self) -> dict[int, Row]:
@@ -250,7 +258,8 @@ class CdfTables:
         escape = self.sizes[rows].astype(np.int64) - 1
         outside = (index < 0) | (index >= escape)
         bins = np.where(outside, escape, index)
-        counts = self.cdf[rows, bins + 1].astype(np.float64) - self.cdf[rows, bins]
+        places = self.starts[rows] + bins
+        counts = self.cdf[places + 1].astype(np.float64) - self.cdf[places]
         distance = np.where(index < 0, -2 * index - 1, 2 * (index - escape))[outside]
         return PRECISION - np.log2(counts), distance
 

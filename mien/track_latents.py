@@ -26,14 +26,19 @@ class Told:
     """How one face is told.
 
     stir: UNKNOWN for a track's first face. before: the stir of the track's last face, None when
-    there is none. prior: by which a face is told afresh, None for the others. rows: int64 (L,) of
-    the tables, none for a face that is still.
+    there is none, and how that was told. prior: by which a face is told afresh, None for the
+    others. rows: int64 (L,) of the tables, none for a face that is still.
     """
 
     stir: int
-    before: int | None
+    before: tuple[int, int] | None
     prior: int | None
     rows: NDArray[np.int64]
+
+    @property
+    def how(self) -> int:
+        """BY_BEFORE or ALL_AFRESH, as it counts for the face after this one."""
+        return BY_BEFORE if self.prior is None or self.before is None else ALL_AFRESH
 
 
 class TrackLatents:
@@ -41,39 +46,42 @@ class TrackLatents:
 
     def __init__(self, tables: CdfTables, level: int) -> None:
         self._tables, self._level = tables, level
-        self._latest: dict[int, tuple[NDArray[np.int32], int]] = {}
+        self._latest: dict[int, tuple[NDArray[np.int32], Told]] = {}
 
     def tell(self, track_id: int, symbols: NDArray[np.int32]) -> Told:
         """Take the next face, symbols int32 (C, H, W)."""
         told = self._told(symbols, self._latest.get(track_id))
-        self._latest[track_id] = symbols, told.stir
+        self._latest[track_id] = symbols, told
         return told
 
     def _told(
-        self, symbols: NDArray[np.int32], latest: tuple[NDArray[np.int32], int] | None
+        self, symbols: NDArray[np.int32], latest: tuple[NDArray[np.int32], Told] | None
     ) -> Told:
         if latest is None:
             return self._afresh(symbols, UNKNOWN, None)
-        before, last_stir = latest
-        stir = stir_of(int(np.count_nonzero(symbols != before)))
+        last_symbols, last = latest
+        before = last.stir, last.how
+        stir = stir_of(int(np.count_nonzero(symbols != last_symbols)))
         if stir == AFRESH:
-            return self._afresh(symbols, stir, last_stir)
+            return self._afresh(symbols, stir, before)
         if stir == STILL:
-            return Told(stir, last_stir, None, np.zeros(0, np.int64))
-        rows = self._tables.rows_given(before, stir, self._level)
-        afresh = self._afresh(symbols, stir, last_stir)
-        by_before = self._tables.ideal_bits(symbols, rows) + _told_bits(stir, BY_BEFORE)
-        prior_bits = choice_bits(self._tables.priors) + _told_bits(stir, ALL_AFRESH)
+            return Told(stir, before, None, np.zeros(0, np.int64))
+        rows = self._tables.rows_given(last_symbols, stir, self._level)
+        afresh = self._afresh(symbols, stir, before)
+        by_before = self._tables.ideal_bits(symbols, rows) + _told_bits(stir, BY_BEFORE, last.how)
+        prior_bits = choice_bits(self._tables.priors) + _told_bits(stir, ALL_AFRESH, last.how)
         if self._tables.ideal_bits(symbols, afresh.rows) + prior_bits < by_before:
             return afresh
-        return Told(stir, last_stir, None, rows)
+        return Told(stir, before, None, rows)
 
-    def _afresh(self, symbols: NDArray[np.int32], stir: int, last_stir: int | None) -> Told:
+    def _afresh(
+        self, symbols: NDArray[np.int32], stir: int, before: tuple[int, int] | None
+    ) -> Told:
         prior = self._tables.best_prior(symbols, self._level)
-        return Told(stir, last_stir, prior, self._tables.first_rows(self._level, prior))
+        return Told(stir, before, prior, self._tables.first_rows(self._level, prior))
 
 
-def _told_bits(stir: int, told: int) -> float:
+def _told_bits(stir: int, told: int, before: int) -> float:
     """What it takes to say how a face of one of GIVEN is told."""
-    counts = TOLD[stir - GIVEN[0]]
+    counts = TOLD[before][stir - GIVEN[0]]
     return PRECISION - log2(counts[told + 1] - counts[told])

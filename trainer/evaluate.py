@@ -207,10 +207,12 @@ def chunks_of(symbols: NDArray[np.int32], level: int) -> Iterator[list[EncodedFa
 
 
 def walking(count: int) -> list[Box]:
-    """Boxes of a face in view: a pixel or none a step, and back where it has gone too far."""
-    steps = np.random.default_rng(0).integers(-1, 2, (count, 4)).cumsum(axis=0)
+    """Boxes of a face in view, as wide as high, as the edge's are: a pixel or none a step of its
+    place and of its side, and back where one has gone too far."""
+    steps = np.random.default_rng(0).integers(-1, 2, (count, 3)).cumsum(axis=0)
     gone = np.abs((steps + WALK_PX) % (4 * WALK_PX) - 2 * WALK_PX) - WALK_PX
-    return [Box(*box) for box in (np.array([216, 136, 176, 176]) + gone).tolist()]
+    places = (np.array([216, 136, 176]) + gone).tolist()
+    return [Box(x, y, side, side) for x, y, side in places]
 
 
 def _ideal_bytes(bundle: Bundle, symbols: NDArray[np.int32], level: int) -> float:

@@ -22,11 +22,14 @@ PRIORS = 4
 ROUNDS = 6
 CLUSTERED_FACES = 12_000
 BATCH_FACES = 1024
-SYMBOL_RANGE = 40
+# As far as symbols of the finest levels go.
+SYMBOL_RANGE = 400
 # Symbols less likely than this share one escape bin.
 RAREST_BIN = 2.0**-13
 # How many faces what is known of all sorts counts for within one, and a guess within all.
 SHRINKAGE, GUESS = 100.0, 20.0
+
+UNSEEN = 1e-9
 
 Counts = NDArray[np.float64]
 
@@ -76,8 +79,9 @@ def competing(symbols: NDArray[np.int32], random: np.random.Generator) -> Counts
 def _masses(symbols: NDArray[np.int32], sort: NDArray[np.int64]) -> Counts:
     counts = np.stack([_histogram(symbols[sort == prior]) for prior in range(PRIORS)])
     span = np.abs(np.arange(-SYMBOL_RANGE, SYMBOL_RANGE + 1))
-    # Further out is less likely, also where nothing was seen.
-    guess = 0.5 ** (2 * span) / np.sum(0.5 ** (2 * span))
+    # Further out is less likely, also where nothing was seen, but never impossible.
+    guess = 0.5 ** (2 * span) + UNSEEN
+    guess /= guess.sum()
     every = counts.sum(axis=0) + GUESS * guess
     shared = every / every.sum(axis=1, keepdims=True)
     mass = counts + SHRINKAGE * shared

@@ -100,7 +100,7 @@ class Catalogue:
         )
 
     def of_payload(self, payload: bytes) -> tuple[ExpressionModel, ...]:
-        """The models whose bundle may have coded a payload, at least one; nearly always one.
+        """The models whose bundle may have coded a payload, at least one; mostly one.
 
         Raises WrongBundleError where none may, TruncatedError and VersionError.
         """
@@ -109,7 +109,7 @@ class Catalogue:
         found = tuple(model for key, model in models.items() if bundle_tag(key) == tag)
         if not found:
             raise WrongBundleError(
-                f"the payload was coded with a bundle whose id starts {tag:03x}, which is not "
+                f"the payload was coded with a bundle whose id starts {tag:x}, which is not "
                 "served here; ListBundles names those that are"
             )
         return found

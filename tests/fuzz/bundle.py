@@ -57,7 +57,7 @@ def one_input(data: bytes) -> bool:
 
 def _check_tables(data: bytes) -> None:
     tables = CdfTables.load(data)
-    assert len(tables.rows()) == len(tables.cdf)
+    assert len(tables.rows()) == len(tables.sizes)
 
 
 def _zipped(data: bytes) -> bytes:

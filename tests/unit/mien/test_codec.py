@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks.paths import PATHS
 from mien.bitstream import (
     HEADER_BYTES,
     MAX_BOX_PX,
@@ -23,10 +24,22 @@ from mien.codec import ChunkCodec
 from mien.errors import EncodeError, LimitError, SymbolRangeError
 from mien.holding import held_box
 from mien.integer_cdf import integer_cdf
-from mien.side_information import HEIGHT
+from mien.range_coder import BitCounter
+from mien.side_counts import (
+    COUNT,
+    FIRST_ID,
+    FIRST_TIME,
+    HEIGHT,
+    PLACE,
+    SIDE,
+    USUAL_STEPS_MS,
+)
+from mien.side_information import SideInformationWriter
+from mien.stir import ALL_AFRESH, BY_BEFORE, GIVEN
 from mien.tables import CdfTables
+from mien.track_latents import TrackLatents
 from tests.support.chunks import chunks
-from tests.support.tiny_bundle import SHAPE, tiny_symbols, tiny_tables
+from tests.support.tiny_bundle import SHAPE, tiny_symbols, tiny_tables, with_contexts
 
 BUNDLE_ID = "3a" * 32
 TABLES = tiny_tables()
@@ -53,7 +66,7 @@ def test_a_chunk_costs_at_most_a_byte_and_its_header_over_the_ideal(faces):
 
 
 def test_the_header_takes_no_more_than_six_bytes():
-    assert HEADER_BYTES <= 6
+    assert HEADER_BYTES <= 4
 
 
 def moving_track(count: int, random: np.random.Generator, latents: np.ndarray) -> list[EncodedFace]:
@@ -123,6 +136,63 @@ def test_two_faces_that_take_turns_cost_little_more_than_one():
     assert CODEC.ideal_bits(tracks) < 2 * CODEC.ideal_bits(alone)
 
 
+def added_bits(*more: EncodedFace) -> float:
+    """What faces cost after the first of a track, beyond it."""
+    first = EncodedFace(90_000, 3, BOX, LATENT)
+    return CODEC.ideal_bits([first, *more]) - CODEC.ideal_bits([first])
+
+
+@pytest.mark.parametrize("step_ms", USUAL_STEPS_MS)
+def test_the_first_step_of_any_usual_rate_costs_less_than_a_byte(step_ms):
+    assert added_bits(EncodedFace(90_000 + step_ms, 3, BOX, LATENT)) < 8
+    odd = added_bits(EncodedFace(90_000 + step_ms + 13, 3, BOX, LATENT))
+    assert added_bits(EncodedFace(90_000 + step_ms, 3, BOX, LATENT)) < odd
+
+
+def test_steps_that_come_as_expected_cost_less_from_time_to_time():
+    faces = [EncodedFace(90_000 + 113 * i, 3, BOX, LATENT) for i in range(1, 5)]
+    costs = [added_bits(*faces[:count]) for count in range(5)]
+    first, second, third, fourth = np.diff(costs)
+    assert first > second > fourth
+    assert third == pytest.approx(fourth, abs=0.1)  # the count is one length more
+
+
+def test_a_new_track_that_is_counted_up_costs_less_than_another():
+    latent = tiny_symbols(1)[0]
+    next_one, far = (EncodedFace(90_000, track, BOX, latent) for track in (4, 40_000))
+    assert added_bits(next_one) < added_bits(far) - 10
+    for other in (next_one, far, replace(far, track_id=0)):
+        faces = EncodedFace(90_000, 3, BOX, LATENT), other
+        assert CODEC.decode(CODEC.encode(faces)) == faces
+
+
+def test_faces_that_are_told_afresh_make_it_likely_for_the_next_one():
+    # Few symbols are not zero, so other ones are few changes, which cost more than to begin anew.
+    mass = 2.0 ** (-8 * np.abs(np.arange(-3, 4)))
+    rows = [integer_cdf(np.append(mass / mass.sum(), 1e-3))] * LATENT.size
+    tables = with_contexts(rows, [-3] * LATENT.size, SHAPE)
+    latents = [LATENT.copy() for _ in range(4)]
+    for index, latent in enumerate(latents):
+        latent[0, 0, index % 3] = 1
+    faces = tuple(EncodedFace(40 * i, 3, BOX, latent) for i, latent in enumerate(latents))
+    told = TrackLatents(tables, 0)
+    stirs = [told.tell(3, latent) for latent in latents]
+    assert [one.how for one in stirs] == [BY_BEFORE, ALL_AFRESH, ALL_AFRESH, ALL_AFRESH]
+    assert {one.stir for one in stirs[1:]} <= set(GIVEN)
+    for reader in PATHS.values():
+        codec = ChunkCodec(tables, BUNDLE_ID, reader=reader)
+        assert codec.decode(codec.encode(faces)) == faces
+    for stir in GIVEN:
+        assert told_bits(stir, before=ALL_AFRESH) < 1.8 < told_bits(stir, before=BY_BEFORE)
+
+
+def told_bits(stir: int, before: int) -> float:
+    """What it takes to say that a face is told afresh."""
+    counter = BitCounter()
+    SideInformationWriter(counter, Limits()).write_told(stir, ALL_AFRESH, before)
+    return counter.bits
+
+
 def test_a_track_that_leaves_and_returns_in_a_chunk_comes_back():
     order = [1, 2, 1, 2, 3, 1, 3, 3, 2]
     faces = tuple(EncodedFace(40 * i // 2, t, BOX, LATENT) for i, t in enumerate(order))
@@ -150,7 +220,7 @@ def test_decoded_symbols_are_int32_of_the_latent_shape_and_cannot_be_changed():
 
 def test_a_payload_names_its_bundle():
     payload = CODEC.encode([EncodedFace(0, 0, BOX, LATENT)])
-    assert payload_tag(payload) == bundle_tag(BUNDLE_ID) == 0x3A3
+    assert payload_tag(payload) == bundle_tag(BUNDLE_ID) == 0x3
 
 
 @given(st.integers(0, 2**32 - 1))
@@ -218,7 +288,7 @@ def test_a_bundle_id_that_is_none_is_refused(bundle_id):
 @pytest.mark.parametrize(
     "limits",
     [
-        {"max_chunk_bytes": 5},
+        {"max_chunk_bytes": 3},
         {"max_faces": 0},
         {"max_faces": 1 << 15},
         {"max_time_ms": -1},
@@ -233,9 +303,11 @@ def test_limits_that_the_format_cannot_hold_are_refused(limits):
 
 def test_the_ideal_counts_what_a_lone_face_needs():
     face = EncodedFace(0, 0, Box(0, 0, 1, 1), LATENT)
-    height_bits = 16 - math.log2(HEIGHT[1])
-    # Count 1, one of 3 levels, lengths of 0 and 1, and at last one of 2 priors.
-    side_bits = (4 + 0) + 2 + 6 + 6 + 4 + 4 + 4 + height_bits + 1
+    # Lengths of 1 for the count and the side, of 0 for all else.
+    shares = [counts[1] for counts in (FIRST_ID, FIRST_TIME, PLACE, PLACE, HEIGHT)]
+    shares += [counts[2] - counts[1] for counts in (COUNT, SIDE)]
+    # And one of 3 levels, and at last one of 2 priors.
+    side_bits = sum(16 - math.log2(share) for share in shares) + 2 + 1
     assert CODEC.ideal_bits([face]) == pytest.approx(side_bits + latent_bits())
     assert math.isfinite(CODEC.ideal_bits([face]))
 

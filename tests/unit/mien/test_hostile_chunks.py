@@ -22,15 +22,18 @@ from mien.errors import (
 )
 from mien.holding import HALF
 from mien.range_coder import TOTAL, RangeEncoder
-from mien.side_information import (
-    FIRST_STEP,
+from mien.side_counts import (
+    FROM_NEXT_ID,
+    FROM_USUAL,
     HEIGHT,
     MOVE,
     MOVES,
     RESIZE,
     TRACK,
-    SideInformationWriter,
+    USUAL,
+    USUAL_STEPS_MS,
 )
+from mien.side_information import EXPECTED, KNOWN, NEW, SideInformationWriter
 from mien.stir import AFRESH, BY_BEFORE, GIVEN, STILL, UNKNOWN, stir_of
 from mien.tables import CdfTables, afresh
 from tests.support import chunk_outcome
@@ -77,15 +80,15 @@ def test_every_flipped_bit_is_detected_and_named(faces):
         if position < 4:
             expected: type[BitstreamError] = VersionError
         else:
-            expected = WrongBundleError if position < 16 else ChecksumError
+            expected = WrongBundleError if position < 8 else ChecksumError
         with pytest.raises(expected):
             CODEC.decode(bytes(damaged))
 
 
 @given(chunks(SHAPE), st.binary(min_size=32, max_size=32).map(bytes.hex))
-@example(FACES, "3a3" + "0" * 61)
+@example(FACES, "3" + "0" * 63)
 def test_a_chunk_of_another_bundle_is_rejected(faces, other_id):
-    same_tag = other_id[:3] == BUNDLE_ID[:3]
+    same_tag = other_id[0] == BUNDLE_ID[0]
     payload = ChunkCodec(TABLES, other_id).encode(faces)
     if other_id != BUNDLE_ID:
         with pytest.raises(ChecksumError if same_tag else WrongBundleError):
@@ -190,7 +193,7 @@ def test_an_absurd_declared_size_allocates_next_to_nothing(path):
 
 def escaping_tables(positions: int) -> CdfTables:
     """Tables by which nearly any bytes are escapes: the dearest latent to decode."""
-    cdf = np.tile(np.array([0, 1, TOTAL], np.uint32), (positions, 1))
+    cdf = np.tile(np.array([0, 1, TOTAL], np.uint32), positions)
     sizes, offsets = np.full(positions, 2, np.int32), np.zeros(positions, np.int32)
     holds = np.full((1, positions), HALF, np.int32)
     gains = np.ones((1, positions), np.float32)
@@ -246,11 +249,17 @@ class Forger(SideInformationWriter):
     """Writes fields in forms that the honest writer never chooses."""
 
     def known_track_as_new(self, track_id: int) -> None:
-        self._choice(2, TRACK)
-        self._number(track_id, 6)
+        self._choice(NEW, TRACK)
+        self._difference(track_id - self._history.next_id(), FROM_NEXT_ID)
 
     def expected_track_as_known(self) -> None:
-        self._choice(1, TRACK)
+        self._choice(KNOWN, TRACK)
+
+    def first_step(self, usual: int, difference: int) -> None:
+        self._choice(EXPECTED, TRACK)
+        self._coder.encode(512, TOTAL)  # time goes on, for a track that was just seen
+        self._choice(usual, USUAL)
+        self._difference(difference, FROM_USUAL)
 
 
 def forged_second_face(how: str) -> bytes:
@@ -263,29 +272,30 @@ def forged_second_face(how: str) -> bytes:
     coder.encode_symbols([0] * LATENT_SIZE, TABLES.rows()[:LATENT_SIZE])
     if how == "known as new":
         forger.known_track_as_new(1)
-    else:
+    elif how == "expected as known":
         forger.expected_track_as_known()
+    else:
+        # 100 ms, from 67 and not from 100.
+        forger.first_step(USUAL_STEPS_MS.index(67), 33)
     coder.encode_bits(0, 40)
     return coder.finish()
 
 
-@pytest.mark.parametrize("how", ["known as new", "expected as known"])
-def test_a_track_told_in_another_form_is_rejected(how):
+@pytest.mark.parametrize("how", ["known as new", "expected as known", "step from afar"])
+def test_what_is_told_in_another_form_is_rejected(how):
     with pytest.raises(MalformedError, match="one form"):
         CODEC.decode(sealed(forged_second_face(how)))
 
 
 def test_time_that_goes_back_is_rejected():
     coder = RangeEncoder()
-    writer = SideInformationWriter(coder, Limits())
-    writer.write_count(2)
-    writer.write_choice(0, TABLES.levels)
-    writer.write(50, 1, BOX)
-    writer.write_choice(0, TABLES.priors)
+    forger = Forger(coder, Limits())
+    forger.write_count(2)
+    forger.write_choice(0, TABLES.levels)
+    forger.write(50, 1, BOX)
+    forger.write_choice(0, TABLES.priors)
     coder.encode_symbols([0] * LATENT_SIZE, TABLES.rows()[:LATENT_SIZE])
-    writer._track(1)
-    coder.encode(512, TOTAL)  # time goes on, for a track that was just seen
-    writer._difference(-10 - 33, FIRST_STEP)
+    forger.first_step(0, -10 - USUAL_STEPS_MS[0])
     with pytest.raises(MalformedError, match="forward"):
         CODEC.decode(sealed(coder.finish()))
 
@@ -293,16 +303,14 @@ def test_time_that_goes_back_is_rejected():
 def forged_later_face(stir: int, changed: int, box_flag: int = 0) -> bytes:
     """A second face of a track that says how much it has changed, and changes so many symbols."""
     coder = RangeEncoder()
-    writer = SideInformationWriter(coder, Limits())
+    writer = Forger(coder, Limits())
     writer.write_count(2)
     writer.write_choice(0, TABLES.levels)
     writer.write(50, 1, BOX)
     writer.write_choice(0, TABLES.priors)
     first = np.zeros(SHAPE, np.int32)
     coder.encode_symbols([0] * LATENT_SIZE, TABLES.rows()[:LATENT_SIZE])
-    writer._track(1)
-    coder.encode(512, TOTAL)
-    writer._difference(0, FIRST_STEP)
+    writer.first_step(0, 0)
     writer._choice(box_flag, MOVES)
     if box_flag:
         for model in (MOVE, MOVE, RESIZE, HEIGHT):
@@ -311,7 +319,7 @@ def forged_later_face(stir: int, changed: int, box_flag: int = 0) -> bytes:
     if stir == AFRESH:
         writer.write_choice(0, TABLES.priors)
     if stir in GIVEN:
-        writer.write_told(stir, BY_BEFORE)
+        writer.write_told(stir, BY_BEFORE, BY_BEFORE)
     if stir != STILL:
         rows = range(LATENT_SIZE) if stir == AFRESH else TABLES.rows_given(first, stir)
         symbols = [1] * changed + [0] * (LATENT_SIZE - changed)

@@ -93,7 +93,7 @@ def test_what_no_layer_can_be_is_refused():
     with pytest.raises(LimitError, match="at most 2 layers"):
         CODEC.decode(PAYLOAD, 1, [b""] * 3)
     with pytest.raises(TruncatedError):
-        CODEC.decode(PAYLOAD, 1, [b"abc"])
+        CODEC.decode(PAYLOAD, 1, [b"ab"])
     small = LayersCodec(TABLES, Limits(max_chunk_bytes=20))
     with pytest.raises(LimitError):
         small.decode(PAYLOAD, 1, [bytes(21)])
