@@ -12,12 +12,12 @@ from functools import cached_property
 from struct import unpack
 
 from mien.bitstream import HEADER_BYTES, Box, EncodedFace, Envelope, Limits, payload_tag
-from mien.chunk_reading import SIDE_CDF, STATE_FIELDS, start
 from mien.errors import BitstreamError, EncodeError
 from mien.plain_reader import PlainReader
 from mien.range_coder import BitCounter, RangeEncoder
 from mien.reading import WORD_BYTES, ChunkReader, Contents, FlatTables, ReaderKind
 from mien.side_information import SideInformationWriter
+from mien.side_reading import SIDE_CDF, STATE_FIELDS, start
 from mien.stir import GIVEN, STILL
 from mien.tables import CdfTables
 from mien.track_latents import Told, TrackLatents

@@ -20,18 +20,11 @@ from mien import (
     range_decoder,
     side_counts,
     side_information,
+    side_reading,
     stir,
 )
 from mien.bitstream import Limits
-from mien.chunk_reading import (
-    FACE_FIELDS,
-    LEVEL,
-    STATE_FIELDS,
-    TRACK_FIELDS,
-    read_chunk,
-    read_layer,
-    start,
-)
+from mien.chunk_reading import read_chunk, read_layer
 from mien.errors import BitstreamError
 from mien.plain_reader import PlainReader
 from mien.range_coder import shortest
@@ -47,10 +40,20 @@ from mien.reading import (
     limit_values,
     padded,
 )
+from mien.side_reading import (
+    FACE_FIELDS,
+    LEVEL,
+    STATE_FIELDS,
+    TRACK_FIELDS,
+    start,
+)
 
 _log = logging.getLogger(__name__)
 
-_SOURCES = (range_coder, range_decoder, stir, side_counts, side_information, chunk_reading)
+_SOURCES = (
+    *(range_coder, range_decoder, stir, side_counts, side_information, side_reading),
+    chunk_reading,
+)
 
 
 def fastest_reader(tables: FlatTables, limits: Limits) -> ChunkReader:
@@ -126,7 +129,7 @@ def _entries() -> tuple[Callable[..., int], Callable[..., None], Callable[..., N
     def overloaded(cdf: Any, quotient: Any, first: Any, last: Any) -> Any:
         return search
 
-    for module in (chunk_reading, range_decoder):
+    for module in (chunk_reading, side_reading, range_decoder):
         for function in vars(module).values():
             if isinstance(function, FunctionType) and function.__module__ == module.__name__:
                 register_jitable(function)

@@ -19,18 +19,7 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.chunk_reading import (
-    BEFORE,
-    FACE_FIELDS,
-    NONE,
-    TRACK_FIELDS,
-    Given,
-    Sizes,
-    read_fields,
-    read_later,
-    read_level,
-    read_prior,
-)
+from mien.chunk_reading import Given, Sizes, read_later, read_level, read_prior
 from mien.errors import MalformedError
 from mien.range_coder import FULL, NARROW, PRECISION, WORD
 from mien.range_decoder import (
@@ -40,6 +29,13 @@ from mien.range_decoder import (
     Rows,
     check_end,
     read_symbols,
+)
+from mien.side_reading import (
+    BEFORE,
+    FACE_FIELDS,
+    NONE,
+    TRACK_FIELDS,
+    read_fields,
 )
 
 Step = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], int, int]

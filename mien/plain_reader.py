@@ -6,14 +6,7 @@ from struct import unpack
 import numpy as np
 
 from mien.bitstream import Limits
-from mien.chunk_reading import (
-    LEVEL,
-    STATE_FIELDS,
-    Given,
-    read_chunk,
-    read_layer,
-    start,
-)
+from mien.chunk_reading import Given, read_chunk, read_layer
 from mien.errors import BitstreamError
 from mien.lockstep import Lane, Lockstep
 from mien.range_decoder import Rows
@@ -28,6 +21,7 @@ from mien.reading import (
     limit_values,
     padded,
 )
+from mien.side_reading import LEVEL, STATE_FIELDS, start
 
 MIN_LANES = 56
 """Chunks from which on lockstep is the faster way."""

@@ -16,10 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.bitstream import Limits
-from mien.chunk_reading import FACE_FIELDS, SIDE_CDF, Sizes
+from mien.chunk_reading import Sizes
 from mien.errors import BitstreamError, LimitError, MalformedError
 from mien.range_coder import WORD
 from mien.range_decoder import NOT_ITS_END
+from mien.side_reading import FACE_FIELDS, SIDE_CDF
 from mien.tables import CdfTables
 
 WORD_BYTES = WORD // 8

@@ -1,7 +1,7 @@
 """Time, track and box of the faces of a chunk, told from those of the faces before.
 
 The first face of a track in the chunk is told in full, a later one by its difference, so nothing
-depends on another chunk. Every choice has one form, and the reader, `mien.chunk_reading`, refuses
+depends on another chunk. Every choice has one form, and the reader, `mien.side_reading`, refuses
 the others: what decodes encodes to the same bytes again. Only whether and by
 which of the priors that compete a face is told afresh is the encoder's own choice.
 
