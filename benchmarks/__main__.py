@@ -7,7 +7,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import alignment, cloud, codec, edge, paths, tracks, wire
+from benchmarks import (
+    alignment,
+    cloud,
+    codec,
+    edge,
+    paths,
+    streams,
+    tracks,
+    wire,
+)
 
 BENCHMARKS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
     "alignment": alignment.run,
@@ -15,10 +24,11 @@ BENCHMARKS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
     "codec": codec.run,
     "edge": edge.run,
     "paths": paths.run,
+    "streams": streams.run,
     "tracks": tracks.run,
     "wire": wire.run,
 }
-NEED_BUNDLE = ("alignment", "cloud", "codec", "edge", "tracks", "wire")
+NEED_BUNDLE = ("alignment", "cloud", "codec", "edge", "streams", "tracks", "wire")
 NEED_CLIP = ("tracks",)
 NEED_DATA = ("alignment", "codec")
 
@@ -42,6 +52,9 @@ def main() -> None:
     )
     parser.add_argument("--payloads", type=int, help="paths: compare them on so many")
     parser.add_argument("--streams", type=int, default=200, help="cloud: devices that send")
+    parser.add_argument(
+        "--quiet_streams", type=int, default=2000, help="streams: devices that see nobody"
+    )
     parser.add_argument("--seconds", type=float, default=8.0, help="cloud, wire: of each load")
     parser.add_argument(
         "--soak_minutes",

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -55,15 +55,33 @@ class Start:
         return self.pace.begins_s(number, self.at_s)
 
 
+def device_name(number: int) -> str:
+    """The id of one of the devices."""
+    return f"device{number}"
+
+
+Dial = Callable[[str, str], grpc.aio.Channel]
+"""Makes a connection of its own to an address for a device's id."""
+
+
+def in_plain_text(address: str, _device_id: str) -> grpc.aio.Channel:
+    """A Dial."""
+    return grpc.aio.insecure_channel(address, OPTIONS)
+
+
 async def drive(
-    address: str, bundle_id: str, payloads: Sequence[bytes], pace: Pace
+    address: str,
+    bundle_id: str,
+    payloads: Sequence[bytes],
+    pace: Pace,
+    dial: Dial = in_plain_text,
 ) -> tuple[Load, float]:
     """Let all devices send. Returns what they saw, and the seconds until all had their answers."""
     load, epoch, start = Load(), time.time_ns(), Start(pace)
     async with asyncio.TaskGroup() as group:
         for number in range(pace.devices):
-            hello = Hello(f"device{number}", epoch, 0, (bundle_id,), "a benchmark", "none")
-            group.create_task(stream(address, hello, payloads, load, start, number))
+            hello = Hello(device_name(number), epoch, 0, (bundle_id,), "a benchmark", "none")
+            group.create_task(stream(address, hello, payloads, load, start, number, dial))
     return load, now() - start.at_s
 
 
@@ -74,10 +92,11 @@ async def stream(
     load: Load,
     start: Start,
     number: int = 0,
+    dial: Dial = in_plain_text,
 ) -> None:
     """One device: its connection, its stream, and chunks until the time is over."""
     pace = start.pace
-    async with grpc.aio.insecure_channel(address, OPTIONS) as channel:
+    async with dial(address, hello.device_id) as channel:
         call = RecognitionServiceStub(channel).StreamFaces(timeout=pace.seconds + 2 * PATIENCE_S)
         await call.write(upward_to_proto(replace(hello, takes_settled=True)))
         welcome = (await call.read()).welcome

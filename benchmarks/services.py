@@ -35,9 +35,9 @@ class Served:
 
 
 @contextmanager
-def recognizer(bundle: Path, folder: Path) -> Iterator[Served]:
-    """A recognizer with its default settings; its log goes into folder."""
-    arguments = ["serve", "--bundles", str(bundle), "--port", "0", "--metrics_port", "0"]
+def recognizer(bundle: Path, folder: Path, *settings: str) -> Iterator[Served]:
+    """A recognizer with its default settings but for these; its log goes into folder."""
+    arguments = ["serve", "--bundles", str(bundle), "--port", "0", "--metrics_port", "0", *settings]
     with Child("mien-cloud", "cloud_recognizer.cli", arguments, folder / "cloud.log") as child:
         yield _served(child)
 

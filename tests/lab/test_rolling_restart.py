@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.support import envoy
+from benchmarks import envoy
 from tests.support.consumer import Consumer
 from tests.support.lab import Lab, cloud_metric
 from tests.support.lab_device import LabDevice
@@ -64,7 +64,9 @@ def test_a_rolling_restart_behind_the_devices_own_choice_costs_nothing(lab: Lab)
 def test_a_rolling_restart_behind_envoy_costs_nothing(lab: Lab) -> None:
     nats = lab.nats()
     clouds = started(lab, nats)
-    front = lab.stack.enter_context(envoy.envoy([cloud.address for cloud in clouds], lab.folder))
+    front = lab.stack.enter_context(
+        envoy.envoy([cloud.address for cloud in clouds], lab.folder)
+    ).address
     consumer = lab.consumer(front, *clouds)
     devices = filming_devices(lab, front)
     roll(lab, nats, clouds, devices)
@@ -76,7 +78,9 @@ def test_a_rolling_restart_behind_envoy_costs_nothing(lab: Lab) -> None:
 def test_a_recognizer_that_is_killed_behind_envoy_costs_nothing(lab: Lab) -> None:
     nats = lab.nats()
     clouds = started(lab, nats)
-    front = lab.stack.enter_context(envoy.envoy([cloud.address for cloud in clouds], lab.folder))
+    front = lab.stack.enter_context(
+        envoy.envoy([cloud.address for cloud in clouds], lab.folder)
+    ).address
     consumer = lab.consumer(front, *clouds)
     devices = filming_devices(lab, front)
     used = next(cloud for cloud in clouds if cloud_metric(cloud, "streams") >= 1)

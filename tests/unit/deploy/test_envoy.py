@@ -5,8 +5,9 @@ import sysconfig
 from pathlib import Path
 
 import pytest
+import yaml
 
-from tests.support.envoy import CONFIG, why_not
+from benchmarks.envoy import CONFIG, why_not
 
 
 @pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
@@ -18,3 +19,12 @@ def test_envoy_takes_its_configuration_without_a_warning() -> None:
     assert ran.returncode == 0, said
     assert "deprecated" not in said
     assert "[warning]" not in said
+
+
+def test_envoy_lets_through_the_streams_of_a_whole_cell() -> None:
+    """Its own bound is 1024 requests at a time, and a device is one for as long as it lives."""
+    (cluster,) = yaml.safe_load(CONFIG.read_text())["static_resources"]["clusters"]
+    (bounds,) = cluster["circuit_breakers"]["thresholds"]
+    cell = 10_000  # docs/million-devices.md; one Envoy of it may be left alone
+    assert min(bounds[f"max_{what}"] for what in ("connections", "pending_requests")) >= cell
+    assert bounds["max_requests"] >= cell

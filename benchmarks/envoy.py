@@ -4,15 +4,16 @@ import importlib.util
 import socket
 import subprocess
 import sysconfig
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
 
-from tests.support.waiting import until
-
-CONFIG = Path(__file__).parents[2] / "deploy" / "envoy" / "envoy.yaml"
+CONFIG = Path(__file__).parents[1] / "deploy" / "envoy" / "envoy.yaml"
+PATIENCE_S, LOOK_S = 60.0, 0.05
 
 
 def why_not() -> str | None:
@@ -22,9 +23,20 @@ def why_not() -> str | None:
     return None
 
 
+@dataclass(frozen=True)
+class Running:
+    """An Envoy that answers, and its process."""
+
+    address: str
+    pid: int
+
+
 @contextmanager
-def envoy(recognizers: Sequence[str], folder: Path) -> Iterator[str]:
-    """Envoy before these addresses, until the context ends; yields its own."""
+def envoy(recognizers: Sequence[str], folder: Path) -> Iterator[Running]:
+    """Envoy before these addresses, on one core, until the context ends.
+
+    Raises RuntimeError with its log where it does not start.
+    """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -33,11 +45,10 @@ def envoy(recognizers: Sequence[str], folder: Path) -> Iterator[str]:
     program = Path(sysconfig.get_path("scripts")) / "envoy"
     log = folder / "envoy.log"
     command = [program, "-c", config, "--concurrency", "1", "--use-dynamic-base-id"]
-    with subprocess.Popen([*command, "--log-path", log]) as process:
+    with subprocess.Popen([*command, "--log-path", log]) as process:  # noqa: S603  # Envoy
         try:
-            until(lambda: _answers(port) or process.poll() is not None, log.read_text)
-            assert process.poll() is None, log.read_text()
-            yield f"127.0.0.1:{port}"
+            _until_it_answers(port, process, log)
+            yield Running(f"127.0.0.1:{port}", process.pid)
         finally:
             process.terminate()
 
@@ -53,6 +64,14 @@ def _configured(port: int, recognizers: Sequence[str]) -> object:
         for host, _, number in (address.rpartition(":") for address in recognizers)
     ]
     return config
+
+
+def _until_it_answers(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
+    end_s = time.monotonic() + PATIENCE_S
+    while not _answers(port):
+        if process.poll() is not None or time.monotonic() > end_s:
+            raise RuntimeError(f"Envoy did not start:\n{log.read_text()}")
+        time.sleep(LOOK_S)  # nothing tells when it listens
 
 
 def _answers(port: int) -> bool:
