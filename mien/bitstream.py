@@ -157,8 +157,9 @@ class Envelope:
         head, checksum, body = payload[:1], payload[1:HEADER_BYTES], payload[HEADER_BYTES:]
         if checksum != self._checksum(head, body):
             raise ChecksumError(
-                f"the checksum of {len(payload)} bytes does not hold: "
-                "they were damaged or cut on the way; send the chunk again"
+                f"the checksum of {len(payload)} bytes does not hold: they were damaged or cut on "
+                f"the way, so send the chunk again; or coded with another bundle whose id starts "
+                f"{tag:x}"
             )
         return body
 

@@ -263,8 +263,8 @@ async def test_thousands_of_damaged_payloads_give_named_errors_and_leave_no_memo
         tracemalloc.start()
         try:
             await send_damaged()
-            growths = [await growth() for _ in range(2)]
+            growths = [await growth() for _ in range(4)]
         finally:
             tracemalloc.stop()
-    # What leaks grows each time; a table that is enlarged does so once.
+    # What leaks grows each time; tables that are enlarged and calls under way come and go.
     assert min(growths) < 32_000, growths  # 21 bytes for each of 1,500 payloads

@@ -81,7 +81,7 @@ def test_a_damaged_payload_is_exit_code_1(
     file = tmp_path / "chunk.bin"
     file.write_bytes(b"abc")
     assert main(["inspect", str(file), "--bundle", str(bundle.folder)]) == 1
-    assert "mien inspect: a payload has at least 6 bytes" in capsys.readouterr().err
+    assert "mien inspect: a payload has at least 4 bytes" in capsys.readouterr().err
 
 
 def test_a_wrong_flag_is_exit_code_2() -> None:

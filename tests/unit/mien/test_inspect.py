@@ -71,7 +71,7 @@ def test_a_damaged_bundle_is_not_described(bundle):
 def test_a_payload_without_its_bundle_shows_its_header(payload_file, bundle):
     text = describe(payload_file)
     assert f"chunk of {payload_file.stat().st_size} bytes" in text
-    assert bundle.bundle_id[:3] in text
+    assert f"whose id starts {bundle.bundle_id[0]}" in text
 
 
 def test_a_payload_with_its_bundle_shows_its_faces(payload_file, bundle):
@@ -94,10 +94,15 @@ def test_a_damaged_payload_is_named(payload_file, bundle):
             describe(payload_file, repository)
 
 
-def test_a_payload_of_an_unknown_bundle_is_named(payload_file, tmp_path):
-    other = make_tiny_bundle(tmp_path / "other", name="other")
+def test_a_payload_of_an_unknown_bundle_is_named(payload_file, bundle, tmp_path):
+    others = (make_tiny_bundle(tmp_path / f"other{n}", name=f"other{n}") for n in range(99))
+    mine = bundle.bundle_id[0]
+    other = next(one for one in others if one.bundle_id[0] != mine)
     with pytest.raises(UnknownBundleError, match="other"):
         describe(payload_file, BundleRepository(other.folder))
+    alike = next(one for one in others if one.bundle_id[0] == mine)
+    with pytest.raises(ChecksumError, match=f"another bundle whose id starts {mine}"):
+        describe(payload_file, BundleRepository(alike.folder))
 
 
 def test_a_path_where_nothing_is_is_named(tmp_path):
