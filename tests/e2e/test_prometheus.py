@@ -12,8 +12,8 @@ from tests.support.rules import RECORDINGS
 from tests.support.services import edge, serving
 from tests.support.video import frames_of
 
-# The clip's faces cost 2.5 bytes each in long chunks; a slow camera's chunks have few, and more beside
-# them. In bytes the mean would be below ten.
+# The clip's faces cost 2.5 bytes each in long chunks; a slow camera's chunks have few, and more
+# beside them. In bytes the mean would be below ten.
 FACE_BITS = (12, 300)
 # What the first seconds may look like, before the camera has a history and results come.
 MAY_WARM_UP = {"MienCameraUnhealthy", "MienEdgeUnanswered"}
