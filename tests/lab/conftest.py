@@ -11,7 +11,10 @@ from pathlib import Path
 import pytest
 
 from mien.bundle import Bundle
+from tests.support import podman as podman_support
 from tests.support.lab import Entry, Lab
+from tests.support.podman import Podman
+from tests.support.stand_ins import PYTHON, provide
 from tests.support.tiny_bundle import make_tiny_bundle
 
 _PROPERTY = "lab"
@@ -32,6 +35,22 @@ def lab(request: pytest.FixtureRequest, bundle: Bundle, tmp_path: Path) -> Itera
         # With its report, which comes here from whatever process ran it.
         written = json.dumps(asdict(entry), default=float)
         request.node.user_properties.append((_PROPERTY, written))
+
+
+@pytest.fixture(scope="module")
+def store() -> Iterator[Podman]:
+    """A Podman that has the images of docker-compose.yml's small set."""
+    with podman_support.podman() as podman:
+        provide(podman, PYTHON)
+        podman.build("cloud", "edge")
+        yield podman
+
+
+@pytest.fixture
+def podman(store: Podman) -> Iterator[Podman]:
+    """The same, without containers of another test."""
+    yield store
+    store.clear()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

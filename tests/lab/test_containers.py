@@ -5,81 +5,33 @@ import signal
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.support import podman as support
-from tests.support.consumer import Consumer, Face, consuming
+from tests.support.consumer import Consumer, Face
+from tests.support.containers import (
+    CLIP_FACES,
+    MARKS,
+    START_S,
+    consumer,
+    metric_of,
+    until_ended,
+    until_healthy,
+    until_seen,
+)
 from tests.support.kubernetes import rendered
 from tests.support.kubernetes import why_not as why_no_kubectl
-from tests.support.lab import Lab, metric_at
-from tests.support.lab_device import inside
+from tests.support.lab import Lab
 from tests.support.podman import Podman
 from tests.support.stand_ins import ENVOY, NATS, PYTHON, provide
 from tests.support.waiting import until
 
-pytestmark = [
-    pytest.mark.long,
-    pytest.mark.timeout(3600),
-    pytest.mark.skipif(support.why_not() is not None, reason=str(support.why_not())),
-]
-CLIP_FACES = 120  # one in each frame
-# Containers start slowly on a machine that has other work.
-START_S = 900.0
+pytestmark = MARKS
 # An image may have 450 MB with what Python's slim image itself has, some 130; a stand-in has more.
 OWN_MB = 450 - 130
 RECOGNIZERS = 3
 CUT_S = 30.0
-
-
-@pytest.fixture(scope="module")
-def store() -> Iterator[Podman]:
-    """A Podman that has the images of docker-compose.yml's small set."""
-    with support.podman() as podman:
-        provide(podman, PYTHON)
-        podman.build("cloud", "edge")
-        yield podman
-
-
-@pytest.fixture
-def podman(store: Podman) -> Iterator[Podman]:
-    yield store
-    store.clear()
-
-
-def until_healthy(podman: Podman, *containers: str) -> None:
-    until(
-        lambda: all(podman.is_healthy(one) for one in containers),
-        lambda: "\n".join(podman.logs(one) for one in containers),
-        patience_s=START_S,
-        look_s=2.0,
-    )
-
-
-def consumer(podman: Podman, lab: Lab, server: str, *recognizers: str) -> Consumer:
-    """A consumer of these containers' recognitions that watches by now."""
-    with inside(podman.network):
-        found = lab.stack.enter_context(consuming(server, lab.folder / "consumer.log"))
-    until(
-        lambda: metric(podman, "watchers", *recognizers) >= 1,
-        found.last_words,
-        patience_s=START_S,
-    )
-    return found
-
-
-def metric(podman: Podman, name: str, *recognizers: str) -> float:
-    """A metric of these containers, summed; those that do not answer have none."""
-    return sum(metric_of(podman, name, one) for one in recognizers)
-
-
-def metric_of(podman: Podman, name: str, recognizer: str) -> float:
-    try:
-        return metric_at(f"{podman.address(recognizer)}:9464", name, podman.network)
-    except OSError:
-        return 0.0
 
 
 @pytest.mark.parametrize("image", ["mien-cloud", "mien-edge-demo"])
@@ -104,14 +56,9 @@ def test_a_clip_goes_in_and_recognitions_come_out_of_the_small_set(
     watching = consumer(podman, lab, "127.0.0.1:50051", cloud)
     podman.compose("up", "--detach", "edge")
     (edge,) = podman.containers("edge")
-    until(
-        lambda: watching.seen.total() >= CLIP_FACES,
-        lambda: f"{watching.seen.total()} seen; {podman.logs(edge)}",
-        patience_s=START_S,
-    )
+    until_seen(podman, watching, CLIP_FACES, edge)
     # The clip's end is the container's, and no failure starts it again.
-    until(lambda: podman.pid(edge) == 0, lambda: podman.logs(edge), patience_s=START_S)
-    assert podman.inspected(edge)["State"]["ExitCode"] == 0
+    until_ended(podman, edge)
     assert (watching.seen.total(), len(watching.seen)) == (CLIP_FACES, CLIP_FACES)
     lab.entry.rows = [("faces", CLIP_FACES)]
     # As `docker compose stop` does: it drains, and ends well.
@@ -167,11 +114,7 @@ def linked(podman: Podman, container: str, state: str) -> bool:
 def until_more(podman: Podman, watching: Consumer, camera: str, than: int | None = None) -> None:
     """Wait for more than a clip's faces."""
     before = watching.seen.total() if than is None else than
-    until(
-        lambda: watching.seen.total() > before + CLIP_FACES,
-        lambda: f"{watching.seen.total()} seen; {podman.logs(camera)}",
-        patience_s=START_S,
-    )
+    until_seen(podman, watching, before + CLIP_FACES + 1, camera)
 
 
 def check_clips(lab: Lab, seen: Counter[Face]) -> None:

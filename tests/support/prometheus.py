@@ -31,10 +31,27 @@ class Prometheus:
     def query(self, expr: str) -> list[dict[str, Any]]:
         """Label sets and values at this moment."""
         asked = urllib.parse.urlencode({"query": expr})
-        url = f"http://127.0.0.1:{self.port}/api/v1/query?{asked}"
-        with urllib.request.urlopen(url) as response:
-            result: list[dict[str, Any]] = json.load(response)["data"]["result"]
+        result: list[dict[str, Any]] = self._get(f"query?{asked}")["result"]
         return result
+
+    def rules(self) -> list[dict[str, Any]]:
+        """Every rule that it has loaded, in the order of its files, with its health."""
+        groups = self._get("rules")["groups"]
+        return [rule for group in groups for rule in group["rules"]]
+
+    def _get(self, what: str) -> Any:
+        return _read(f"http://127.0.0.1:{self.port}/api/v1/{what}")["data"]
+
+
+def alerts(port: int) -> list[dict[str, Any]]:
+    """What the Alertmanager at that port has at the moment."""
+    found: list[dict[str, Any]] = _read(f"http://127.0.0.1:{port}/api/v2/alerts")
+    return found
+
+
+def _read(url: str) -> Any:
+    with urllib.request.urlopen(url, timeout=60) as response:  # noqa: S310
+        return json.load(response)
 
 
 @contextmanager

@@ -1,8 +1,12 @@
 """The public images that the deployment names: those that are here, pulled, or stood in for.
 
 Where no registry of images is reached, an image with the same name and the same program is made of
-what packages bring: Debian's Python, and wheels with NATS and Envoy. What is built on them and how
-they are started is the same; their size is not.
+what packages bring: Debian's Python, Prometheus and Alertmanager, and wheels with NATS and Envoy.
+What is built on them and how they are started is the same. Their size is not, nor are two versions:
+
+              named    Debian's
+Prometheus    2.55.1   2.42.0    has all that deploy/prometheus and the image's own flags ask for
+Alertmanager  0.28.1   0.25.0    reads matchers by an older grammar; deploy/alertmanager has none
 """
 
 import shutil
@@ -18,7 +22,10 @@ from tests.support.podman import Podman
 PYTHON = "docker.io/library/python:3.11-slim-bookworm"
 NATS = "docker.io/library/nats:2.15-alpine"
 ENVOY = "docker.io/envoyproxy/envoy:v1.40-latest"
+PROMETHEUS = "docker.io/prom/prometheus:v2.55.1"
+ALERTMANAGER = "docker.io/prom/alertmanager:v0.28.1"
 PULL_S = 300.0
+SUITE = "bookworm"
 
 # As Debian's slim images leave out; Python's own image has pip, too.
 _LEFT_OUT = ("doc", "man", "locale", "info")
@@ -31,6 +38,20 @@ RUN rm -f /usr/lib/python3.11/EXTERNALLY-MANAGED \\
     && python -c "import glob, zipfile; zipfile.ZipFile(\\
 glob.glob('/usr/share/python-wheels/pip-*.whl')[0]).extractall('/usr/local/lib/python3.11/dist-packages')"
 CMD ["python3"]
+"""
+# As the project's own images: what they are started with, by whom, a wget for health checks. Left
+# out are the flags of Prometheus's consoles, pages that Debian's package has elsewhere.
+_MONITOR = """\
+FROM {base}
+COPY busybox /usr/local/bin/wget
+COPY {program} /bin/{name}
+COPY share /usr/share/prometheus
+RUN install --directory --owner nobody /{name}
+USER nobody
+VOLUME /{name}
+WORKDIR /{name}
+ENTRYPOINT ["/bin/{name}"]
+CMD ["--config.file=/etc/{name}/{name}.yml", "--storage.{store}=/{name}"]
 """
 
 
@@ -45,14 +66,19 @@ def provide(podman: Podman, image: str) -> None:
             _STAND_INS[image](podman, image, Path(folder))
 
 
-def _python(podman: Podman, image: str, folder: Path) -> None:
+def _debian(image: str, variant: str, packages: str, target: Path, *more: str) -> None:
+    """A tree of Debian's packages, as a folder or, by its name, a tar file."""
     if shutil.which("mmdebstrap") is None:
         pytest.skip(f"{image} cannot be pulled, nor stood in for without mmdebstrap")
+    options = [f"--variant={variant}", f"--include={packages}", *more]
+    command = ["mmdebstrap", *options, SUITE, str(target)]
+    subprocess.run(command, check=True, capture_output=True)
+
+
+def _python(podman: Podman, image: str, folder: Path) -> None:
     tree = folder / "base.tar"
     left_out = [f"--dpkgopt=path-exclude=/usr/share/{part}/*" for part in _LEFT_OUT]
-    wanted = "--include=python3,python3-venv,ca-certificates"
-    command = ["mmdebstrap", "--variant=minbase", wanted, *left_out, "bookworm", str(tree)]
-    subprocess.run(command, check=True, capture_output=True)
+    _debian(image, "minbase", "python3,python3-venv,ca-certificates", tree, *left_out)
     podman.outside("import", "--quiet", str(tree), "localhost/debian-python")
     # What this machine trusts: its packages may come through a mirror of its own.
     shutil.copy("/etc/ssl/certs/ca-certificates.crt", folder)
@@ -76,9 +102,36 @@ def _envoy(podman: Podman, image: str, folder: Path) -> None:
     _build(podman, image, folder, _program(program, "envoy"))
 
 
+def _prometheus(podman: Podman, image: str, folder: Path) -> None:
+    _monitor(podman, image, folder, "prometheus", "prometheus", "tsdb.path")
+
+
+def _alertmanager(podman: Podman, image: str, folder: Path) -> None:
+    _monitor(podman, image, folder, "prometheus-alertmanager", "alertmanager", "path")
+
+
+def _monitor(podman: Podman, image: str, folder: Path, package: str, name: str, store: str) -> None:
+    """One of Debian's packages, whose program has the package's name and needs glibc at most."""
+    tree = folder / "tree"
+    _debian(image, "extract", f"{package},busybox-static", tree)
+    for program in (tree / "usr" / "bin" / package, tree / "bin" / "busybox"):
+        shutil.move(program, folder)
+    # Debian's Alertmanager does not start without its templates, which upstream's has built in.
+    shutil.move(tree / "usr" / "share" / "prometheus", folder / "share")
+    shutil.rmtree(tree)  # or it is sent to the build with the rest
+    dockerfile = _MONITOR.format(base=PYTHON, program=package, name=name, store=store)
+    _build(podman, image, folder, dockerfile)
+
+
 def _build(podman: Podman, image: str, folder: Path, dockerfile: str) -> None:
     (folder / "Dockerfile").write_text(dockerfile)
     podman.outside("build", "--quiet", "--network", "host", "--tag", image, str(folder))
 
 
-_STAND_INS = {PYTHON: _python, NATS: _nats, ENVOY: _envoy}
+_STAND_INS = {
+    PYTHON: _python,
+    NATS: _nats,
+    ENVOY: _envoy,
+    PROMETHEUS: _prometheus,
+    ALERTMANAGER: _alertmanager,
+}
