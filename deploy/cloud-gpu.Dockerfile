@@ -23,9 +23,9 @@ COPY cloud_recognizer cloud_recognizer
 COPY trainer trainer
 COPY deploy/slim.py /slim.py
 RUN --mount=type=cache,target=/root/.cache/pip \
-    /opt/mien/bin/python -m pip install '.[cloud-gpu,nats]' 'onnxruntime-gpu==1.31.*' \
+    /opt/mien/bin/python -m pip install '.[cloud-gpu,nats,page]' 'onnxruntime-gpu==1.31.*' \
     && /opt/mien/bin/python /slim.py /opt/mien --without edge_encoder trainer \
-        --loads cloud_recognizer.cli cloud_recognizer.server onnxruntime nats numba
+        --loads cloud_recognizer.cli cloud_recognizer.server onnxruntime nats aiohttp numba
 # A service never needs torch: an image in which it can be imported is built wrongly.
 RUN ["/opt/mien/bin/python", "-c", \
      "import importlib.util, sys; sys.exit(importlib.util.find_spec('torch') is not None)"]
