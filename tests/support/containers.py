@@ -14,9 +14,15 @@ MARKS = [
     pytest.mark.timeout(3600),
     pytest.mark.skipif(support.why_not() is not None, reason=str(support.why_not())),
 ]
+# An image may have 450 MB with what Python's slim image itself has, some 130; a stand-in has more.
+OWN_MB = 450 - 130
 CLIP_FACES = 120  # one in each frame
 # Containers start slowly on a machine that has other work.
 START_S = 900.0
+_SAYS = (
+    "import importlib.util as i, os, platform as p; "
+    "print(p.machine(), os.getuid(), i.find_spec('torch') is not None)"
+)
 
 
 def until_healthy(podman: Podman, *containers: str) -> None:
@@ -67,3 +73,9 @@ def metric_of(podman: Podman, name: str, recognizer: str) -> float:
         return metric_at(f"{podman.address(recognizer)}:9464", name, podman.network)
     except OSError:
         return 0.0
+
+
+def said_of_itself(podman: Podman, image: str, *more: str) -> list[str]:
+    """The machine, the user's number and whether there is torch, as an image's Python has them."""
+    run = ("run", "--rm", "--read-only", "--entrypoint=python", *more, image, "-c", _SAYS)
+    return podman.run(*run).split()

@@ -82,6 +82,15 @@ class Podman:
         command = [str(COMPOSE), "--podman-build-args=--network=host", "build", *services]
         self._run(command, None, "", BUILD_S)
 
+    def build_file(self, dockerfile: str, tag: str, *more: str) -> None:
+        """Build one of deploy/*.Dockerfile, of which no service is made."""
+        options = ("--network=host", f"--file={ROOT / 'deploy' / dockerfile}", f"--tag={tag}")
+        self.outside("build", "--quiet", *options, *more, str(ROOT))
+
+    def size_mb(self, image: str) -> float:
+        """What an image takes, its base included, in 10⁶ bytes."""
+        return int(self.outside("image", "inspect", "--format", "{{.Size}}", image)) / 1e6
+
     def _run(
         self,
         command: list[str],

@@ -17,20 +17,22 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import debian
 from tests.support.podman import Podman
 
 PYTHON = "docker.io/library/python:3.11-slim-bookworm"
 NATS = "docker.io/library/nats:2.15-alpine"
 ENVOY = "docker.io/envoyproxy/envoy:v1.40-latest"
+# A name has one platform in a store, so this one is never pulled.
+PYTHON_ARM64 = "localhost/python-arm64:3.11-slim-bookworm"
 PROMETHEUS = "docker.io/prom/prometheus:v2.55.1"
 ALERTMANAGER = "docker.io/prom/alertmanager:v0.28.1"
 PULL_S = 300.0
-SUITE = "bookworm"
 
 # As Debian's slim images leave out; Python's own image has pip, too.
 _LEFT_OUT = ("doc", "man", "locale", "info")
 _PYTHON = """\
-FROM localhost/debian-python
+FROM {base}
 COPY ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
 RUN rm -f /usr/lib/python3.11/EXTERNALLY-MANAGED \\
     && ln -s /usr/bin/python3.11 /usr/local/bin/python \\
@@ -62,27 +64,36 @@ def provide(podman: Podman, image: str) -> None:
     try:
         podman.outside("pull", "--quiet", image, patience_s=PULL_S)
     except (subprocess.CalledProcessError, subprocess.TimeoutExpired):
+        if debian.why_not() is not None:
+            pytest.skip(f"{image} cannot be pulled, nor stood in for: {debian.why_not()}")
         with tempfile.TemporaryDirectory() as folder:
             _STAND_INS[image](podman, image, Path(folder))
 
 
-def _debian(image: str, variant: str, packages: str, target: Path, *more: str) -> None:
-    """A tree of Debian's packages, as a folder or, by its name, a tar file."""
-    if shutil.which("mmdebstrap") is None:
-        pytest.skip(f"{image} cannot be pulled, nor stood in for without mmdebstrap")
-    options = [f"--variant={variant}", f"--include={packages}", *more]
-    command = ["mmdebstrap", *options, SUITE, str(target)]
-    subprocess.run(command, check=True, capture_output=True)
-
-
 def _python(podman: Podman, image: str, folder: Path) -> None:
-    tree = folder / "base.tar"
+    _based(podman, image, folder, "ca-certificates")
+
+
+def _python_arm64(podman: Podman, image: str, folder: Path) -> None:
+    # Of certificates only what they are looked for with: the package takes minutes under qemu to
+    # unpack those that this machine's own replace below.
+    _based(podman, image, folder, "openssl", "arm64")
+
+
+def _based(
+    podman: Podman, image: str, folder: Path, certificates: str, architecture: str | None = None
+) -> None:
+    packed = folder / "base.tar"
     left_out = [f"--dpkgopt=path-exclude=/usr/share/{part}/*" for part in _LEFT_OUT]
-    _debian(image, "minbase", "python3,python3-venv,ca-certificates", tree, *left_out)
-    podman.outside("import", "--quiet", str(tree), "localhost/debian-python")
+    packages = f"python3,python3-venv,{certificates}"
+    debian.tree(packages, packed, *left_out, variant="minbase", architecture=architecture)
+    base = f"localhost/debian-python-{architecture or 'own'}"
+    of_it = [f"--arch={architecture}"] if architecture else []
+    podman.outside("import", "--quiet", *of_it, str(packed), base)
+    packed.unlink()  # or it is sent to the build with the rest
     # What this machine trusts: its packages may come through a mirror of its own.
     shutil.copy("/etc/ssl/certs/ca-certificates.crt", folder)
-    _build(podman, image, folder, _PYTHON)
+    _build(podman, image, folder, _PYTHON.format(base=base), *of_it)
 
 
 def _program(program: Path, name: str) -> str:
@@ -113,7 +124,7 @@ def _alertmanager(podman: Podman, image: str, folder: Path) -> None:
 def _monitor(podman: Podman, image: str, folder: Path, package: str, name: str, store: str) -> None:
     """One of Debian's packages, whose program has the package's name and needs glibc at most."""
     tree = folder / "tree"
-    _debian(image, "extract", f"{package},busybox-static", tree)
+    debian.tree(f"{package},busybox-static", tree)
     for program in (tree / "usr" / "bin" / package, tree / "bin" / "busybox"):
         shutil.move(program, folder)
     # Debian's Alertmanager does not start without its templates, which upstream's has built in.
@@ -123,13 +134,14 @@ def _monitor(podman: Podman, image: str, folder: Path, package: str, name: str, 
     _build(podman, image, folder, dockerfile)
 
 
-def _build(podman: Podman, image: str, folder: Path, dockerfile: str) -> None:
+def _build(podman: Podman, image: str, folder: Path, dockerfile: str, *more: str) -> None:
     (folder / "Dockerfile").write_text(dockerfile)
-    podman.outside("build", "--quiet", "--network", "host", "--tag", image, str(folder))
+    podman.outside("build", "--quiet", "--network", "host", *more, "--tag", image, str(folder))
 
 
 _STAND_INS = {
     PYTHON: _python,
+    PYTHON_ARM64: _python_arm64,
     NATS: _nats,
     ENVOY: _envoy,
     PROMETHEUS: _prometheus,
