@@ -1,4 +1,4 @@
-# The trainer, torch with CUDA included: for x86-64, about 8 GB. Build from the repository root:
+# The trainer, torch with CUDA included: for x86-64, 6.4 GB. Build from the repository root:
 #   docker build --file deploy/trainer.Dockerfile --tag mien-trainer .
 #   docker run --gpus all --shm-size 2g --volume "$PWD/data:/data:ro" --volume "$PWD/runs:/runs" \
 #     mien-trainer fit --preset smoke --data /data --out /runs/first

@@ -237,7 +237,13 @@ class Kind:
 
 
 TRAINED = ("tests/unit/trainer/test_pipeline.py", "tests/unit/trainer/test_study.py")
-CONTAINERS = ("tests/lab/test_containers.py", "tests/unit/deploy/test_images.py")
+CONTAINERS = (
+    "tests/lab/test_containers.py",
+    "tests/lab/test_containers_arm64.py",
+    "tests/lab/test_containers_metrics.py",
+    "tests/lab/test_containers_trainer.py",
+    "tests/unit/deploy/test_images.py",
+)
 
 # The first that fits counts.
 KINDS: Final = (

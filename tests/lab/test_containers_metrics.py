@@ -6,6 +6,7 @@ load; nobody has seen them drawn.
 """
 
 import json
+import time
 from typing import Any
 
 from tests.support.consumer import Consumer
@@ -115,12 +116,14 @@ def test_prometheus_has_the_books_of_the_clip_and_alertmanager_a_recognizer_that
     assert [(rule["name"], rule["health"]) for rule in rules] == [(one.name, "ok") for one in RULES]
     assert heard(podman) == set()
     podman.compose("stop", "cloud")
+    stopped_s = time.monotonic()
     until_heard(podman, {(DOWN, "critical")})
+    heard_s = time.monotonic() - stopped_s
     podman.compose("start", "cloud")
     until_healthy(podman, cloud)
     until_heard(podman, set())
     lab.entry.rows = [("faces", CLIP_FACES), ("rules", len(rules)), ("alerts", 1)]
-    lab.entry.figures = {"bits a face": bits}
+    lab.entry.figures = {"bits a face": bits, "heard after s": heard_s}
 
 
 def test_prometheus_finds_every_recognizer_of_the_fleet_and_its_camera(
