@@ -1,8 +1,8 @@
 """The profile `metrics` of docker-compose.yml: what is counted, ruled, and said when one is away.
 
-Grafana is not brought up: no package has it, only its own image. Its dashboards are generated and
-checked in tests/unit/deploy/test_dashboards.py, every panel's query against a real Prometheus under
-load; nobody has seen them drawn.
+Grafana is not brought up: no package has it, only its own image. What it is given is checked as
+files in tests/unit/deploy/test_dashboards.py, and each panel's query against a real Prometheus under
+load in tests/e2e/test_dashboards.py; nobody has seen it drawn.
 """
 
 import json
