@@ -1,8 +1,8 @@
 """The profile `metrics` of docker-compose.yml: what is counted, ruled, and said when one is away.
 
 Grafana is not brought up: no package has it, only its own image. What it is given is checked as
-files in tests/unit/deploy/test_dashboards.py, and each panel's query against a real Prometheus under
-load in tests/e2e/test_dashboards.py; nobody has seen it drawn.
+files in tests/unit/deploy/test_dashboards.py, and each panel's query against a real Prometheus
+under load in tests/e2e/test_dashboards.py; nobody has seen it drawn.
 """
 
 import json

@@ -29,8 +29,9 @@ PROMETHEUS = "docker.io/prom/prometheus:v2.55.1"
 ALERTMANAGER = "docker.io/prom/alertmanager:v0.28.1"
 PULL_S = 300.0
 
-# As Debian's slim images leave out; Python's own image has pip, too.
-_LEFT_OUT = ("doc", "man", "locale", "info")
+# As Debian's slim images leave out; Python's own image has pip, too. This machine's certificates
+# replace Debian's, whose sorting in takes qemu minutes.
+_LEFT_OUT = ("doc", "man", "locale", "info", "ca-certificates")
 _PYTHON = """\
 FROM {base}
 COPY ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
@@ -70,22 +71,10 @@ def provide(podman: Podman, image: str) -> None:
             _STAND_INS[image](podman, image, Path(folder))
 
 
-def _python(podman: Podman, image: str, folder: Path) -> None:
-    _based(podman, image, folder, "ca-certificates")
-
-
-def _python_arm64(podman: Podman, image: str, folder: Path) -> None:
-    # Of certificates only what they are looked for with: the package takes minutes under qemu to
-    # unpack those that this machine's own replace below.
-    _based(podman, image, folder, "openssl", "arm64")
-
-
-def _based(
-    podman: Podman, image: str, folder: Path, certificates: str, architecture: str | None = None
-) -> None:
+def _python(podman: Podman, image: str, folder: Path, architecture: str | None = None) -> None:
     packed = folder / "base.tar"
     left_out = [f"--dpkgopt=path-exclude=/usr/share/{part}/*" for part in _LEFT_OUT]
-    packages = f"python3,python3-venv,{certificates}"
+    packages = "python3,python3-venv,ca-certificates"
     debian.tree(packages, packed, *left_out, variant="minbase", architecture=architecture)
     base = f"localhost/debian-python-{architecture or 'own'}"
     of_it = [f"--arch={architecture}"] if architecture else []
@@ -94,6 +83,10 @@ def _based(
     # What this machine trusts: its packages may come through a mirror of its own.
     shutil.copy("/etc/ssl/certs/ca-certificates.crt", folder)
     _build(podman, image, folder, _PYTHON.format(base=base), *of_it)
+
+
+def _python_arm64(podman: Podman, image: str, folder: Path) -> None:
+    _python(podman, image, folder, "arm64")
 
 
 def _program(program: Path, name: str) -> str:
