@@ -26,6 +26,7 @@ def open_source(
     live: LiveSettings = LiveSettings(),  # noqa: B008  # frozen
     *,
     pace: bool = False,
+    rounds: int = 1,
     watcher: Watcher | None = None,
 ) -> Source:
     """A video file, an image, a folder of images, a camera's number, or a URL.
@@ -33,18 +34,19 @@ def open_source(
     live: for cameras and streams, which need not be there yet. A clip behind HTTP is a file: it
     waits for its reader and ends at its end.
     pace: play video files at their own speed rather than as fast as they are read.
+    rounds: how often a video file is played; 0 for ever.
     Raises SourceError that says what is wrong with the source.
     """
     path = Path(source)
     scheme, separator, _ = source.partition("://")
     if separator and scheme.lower() in URL_SCHEMES:
-        return _open_url(source, live, watcher, pace=pace)
+        return _open_url(source, live, watcher, pace=pace, rounds=rounds)
     if path.is_dir():
         return ImageFolder(path, images_in(path))
     if path.is_file():
         if path.suffix.lower() in IMAGE_SUFFIXES:
             return ImageFolder(path, [path])
-        return VideoFile(path, pace=pace)
+        return VideoFile(path, pace=pace, rounds=rounds)
     if source.isdecimal():
         number = int(source)
         return _live(f"camera {number}", lambda: capture_device(number), live, watcher)
@@ -54,7 +56,9 @@ def open_source(
     )
 
 
-def _open_url(url: str, live: LiveSettings, watcher: Watcher | None, *, pace: bool) -> Source:
+def _open_url(
+    url: str, live: LiveSettings, watcher: Watcher | None, *, pace: bool, rounds: int
+) -> Source:
     name = without_credentials(url)
     opened: list[cv2.VideoCapture] = []
     if url.lower().startswith("http"):
@@ -65,7 +69,7 @@ def _open_url(url: str, live: LiveSettings, watcher: Watcher | None, *, pace: bo
             pass
         else:
             if is_clip(url, capture):
-                return VideoFile(name, capture=capture, pace=pace)
+                return VideoFile(name, capture=capture, pace=pace, rounds=rounds)
             opened.append(capture)
 
     def open_capture() -> cv2.VideoCapture:

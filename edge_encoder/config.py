@@ -70,6 +70,8 @@ class EdgeConfig:
     """What makes a place of work or education lawful; purpose must say why."""
     pace: bool = False
     """Whether a video file is played at its own speed, not as fast as it can be read."""
+    rounds: int = 1
+    """How often a video file is played, one time after another; 0 for ever."""
     open_timeout_s: float = 10.0
     """Seconds a URL may take to open."""
     read_timeout_s: float = 10.0
@@ -170,6 +172,7 @@ class EdgeConfig:
             check_within("expected_fps", self.expected_fps, 0.01, 1000)
         if self.source_give_up_s is not None:
             check_within("source_give_up_s", self.source_give_up_s, 0, 1e9)
+        check_within("rounds", self.rounds, 0, 1 << 30)
         check_within("detect_every", self.detect_every, 1, 1000)
         check_within("detect_max_side_px", self.detect_max_side_px, 64, 8192)
         check_within("min_face_px", self.min_face_px, 12, 1024)

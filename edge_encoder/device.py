@@ -139,7 +139,9 @@ def _source(config: EdgeConfig, watcher: Watcher) -> Source:
         config.frozen_s,
         config.source_give_up_s,
     )
-    source = open_source(config.source, live, pace=config.pace, watcher=watcher)
+    source = open_source(
+        config.source, live, pace=config.pace, rounds=config.rounds, watcher=watcher
+    )
     return source if config.record is None else RecordedSource(source, config.record)
 
 

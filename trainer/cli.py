@@ -93,6 +93,12 @@ def _with_preset(arguments: list[str]) -> list[str]:
 
     Raises ValueError for a name that there is not.
     """
+    # --preset=NAME is one word of it.
+    arguments = [
+        part
+        for word in arguments
+        for part in (word.split("=", 1) if word.startswith("--preset=") else [word])
+    ]
     if "--preset" not in arguments[:-1]:
         return arguments
     at = arguments.index("--preset")

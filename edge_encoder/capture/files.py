@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -42,9 +43,10 @@ class _FileSource:
 
 
 class VideoFile(_FileSource):
-    """The frames of a clip. Raises SourceError when it cannot be opened.
+    """The frames of a clip. Raises SourceError when it cannot be opened, or not begun again.
 
     capture: the clip where it is open already, behind a URL for instance.
+    rounds: how often it is played, one time after another; 0 for ever.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class VideoFile(_FileSource):
         *,
         capture: cv2.VideoCapture | None = None,
         pace: bool = False,
+        rounds: int = 1,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,  # to play a clip at its own speed
     ) -> None:
@@ -66,21 +69,28 @@ class VideoFile(_FileSource):
         fps = self._capture.get(cv2.CAP_PROP_FPS)
         self.fps = fps if 0.1 <= fps <= 1000 else DEFAULT_FPS
         self._pace, self._clock, self._sleep = pace, clock, sleep
+        self._rounds = rounds
 
     def __iter__(self) -> Iterator[Frame]:
         start_s = self._clock()
-        index = 0
-        while True:
-            read, image = self._capture.read()
-            if not read:
-                break
+        for index, image in enumerate(self._images()):
             t_s = index / self.fps
             if self._pace:
                 self._sleep(max(0.0, start_s + t_s - self._clock()))
             yield Frame(index, t_s, colour(image))
-            index += 1
-        if index == 0:
-            raise SourceError(f"{self.name} has no frame that can be decoded")
+
+    def _images(self) -> Iterator[cv2.typing.MatLike]:
+        for played in count():
+            if played and not self._capture.set(cv2.CAP_PROP_POS_FRAMES, 0):
+                raise SourceError(f"{self.name} cannot be begun again; play it once")
+            read, image = self._capture.read()
+            if not read:
+                raise SourceError(f"{self.name} has no frame that can be decoded")
+            while read:
+                yield image
+                read, image = self._capture.read()
+            if played + 1 == self._rounds:
+                return
 
     def __exit__(
         self,

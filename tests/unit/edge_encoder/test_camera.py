@@ -3,6 +3,7 @@
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 
 import cv2
@@ -15,6 +16,7 @@ from edge_encoder.capture.opening import without_credentials
 from edge_encoder.capture.reader import LiveSettings
 from mien.errors import SourceError
 from tests.support.moving_face import Scene
+from tests.support.web import web
 from tests.unit.edge_encoder.conftest import CLIP_FRAMES
 
 PATIENCE_S = 60.0
@@ -42,6 +44,25 @@ def test_a_clip_is_played_at_its_own_speed_when_asked(clip: Path) -> None:
     with VideoFile(clip, pace=True, clock=lambda: now, sleep=sleep) as source:
         assert len(list(source)) == CLIP_FRAMES
     assert now == pytest.approx((CLIP_FRAMES - 1) / 25)
+
+
+def test_a_clip_is_played_as_often_as_asked_and_time_goes_on(clip: Path) -> None:
+    with open_source(str(clip), rounds=3) as source:
+        frames = list(source)
+    assert [frame.index for frame in frames] == list(range(3 * CLIP_FRAMES))
+    assert frames[-1].t_s == pytest.approx((3 * CLIP_FRAMES - 1) / 25)
+    first, again = frames[0].image, frames[CLIP_FRAMES].image
+    assert np.array_equal(first, again)
+
+
+def test_a_clip_is_played_for_ever_when_asked(clip: Path) -> None:
+    with open_source(str(clip), rounds=0) as source:
+        assert sum(1 for _ in islice(source, 5 * CLIP_FRAMES)) == 5 * CLIP_FRAMES
+
+
+def test_a_clip_behind_http_is_played_again_too(clip: Path) -> None:
+    with web(clip.parent) as address, open_source(f"{address}/{clip.name}", rounds=2) as source:
+        assert sum(1 for _ in source) == 2 * CLIP_FRAMES
 
 
 def test_a_clip_is_read_on_when_its_reader_stops_early(clip: Path) -> None:

@@ -18,6 +18,13 @@ def test_every_preset_is_a_configuration(preset: str, tmp_path: Path) -> None:
     assert options.fit.base.optimizer == "adamw"
 
 
+def test_a_preset_may_be_named_with_an_equals_sign(tmp_path: Path) -> None:
+    typed = ["fit", "--preset=smoke", "--data", str(tmp_path)]
+    assert _with_preset(typed) == _with_preset(["fit", "--preset", "smoke", *typed[2:]])
+    with pytest.raises(ValueError, match="no preset 'nothing'"):
+        _with_preset(["fit", "--preset=nothing"])
+
+
 @pytest.mark.parametrize("preset", ["paper", "smoke", "two-cores"])
 @pytest.mark.parametrize("command", ["pretrain", "joint", "study", "compare"])
 def test_every_preset_of_the_study_is_a_configuration(
