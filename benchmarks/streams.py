@@ -43,7 +43,7 @@ from mien.v1.recognition_pb2_grpc import RecognitionServiceStub
 SENDING = 100
 PAUSE_S = 0.5
 WARM_S = 1.0
-# So many at a time connect; a device that waits for more than its turn would be refused.
+# So many connect at a time.
 OPENING = 64
 # Long enough for a ping of each connection.
 QUIET_S = 35.0
@@ -60,11 +60,12 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         ca = DevelopmentCa.make(folder)
-        files = tls_settings(folder, ca.issue_server("here", ["127.0.0.1"], DAY))
-        with recognizer(options.bundle, folder, *SETTINGS, *files) as served:
+        own = ca.files(ca.issue_server("here", ["127.0.0.1"], DAY))
+        tls = (f"--tls_ca={own.ca}", f"--tls_certificate={own.certificate}", f"--tls_key={own.key}")
+        with recognizer(options.bundle, folder, *SETTINGS, *tls) as served:
             names = [quiet_name(number) for number in range(options.quiet_streams)]
             names += [device_name(number) for number in range(SENDING)]
-            dial = _over_tls(folder, ca, names)
+            dial = _over_tls(ca, names)
             load = _Load(served.address, bundle.bundle_id, payloads, dial)
             seen = asyncio.run(load.run(options.quiet_streams, options.seconds, served.pid))
             figures |= {f"recognizer_{key}": value for key, value in seen.items()}
@@ -77,24 +78,16 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     return figures
 
 
-def tls_settings(folder: Path, certificate: Path) -> list[str]:
-    """Settings of a recognizer that lets in whom the authority in folder has issued to."""
-    key = certificate.with_name(f"{certificate.stem}-key.pem")
-    named = {"tls_ca": folder / "ca.pem", "tls_certificate": certificate, "tls_key": key}
-    return [part for name, file in named.items() for part in (f"--{name}", str(file))]
-
-
-def _over_tls(folder: Path, ca: DevelopmentCa, names: Iterable[str]) -> Dial:
-    root = (folder / "ca.pem").read_bytes()
-    credentials = {}
-    for name in names:  # all before: to issue them is not what is measured
-        certificate = ca.issue_client(Identity(Role.DEVICE, name), DAY)
-        key = certificate.with_name(f"{certificate.stem}-key.pem")
-        pair = key.read_bytes(), certificate.read_bytes()
-        credentials[name] = grpc.ssl_channel_credentials(root, *pair)
+def _over_tls(ca: DevelopmentCa, names: Iterable[str]) -> Dial:
+    # All before: to issue and to check them is not what is measured.
+    credentials = {
+        name: ca.files(ca.issue_client(Identity(Role.DEVICE, name), DAY)).read() for name in names
+    }
 
     def dial(address: str, device_id: str) -> grpc.aio.Channel:
-        return grpc.aio.secure_channel(address, credentials[device_id], OPTIONS)
+        return grpc.aio.secure_channel(
+            address, credentials[device_id].channel_credentials(), OPTIONS
+        )
 
     return dial
 

@@ -40,6 +40,7 @@ from mien.reading import (
     limit_values,
     padded,
 )
+from mien.side_information import nearest_usual
 from mien.side_reading import (
     FACE_FIELDS,
     LEVEL,
@@ -133,7 +134,8 @@ def _entries() -> tuple[Callable[..., int], Callable[..., None], Callable[..., N
         for function in vars(module).values():
             if isinstance(function, FunctionType) and function.__module__ == module.__name__:
                 register_jitable(function)
-    register_jitable(shortest)
+    for function in (shortest, nearest_usual):
+        register_jitable(function)
 
     # numba finds what it kept by a function's closure and file, not by what the function calls;
     # with the sources in the closure, other sources are another function.

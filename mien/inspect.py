@@ -99,10 +99,10 @@ def describe_bundle(folder: Path) -> str:
 
 def expected_bits(tables: CdfTables, level: int) -> float:
     """Return the entropy of a level's rows, in bits a face told afresh; the mean of its priors."""
-    rows = range(tables.first_row(level, 0), tables.first_row(level, tables.priors))
-    shares = (
-        np.concatenate([np.diff(tables.counts(row).astype(np.float64)) for row in rows]) / TOTAL
-    )
+    first, end = tables.first_row(level, 0), tables.first_row(level, tables.priors)
+    places = slice(tables.starts[first], tables.starts[end - 1] + tables.sizes[end - 1] + 1)
+    counts = np.diff(tables.cdf[places].astype(np.float64))
+    shares = counts[counts > 0] / TOTAL  # between two rows it falls
     return float(-np.sum(shares * np.log2(shares))) / tables.priors
 
 

@@ -29,7 +29,7 @@ from mien.range_decoder import (
     read_bits,
 )
 from mien.side_counts import CDFS, USUAL_STEPS_MS
-from mien.side_information import EXPECTED, NEW
+from mien.side_information import EXPECTED, NEW, nearest_usual
 from mien.stir import BY_BEFORE, UNKNOWN
 
 STEPS, EVEN, TRACKS, LAST, BEFORE, LEVEL = range(DECODER_FIELDS, DECODER_FIELDS + 6)
@@ -164,7 +164,7 @@ def _read_step(
         usual = read_bin(state, words, cdf, _USUAL)
         difference = _read_difference(state, words, cdf, _FROM_USUAL)
         step_ms = USUAL_STEPS_MS[usual] + difference
-        if _nearest_usual(step_ms) != usual:
+        if nearest_usual(step_ms) != usual:
             raise MalformedError("a step of time is not told in its one form")
     else:
         model = _EVEN_STEP if state[EVEN] == 1 else _STEP
@@ -175,15 +175,6 @@ def _read_step(
     state[STEPS] = steps + 1
     state[EVEN] = 1 if difference == 0 else 0
     return step_ms
-
-
-def _nearest_usual(step_ms: int) -> int:
-    """As mien.side_information has it, without what numba does not know."""
-    nearest = 0
-    for usual in range(1, len(USUAL_STEPS_MS)):
-        if abs(step_ms - USUAL_STEPS_MS[usual]) < abs(step_ms - USUAL_STEPS_MS[nearest]):
-            nearest = usual
-    return nearest
 
 
 def _read_first_box(state: State, words: Integers, cdf: Integers, fields: State, at: int) -> None:

@@ -28,7 +28,7 @@ SYMBOL_RANGE = 400
 RAREST_BIN = 2.0**-13
 # How many faces what is known of all sorts counts for within one, and a guess within all.
 SHRINKAGE, GUESS = 100.0, 20.0
-
+# Of any symbol, wherever it is.
 UNSEEN = 1e-9
 
 Counts = NDArray[np.float64]

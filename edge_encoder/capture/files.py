@@ -81,11 +81,12 @@ class VideoFile(_FileSource):
 
     def _images(self) -> Iterator[cv2.typing.MatLike]:
         for played in count():
-            if played and not self._capture.set(cv2.CAP_PROP_POS_FRAMES, 0):
-                raise SourceError(f"{self.name} cannot be begun again; play it once")
+            if played:
+                self._capture.set(cv2.CAP_PROP_POS_FRAMES, 0)
             read, image = self._capture.read()
             if not read:
-                raise SourceError(f"{self.name} has no frame that can be decoded")
+                fault = "cannot be begun again" if played else "has no frame that can be decoded"
+                raise SourceError(f"{self.name} {fault}")
             while read:
                 yield image
                 read, image = self._capture.read()

@@ -25,6 +25,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from mien.errors import CertificateError, ConfigError
 from mien.identity import Identity, Role
+from mien.tls import TlsFiles
 
 CA: Final = "ca"
 # Clocks of devices differ; a certificate must not begin in the future of one.
@@ -77,6 +78,11 @@ class DevelopmentCa:
         san = x509.UniformResourceIdentifier(identity.uri)
         stem = f"{identity.role.value}-{identity.name}"
         return self._issue(stem, [san], ExtendedKeyUsageOID.CLIENT_AUTH, valid)
+
+    def files(self, certificate: Path) -> TlsFiles:
+        """What the settings tls_* of whom it was issued to name."""
+        key = certificate.with_name(f"{certificate.stem}-key.pem")
+        return TlsFiles(self._folder / f"{CA}.pem", certificate, key)
 
     def _issue(
         self,

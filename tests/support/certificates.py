@@ -38,20 +38,16 @@ class Authority:
         self, name: str = "here", valid: timedelta = HOUR, hosts: Sequence[str] = LOOPBACK
     ) -> TlsFiles:
         """A recognizer's files; made anew where they are there."""
-        return self._files(self.ca.issue_server(name, hosts, valid))
+        return self.ca.files(self.ca.issue_server(name, hosts, valid))
 
     def client(self, role: Role, name: str, valid: timedelta = HOUR) -> TlsFiles:
         """A client's files; made anew where they are there."""
-        return self._files(self.ca.issue_client(Identity(role, name), valid))
+        return self.ca.files(self.ca.issue_client(Identity(role, name), valid))
 
     def odd_client(self, *sans: x509.GeneralName) -> TlsFiles:
         """A client's files with names that `mien certificates` gives to none."""
         usage = ExtendedKeyUsageOID.CLIENT_AUTH
-        return self._files(self.ca._issue("odd", sans, usage, HOUR))
-
-    def _files(self, certificate: Path) -> TlsFiles:
-        key = certificate.with_name(f"{certificate.stem}-key.pem")
-        return TlsFiles(self.folder / "ca.pem", certificate, key)
+        return self.ca.files(self.ca._issue("odd", sans, usage, HOUR))
 
 
 def settings(files: TlsFiles) -> dict[str, Any]:

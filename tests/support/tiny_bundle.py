@@ -17,6 +17,7 @@ import onnxruntime as ort
 from numpy.typing import ArrayLike, NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from mien.bitstream import bundle_tag
 from mien.bundle import ALL_FILES, LAYER_FILES, Bundle, load_bundle, write_manifest
 from mien.calibration import Calibration
 from mien.integer_cdf import integer_cdf
@@ -90,6 +91,17 @@ def make_tiny_bundle(
         calibration=calibration,
     )
     return load_bundle(folder, ALL_FILES)
+
+
+def make_foreign_bundle(folder: Path, *known: Bundle, name: str = "foreign") -> Bundle:
+    """Another bundle, whose payloads do not start as those of the known ones do."""
+    tags = {bundle_tag(bundle.bundle_id) for bundle in known}
+    for trial in range(100):
+        # Figures change the bundle id and nothing else.
+        bundle = make_tiny_bundle(folder, name=name, figures={"trial": trial})
+        if bundle_tag(bundle.bundle_id) not in tags:
+            return bundle
+    raise AssertionError("a hundred bundles start alike")
 
 
 def tiny_tables(width: float = 4.0) -> CdfTables:

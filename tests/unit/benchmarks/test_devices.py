@@ -32,5 +32,6 @@ async def test_no_device_begins_before_the_last_has_its_stream() -> None:
 def test_a_box_walks_by_a_pixel_at_most_and_turns_back() -> None:
     boxes = np.array([astuple(box) for box in walking(5_000)])
     assert np.abs(np.diff(boxes, axis=0)).max() == 1
+    assert (boxes[:, 2] == boxes[:, 3]).all(), "the edge's boxes are as wide as high"
     assert (np.ptp(boxes, axis=0) <= 2 * WALK_PX).all()
     assert (np.ptp(boxes, axis=0) > WALK_PX).all()

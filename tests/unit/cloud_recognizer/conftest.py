@@ -4,15 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from mien.bundle import Bundle
-from tests.support.tiny_bundle import make_tiny_bundle
+from mien.bundle import ALL_FILES, Bundle, load_bundle
+from tests.support.tiny_bundle import make_foreign_bundle, make_tiny_bundle
 
 
 @pytest.fixture(scope="session")
 def bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("bundles")
-    make_tiny_bundle(folder / "tiny", created="2026-01-02")
-    make_tiny_bundle(folder / "older", name="older", created="2026-01-01")
+    tiny = make_tiny_bundle(folder / "tiny", created="2026-01-02")
+    make_foreign_bundle(folder / "older", tiny, name="older")
     return folder
 
 
@@ -25,7 +25,7 @@ def bundle(bundles: Path) -> Bundle:
 @pytest.fixture(scope="session")
 def older(bundles: Path) -> Bundle:
     """Another bundle that is served, which also fits."""
-    return make_tiny_bundle(bundles / "older", name="older", created="2026-01-01")
+    return load_bundle(bundles / "older", ALL_FILES)
 
 
 @pytest.fixture

@@ -66,10 +66,10 @@ async def test_each_payload_gets_a_result_in_its_place(
 
 
 def twins(folder: Path) -> tuple[Bundle, Bundle]:
-    """Two bundles whose payloads start with the same 12 bits."""
+    """Two bundles whose payloads start with the same tag."""
     trial = make_tiny_bundle(folder / "trial")
     manifest, seen = trial.manifest, dict[str, str]()
-    for count in range(1 << 12):
+    for count in range(17):  # there are 16 tags
         name = f"twin {count}"
         bundle_id = write_manifest(
             trial.folder,
@@ -80,7 +80,7 @@ def twins(folder: Path) -> tuple[Bundle, Bundle]:
             latent=manifest.latent,
             figures=manifest.figures,
         )
-        other = seen.setdefault(bundle_id[:3], name)
+        other = seen.setdefault(bundle_id[0], name)
         if other != name:
             shutil.rmtree(trial.folder)
             made = (make_tiny_bundle(folder / n.replace(" ", "-"), name=n) for n in (other, name))
@@ -90,7 +90,7 @@ def twins(folder: Path) -> tuple[Bundle, Bundle]:
 
 async def test_of_bundles_with_one_tag_the_checksum_chooses(tmp_path: Path) -> None:
     ours, twin = twins(tmp_path)
-    assert ours.bundle_id[:3] == twin.bundle_id[:3]
+    assert ours.bundle_id[0] == twin.bundle_id[0]
     assert ours.bundle_id != twin.bundle_id
     good = payload(ours)
     sent = [payload(twin), good, good[:-1] + b"?", payload(twin, faces=2)]

@@ -25,7 +25,7 @@ from tests.support.recognizer import (
     retry_delay_s,
     running_recognizer,
 )
-from tests.support.tiny_bundle import make_tiny_bundle
+from tests.support.tiny_bundle import make_foreign_bundle
 
 
 async def test_chunks_are_answered_in_order_with_what_the_classifier_says(
@@ -101,7 +101,7 @@ async def test_a_damaged_chunk_is_rejected_and_the_stream_goes_on(
 async def test_a_stream_takes_chunks_of_every_served_bundle_and_of_no_other(
     bundles: Path, bundle: Bundle, older: Bundle, tmp_path: Path
 ) -> None:
-    foreign = make_tiny_bundle(tmp_path / "foreign", name="foreign")
+    foreign = make_foreign_bundle(tmp_path / "foreign", bundle, older)
     async with running_recognizer(bundles) as running:
         device = Device(running.stub)
         await device.open(hello(bundle))

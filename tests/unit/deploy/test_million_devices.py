@@ -58,3 +58,30 @@ def test_the_cost_of_a_thousand_devices_follows_from_what_was_measured() -> None
     assert costs is not None
     assert float(costs[1].replace(",", "")) == pytest.approx(core_hours, abs=1)
     assert float(costs[2]) == pytest.approx(sent_gb, abs=1)
+
+
+def stated(pattern: str) -> float:
+    found = re.search(pattern, PAGE)
+    assert found is not None, f"the page has no {pattern}"
+    return float(found[1].replace(",", ""))
+
+
+def test_what_streams_and_envoy_take_follows_from_what_was_measured() -> None:
+    quiet_kb = measured(r"of Envoy, in plain text \| (\d+) kB")
+    envoy_kb = measured(r"of Envoy, in plain text \| \d+ kB; (\d+) kB")
+    assert quiet_kb == stated(r"processor time of all of them \| (\d+) kB")
+    assert envoy_kb == stated(r"up and answered \| (\d+) kB")
+    chunks_per_s = DEVICES * 0.1 * 2
+    cores = chunks_per_s * stated(r"up and answered \| \d+ kB; (\d+) µs") / 1e6
+    memory_gb = DEVICES * envoy_kb / 1e6
+    assert f"{cores:.2f} of a core and {memory_gb:.1f} GB for all" in PAGE
+    assert f"{1536 * quiet_kb / 1e6:.2f} GB of streams each" in PAGE
+    opened = stated(r"a recognizer opens a second \| (\d+) \|")
+    for recognizers, said in ((20, "takes them {:.1f} s"), (8, "8 of them, {:.1f} s")):
+        assert said.format(DEVICES / recognizers / opened) in PAGE
+    idle = stated(r"processor time of all of them \| \d+ kB; ([\d.]+)% of a core")
+    assert idle == pytest.approx(100 / 70, abs=0.05), "a seventieth"
+
+
+def test_jpeg_takes_as_many_times_the_bytes_as_the_readme_says() -> None:
+    assert f"take {measured(r'as accurate as the bundle.*: ([0-9.]+) and')} times as many" in PAGE

@@ -138,6 +138,17 @@ async def test_each_photograph_of_a_folder_is_searched(
     assert found[-1]["drops"] == {"unreadable_image": 1}
 
 
+async def test_a_clip_that_is_played_twice_is_one_run(
+    recognizer: Running, bundle: Bundle, clip: Path, tmp_path: Path
+) -> None:
+    results = tmp_path / "results.jsonl"
+    code = await run(config(recognizer, clip, results, bundle=bundle.folder, rounds=2))
+    assert code == ExitCode.OK
+    faces = named(events(results), "recognition")
+    assert [face["frame"] for face in faces] == list(range(2 * CLIP_FRAMES))
+    assert len(named(events(results), "summary")) == 1
+
+
 async def test_a_clip_without_a_face_ends_well_with_nothing_to_divide(
     recognizer: Running, bundle: Bundle, tmp_path: Path
 ) -> None:

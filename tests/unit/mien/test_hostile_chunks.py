@@ -2,6 +2,7 @@
 
 import contextlib
 import tracemalloc
+import zlib
 
 import numpy as np
 import pytest
@@ -9,7 +10,14 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from benchmarks.paths import PATHS
-from mien.bitstream import HEADER_BYTES, Box, EncodedFace, Envelope, Limits
+from mien.bitstream import (
+    HEADER_BYTES,
+    Box,
+    EncodedFace,
+    Envelope,
+    Limits,
+    checksum_bytes,
+)
 from mien.codec import ChunkCodec, declared_faces
 from mien.errors import (
     BitstreamError,
@@ -83,6 +91,16 @@ def test_every_flipped_bit_is_detected_and_named(faces):
             expected = WrongBundleError if position < 8 else ChecksumError
         with pytest.raises(expected):
             CODEC.decode(bytes(damaged))
+
+
+def test_any_flipped_bit_of_the_longest_payload_changes_its_checksum():
+    """Decision 0033. A CRC is linear: what a flip changes depends on how far from the end it is."""
+    none = checksum_bytes(0)
+    flipped, plain = [zlib.crc32(bytes([1 << bit])) for bit in range(8)], zlib.crc32(b"\0")
+    for _ in range(Limits().max_chunk_bytes):
+        assert all(checksum_bytes(crc ^ plain) != none for crc in flipped)
+        flipped = [zlib.crc32(b"\0", crc) for crc in flipped]
+        plain = zlib.crc32(b"\0", plain)
 
 
 @given(chunks(SHAPE), st.binary(min_size=32, max_size=32).map(bytes.hex))

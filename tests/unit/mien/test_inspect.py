@@ -19,7 +19,7 @@ from mien.errors import (
 from mien.inspect import describe, expected_bits
 from mien.range_coder import TOTAL
 from mien.tables import COST_UNIT
-from tests.support.tiny_bundle import make_tiny_bundle, tiny_symbols
+from tests.support.tiny_bundle import make_foreign_bundle, make_tiny_bundle, tiny_symbols
 
 
 @pytest.fixture
@@ -95,11 +95,11 @@ def test_a_damaged_payload_is_named(payload_file, bundle):
 
 
 def test_a_payload_of_an_unknown_bundle_is_named(payload_file, bundle, tmp_path):
-    others = (make_tiny_bundle(tmp_path / f"other{n}", name=f"other{n}") for n in range(99))
-    mine = bundle.bundle_id[0]
-    other = next(one for one in others if one.bundle_id[0] != mine)
+    other = make_foreign_bundle(tmp_path / "other", bundle, name="other")
     with pytest.raises(UnknownBundleError, match="other"):
         describe(payload_file, BundleRepository(other.folder))
+    others = (make_tiny_bundle(tmp_path / "alike", name=f"alike{n}") for n in range(500))
+    mine = bundle.bundle_id[0]
     alike = next(one for one in others if one.bundle_id[0] == mine)
     with pytest.raises(ChecksumError, match=f"another bundle whose id starts {mine}"):
         describe(payload_file, BundleRepository(alike.folder))
