@@ -83,7 +83,8 @@ class LayerCodec:
     def decode(self, payload: bytes, faces: int, layer: bytes) -> list[Latent | None]:
         """Return what `encode` was given, for a payload that holds so many faces.
 
-        Raises BitstreamError for any layer but encode's.
+        Raises BitstreamError for bytes that no encoder writes. One may choose another prior for a
+        face than `encode` does, the cheapest: that costs bytes and says the same.
         """
         if len(layer) > self._limits.max_chunk_bytes:
             raise LimitError(f"a layer has at most {self._limits.max_chunk_bytes} bytes")

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-TARGETS = ("payload", "bundle", "messages", "settings")
+TARGETS = ("payload", "layers", "bundle", "messages", "settings")
 ROOT = Path(__file__).parents[2]
 CORPUS = Path(__file__).parent / "corpus"
 FOUND = ROOT / "build" / "fuzz"
