@@ -21,7 +21,7 @@ from mien.bitstream import Limits
 from mien.bundle import Bundle
 from mien.cli.main import main
 from mien.messages.downward import UseBundle
-from mien.rollout import FILE, Rollout, change_rollout, read_rollout
+from mien.rollout import FILE, Canary, Rollout, change_rollout, read_rollout
 from tests.support.recognizer import (
     Device,
     eventually,
@@ -71,6 +71,29 @@ async def test_a_promoted_bundle_whose_probe_fails_in_service_is_rolled_back(
         broken = False
         assert await asyncio.to_thread(main, [*bundles(repository), "promote", "second"]) == 0
         assert await device.read() == UseBundle(second.bundle_id)
+
+
+async def test_a_canary_whose_probe_fails_in_service_is_taken_from_its_devices(
+    repository: Path, first: Bundle, second: Bundle
+) -> None:
+    broken = False
+
+    def load(one: Bundle, options: RuntimeOptions, limits: Limits) -> ExpressionModel:
+        return Turning(one, options, limits, lambda: broken and one.bundle_id == second.bundle_id)
+
+    shutil.copytree(second.folder, repository / "second")
+    canary = Canary(second.bundle_id, 1.0)
+    change_rollout(repository, lambda _: Rollout(first.bundle_id, canary=canary))
+    async with watching(repository, load=load, probe_interval_s=0.05) as running:
+        device = Device(running.stub)
+        assert (await device.open(able(second, first))).bundle_id == second.bundle_id
+        broken = True
+        assert await device.read() == UseBundle(first.bundle_id)
+        await eventually(lambda: read_rollout(repository) == Rollout(first.bundle_id))
+        assert has_role(running, first, "promoted")
+        assert running.sample("rollbacks_total") == 1
+        assert running.sample("canary_share") == 0
+        assert await health(running.channel) == SERVING
 
 
 async def test_a_rollback_holds_where_the_folder_cannot_be_written(
