@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer.evaluate import CHUNK_FACES
-from trainer.fit import KEPT_FROM
+from trainer.fit import BUNDLE_NOTE
 
 # What a run was told, that of the run it started from first.
 CONFIGS = ("start.json", "config.json")
@@ -95,16 +95,21 @@ def model_card(name: str, run: Path, train_faces: int, figures: dict[str, Any]) 
         levels=len(figures["levels"]),
         measured=measured(figures),
         train_faces=train_faces,
-        base_epochs=_kept_from(run) or f"{epochs('base')} epochs",
+        base_epochs=_base_from(run, epochs("base")),
         enhancement_epochs=epochs("enhancement"),
         seed=parts[0]["seed"],
     )
 
 
-def _kept_from(run: Path) -> str | None:
-    path = run / "base.json"
-    kept = json.loads(path.read_text()).get(KEPT_FROM) if path.is_file() else None
-    return kept and f"here they are those of bundle {kept}"
+def _base_from(run: Path, epochs: str) -> str:
+    """How the base came to be. epochs: that it was trained for, if any."""
+    path = run / BUNDLE_NOTE
+    if not path.is_file():
+        return f"{epochs} epochs"
+    bundle_id = json.loads(path.read_text())["id"]
+    if epochs:
+        return f"{epochs} epochs from what bundle {bundle_id} has"
+    return f"here they are those of bundle {bundle_id}"
 
 
 def measured(figures: dict[str, Any]) -> str:

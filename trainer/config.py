@@ -125,7 +125,7 @@ class FitConfig:
     teacher: a released pixel classifier (.npz) to teach instead of one that is trained first.
     start: the folder of a finished run to go on from with other settings: its networks are where
         base and enhancement begin. Without epochs of its own the base stays as it is there.
-    bundle: a bundle whose base layer is kept, for an enhancement of its own.
+    bundle: the same with a released bundle instead of a run.
     """
 
     data: Path

@@ -24,7 +24,7 @@ from trainer.models.resnet import ResNet18
 from trainer.networks import RELEASED, averaged_states
 from trainer.placing import Placing, latents
 from trainer.processes import current
-from trainer.released_base import restore_base
+from trainer.released import begin_base, begin_enhancement, restore_base
 from trainer.stages import ClassifierStage, Figures
 
 TEACHER = "classifier.npz"
@@ -32,10 +32,12 @@ TEACHER = "classifier.npz"
 BEGIN_FACES = 30_000
 # By so many faces the levels are placed.
 PLACED_FACES = 8_000
+# What is not in a bundle is found again by so many.
+RESTORED_FACES = 2_000
 # In base.json, what was added to the log_gains of the checkpoint beside it.
 ADDED = "added_log_gains"
-# In base.json, of which bundle a base that was not trained is.
-KEPT_FROM = "bundle"
+# Which bundle a run goes on from.
+BUNDLE_NOTE = "bundle.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,13 +73,14 @@ def fit(config: FitConfig) -> dict[str, Figures]:
         classifier = ClassifierStage(config.classifier, _new_teacher(config), "classifier")
         figures["classifier"] = _finished(Loop(classifier, config, train, valid), config)
     teacher = load_pixel_classifier(config)
-    if config.bundle is None and config.base.epochs:
+    if config.base.epochs:
         figures["base"] = _base_trained(config, train, valid, teacher)
     torch.manual_seed(config.seed + 2)
     model = EnhancementModel(config.model)
+    base = _load_base(config)
     if not _start(model, "enhancement", config) and not (config.out / "enhancement.pt").is_file():
-        model.begin(as_float(train.pixels[:BEGIN_FACES]))
-    stage = EnhancementStage(config.enhancement, model, _load_base(config), teacher)
+        _begin_enhancement(model, base, config, train)
+    stage = EnhancementStage(config.enhancement, model, base, teacher)
     figures["enhancement"] = _finished(Loop(stage, config, train, valid), config)
     if processes.leads:
         (config.out / "figures.json").write_text(json.dumps(figures, indent=2) + "\n")
@@ -88,11 +91,26 @@ def _base_trained(config: FitConfig, train: FaceSet, valid: FaceSet, teacher: Re
     torch.manual_seed(config.seed + 1)
     base = BaseStage(config.base, _new_base(config), teacher)
     _start(base.base, "base", config)
+    if config.bundle is not None:
+        begin_base(base.base, config.bundle, as_float(train.pixels[:RESTORED_FACES]))
     figures = _finished(Loop(base, config, train, valid), config)
     if current().leads and config.base.placed:
         _note(config, "base", {**figures, ADDED: _placed(config, train)})
     current().wait()
     return figures
+
+
+def _begin_enhancement(
+    model: EnhancementModel, base: BaseModel, config: FitConfig, train: FaceSet
+) -> None:
+    """As in the bundle that the run goes on from, or from principal components."""
+    if config.bundle is not None:
+        try:
+            begin_enhancement(model, base, config.bundle, as_float(train.pixels[:RESTORED_FACES]))
+            return
+        except ValueError as error:
+            print(f"the enhancement begins anew: {error}")
+    model.begin(as_float(train.pixels[:BEGIN_FACES]))
 
 
 def _placed(config: FitConfig, train: FaceSet) -> list[list[float]]:
@@ -129,7 +147,8 @@ def _settle(config: FitConfig) -> None:
     if config.bundle is not None:
         base = _new_base(config)
         bundle_id = restore_base(base, config.bundle)
-        _note(config, "base", {KEPT_FROM: bundle_id})
+        (config.out / BUNDLE_NOTE).write_text(json.dumps({"id": bundle_id}) + "\n")
+    if config.bundle is not None and not config.base.epochs:
         arrays = {f"base.{name}": state.numpy() for name, state in base.state_dict().items()}
         (config.out / f"base{RELEASED}").write_bytes(write_npz(arrays))
 

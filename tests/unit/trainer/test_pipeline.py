@@ -293,14 +293,22 @@ def test_a_run_works_where_the_processor_multiplies_bfloat16(
     assert all(np.isfinite(value) for stage in figures.values() for value in stage.values())
 
 
-def test_the_base_of_a_bundle_is_kept_and_its_enhancement_trained_anew(
+def from_bundle(
+    data: Path, run: Path, bundle: Path, out: Path, epochs: int
+) -> FitConfig:
+    """A run that goes on from a bundle, with so many epochs for the base."""
+    written = release(run, out / "released")
+    teacher = next(path for path in written if path.name == "classifier.npz")
+    base = dataclasses.replace(BASE, epochs=epochs)
+    return dataclasses.replace(
+        config(data, out / "again"), bundle=bundle, teacher=teacher, base=base
+    )
+
+
+def test_the_base_of_a_bundle_is_kept_where_it_has_no_epochs(
     data: Path, run: Path, bundle: Path, tmp_path: Path
 ) -> None:
-    teacher = release(run, tmp_path / "released")
-    classifier = next(path for path in teacher if path.name == "classifier.npz")
-    again = dataclasses.replace(
-        config(data, tmp_path / "again"), bundle=bundle, teacher=classifier, start=None
-    )
+    again = from_bundle(data, run, bundle, tmp_path, epochs=0)
     assert list(fit(again)) == ["enhancement"]
     kept, trained = load_trained(again).base, load_trained(config(data, run)).base
     faces = as_float(read_split(data, "valid").pixels[:])
@@ -315,7 +323,38 @@ def test_the_base_of_a_bundle_is_kept_and_its_enhancement_trained_anew(
     made = tmp_path / "bundles" / "kept"
     arguments = ["export", "--run", str(again.out), "--data", str(data), "--bundle", str(made)]
     assert main(arguments) == 0
-    assert load_bundle(bundle).bundle_id in (made / "MODEL_CARD.md").read_text()
+    card = " ".join((made / "MODEL_CARD.md").read_text().split())
+    assert f"here they are those of bundle {load_bundle(bundle).bundle_id}" in card
+
+
+def test_base_and_enhancement_of_a_bundle_are_trained_further(
+    data: Path, run: Path, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = 0
+    seen: dict[str, float] = {}
+    one_step = Loop._one_step
+
+    def noted(loop: Loop) -> dict[str, float]:
+        nonlocal steps
+        if loop.step == 0:
+            seen.update(loop.evaluate())
+        steps += 1
+        return one_step(loop)
+
+    monkeypatch.setattr(Loop, "_one_step", noted)
+    again = from_bundle(data, run, bundle, tmp_path, epochs=2)
+    assert list(fit(again)) == ["base", "enhancement"]
+    assert steps > 0
+    # Where they begin, they answer and draw what the bundle does.
+    figures = load_bundle(bundle, BUNDLE_FILES).manifest.figures
+    for level, row in enumerate(figures["levels"]):
+        assert seen[f"accuracy_{level}"] == pytest.approx(row["accuracy"], abs=0.05)
+    assert seen["psnr_db_2"] == pytest.approx(figures["psnr_db"], abs=1.0)
+    made = tmp_path / "bundles" / "further"
+    arguments = ["export", "--run", str(again.out), "--data", str(data), "--bundle", str(made)]
+    assert main(arguments) == 0
+    card = " ".join((made / "MODEL_CARD.md").read_text().split())
+    assert f"2 epochs from what bundle {load_bundle(bundle).bundle_id} has" in card
 
 
 def test_a_base_without_epochs_stays_as_it_was(data: Path, run: Path, tmp_path: Path) -> None:
