@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer.evaluate import CHUNK_FACES
-from trainer.fit import BUNDLE_NOTE
+from trainer.run_folder import BUNDLE_NOTE
 
 # What a run was told, that of the run it started from first.
 CONFIGS = ("start.json", "config.json")

@@ -119,7 +119,7 @@ def _fit(options: Any) -> None:
 
 def _export(options: Any) -> None:
     from trainer.export import export
-    from trainer.fit import load_trained
+    from trainer.run_folder import load_trained
 
     config = read_config(options.run, options.data)
     name = options.name or options.bundle.name

@@ -28,7 +28,6 @@ from trainer.evaluate import (
     default_level,
     evaluate_faces,
 )
-from trainer.fit import Trained
 from trainer.layer_tables import layer_tables
 from trainer.level_tables import latents_of, level_tables
 from trainer.onnx_export import (
@@ -40,6 +39,7 @@ from trainer.onnx_export import (
     write_onnx,
 )
 from trainer.placing import latents
+from trainer.run_folder import Trained
 from trainer.runtime import Network
 from trainer.schematic import schematic_faces
 from trainer.track_tables import with_tracks

@@ -8,10 +8,10 @@ rounding and for what a network does with a whole batch, as batch norm does.
 
 import copy
 import json
-import math
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn, Protocol
 
@@ -21,9 +21,10 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
-from trainer.config import StageConfig
 from trainer.examples import Examples, as_float
 from trainer.processes import current
+from trainer.schedule import cycle_at, moving_average, one_cycle, optimizer_of
+from trainer.sharpness import ascended, norms_held
 from trainer.stages import Batch, Figures, Stage
 
 LOG_STEPS = 50
@@ -65,62 +66,6 @@ def has_bf16() -> bool:
     )
 
 
-def cycle_at(step: int, epoch_steps: int, config: StageConfig) -> tuple[int, int, int]:
-    """Which cycle a step is in (from 0), how many steps into it, and how many it has.
-
-    Raises ValueError for restarts that are not epochs of the stage in order.
-    """
-    bounds = [epoch_steps * epoch for epoch in (0, *config.restarts, config.epochs)]
-    if sorted(set(bounds)) != bounds:
-        raise ValueError(f"restarts {config.restarts} must rise, within {config.epochs} epochs")
-    cycle = sum(step >= bound for bound in bounds[1:-1])
-    return cycle, step - bounds[cycle], bounds[cycle + 1] - bounds[cycle]
-
-
-def one_cycle(step: int, steps: int, config: StageConfig) -> float:
-    """Learning rate: a cosine up to the peak over warmup_share, and a cosine down to none."""
-    warmup = max(1, round(steps * config.warmup_share))
-    if step < warmup:
-        share = 0.04 + 0.96 * (1 - math.cos(math.pi * step / warmup)) / 2
-    else:
-        share = (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup))) / 2
-    return config.learning_rate * share
-
-
-def moving_average(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:
-    """An exponential moving average that forgets faster at first, as the start is no good."""
-
-    def average(mean: Tensor, value: Tensor, taken: Tensor | int) -> Tensor:
-        n = int(taken)
-        return mean + (value - mean) * (1 - min(decay, (1 + n) / (10 + n)))
-
-    return average
-
-
-def learning_rate_share(name: str, shares: Mapping[str, float]) -> float:
-    """Of the learning rate, what a parameter gets: by the first of the names that it is within."""
-    within = (share for part, share in shares.items() if f"{name}.".startswith(f"{part}."))
-    return next(within, 1.0)
-
-
-def _optimizer(stage: Stage) -> torch.optim.Optimizer:
-    config = stage.config
-    groups: dict[tuple[bool, float], list[nn.Parameter]] = {}
-    for name, parameter in stage.model.named_parameters():
-        # Norms, biases, gains and a prior's scalars are no weights of a sum: decay would only bias
-        # them.
-        decayed = parameter.dim() in (2, 4) and not name.endswith("log_gains")
-        scale = learning_rate_share(name, stage.learning_rate_shares)
-        groups.setdefault((decayed, scale), []).append(parameter)
-    settings = [
-        {"params": group, "weight_decay": config.weight_decay if decayed else 0.0, "scale": scale}
-        for (decayed, scale), group in groups.items()
-    ]
-    if config.optimizer == "sgd":
-        return torch.optim.SGD(settings, lr=config.learning_rate, momentum=0.9, nesterov=True)
-    return torch.optim.AdamW(settings, lr=config.learning_rate)
-
-
 class Loop:
     """One stage's training, from its checkpoint when there is one.
 
@@ -137,7 +82,7 @@ class Loop:
         self.averaged = AveragedModel(
             stage.model, avg_fn=moving_average(stage.config.ema_decay), use_buffers=True
         )
-        self.optimizer = _optimizer(stage)
+        self.optimizer = optimizer_of(stage)
         self.epoch_steps = len(train) // stage.config.batch_faces
         self.steps = self.epoch_steps * stage.config.epochs
         if not len(valid):
@@ -145,7 +90,12 @@ class Loop:
         if not self.steps:
             raise ValueError(f"{len(train)} faces do not fill a batch or there are no epochs")
         self.step = 0
-        self.loss = self.processes.together(loss)
+        self.loss, self.alone = self.processes.together(loss), loss
+        self.sharpened = [
+            parameter
+            for name, parameter in stage.model.named_parameters()
+            if f"{name}.".startswith(stage.sharpened) and parameter.requires_grad
+        ]
         on_gpu = self.processes.device.type == "cuda"
         self.bf16 = torch.cuda.is_bf16_supported() if on_gpu else has_bf16()
 
@@ -200,10 +150,10 @@ class Loop:
         whole = self.stage.prepare(faces, votes, progress, generator)
         device = self.processes.device
         batch = tuple(part[self.share].to(device) for part in whole)
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.bf16):
-            loss, parts = self.loss(batch, progress)
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        with self._where_it_is_worst(batch, progress):
+            loss, parts = self._lost(self.loss, batch, progress)
+            torch.autograd.backward(loss)
         norm = nn.utils.clip_grad_norm_(self.stage.model.parameters(), 5.0)
         if not torch.isfinite(norm):  # nothing that followed could be saved
             raise ValueError(
@@ -214,6 +164,26 @@ class Loop:
         self.averaged.update_parameters(self.stage.model)
         shown = self.processes.average({"loss": loss, **parts})
         return {**shown, **self.stage.stepped(shown, progress)}
+
+    def _lost(
+        self, loss: nn.Module, batch: Batch, progress: float
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        with torch.autocast(self.processes.device.type, dtype=torch.bfloat16, enabled=self.bf16):
+            lost: tuple[Tensor, dict[str, Tensor]] = loss(batch, progress)
+        return lost
+
+    @contextmanager
+    def _where_it_is_worst(self, batch: Batch, progress: float) -> Iterator[None]:
+        """Within the stage's sharpness of the weights, by each process's own faces."""
+        if not self.stage.config.sharpness:
+            yield
+            return
+        half = tuple(part[: max(1, len(part) // 2)] for part in batch)
+        with norms_held(self.stage.model):
+            lost, _ = self._lost(self.alone, half, progress)
+        gradients = torch.autograd.grad(lost, self.sharpened, allow_unused=True)
+        with ascended(self.sharpened, gradients, self.stage.config.sharpness):
+            yield
 
     def _batch(self) -> tuple[Tensor, Tensor]:
         epoch, index = divmod(self.step, self.epoch_steps)

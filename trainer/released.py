@@ -35,6 +35,10 @@ PRIOR_STEPS, PRIOR_FACES, PRIOR_RATE = 300, 256, 2e-2
 Latents = Callable[[int, torch.Generator], tuple[Tensor, Tensor]]
 
 
+class OtherNetworksError(ValueError):
+    """A bundle's networks have other sizes than those that they are restored to."""
+
+
 def begin_base(base: BaseModel, folder: Path, faces: Tensor) -> None:
     """Load the base layer of the bundle in folder into base, for training it further.
 
@@ -78,7 +82,7 @@ def begin_enhancement(
 def restore_base(base: BaseModel, folder: Path) -> str:
     """Load the base layer's networks of the bundle in folder, for eval mode. Returns its id.
 
-    Raises BundleError for a folder that is no bundle, ValueError for networks of other sizes.
+    Raises BundleError for a folder that is no bundle, OtherNetworksError.
     """
     bundle = load_bundle(folder, BUNDLE_FILES)
     states = {"log_gains": torch.from_numpy(np.log(bundle.tables.gains))}
@@ -95,7 +99,7 @@ def restore_base(base: BaseModel, folder: Path) -> str:
 def restore_enhancement(model: EnhancementModel, folder: Path) -> None:
     """Load g_e and g_s of the bundle in folder into model.
 
-    Raises BundleError for a folder that is no bundle, ValueError for networks of other sizes.
+    Raises BundleError for a folder that is no bundle, OtherNetworksError.
     """
     bundle = load_bundle(folder, BUNDLE_FILES)
     states = weights_of(onnx.load_from_string(bundle.read("enhancement.onnx")))
@@ -123,7 +127,7 @@ def unfold_norms(analysis: Analysis, faces: Tensor) -> None:
     for norm in norms:
         variance, mean = torch.var_mean(read[norm], dim=(0, 2, 3), correction=0)
         norm.running_mean, norm.running_var = mean, variance
-        norm.bias += mean
+        norm.bias.add_(mean)
         norm.weight.copy_(torch.sqrt(variance + norm.eps))
 
 
@@ -137,7 +141,7 @@ def fit_prior(prior: PositionalPrior, latents: Latents) -> None:
         noisy, half = latents(PRIOR_FACES, generator)
         bits = prior.bits(noisy, half).sum(dim=(1, 2, 3)).mean()
         optimizer.zero_grad(set_to_none=True)
-        bits.backward()
+        torch.autograd.backward(bits)
         optimizer.step()
 
 
@@ -149,7 +153,7 @@ def _load(model: nn.Module, states: Mapping[str, Tensor]) -> None:
     }
     wrong = [n for n, s in owned.items() if n not in states or states[n].shape != s.shape]
     if wrong:
-        raise ValueError(f"the bundle's networks are others: {wrong[:4]}")
+        raise OtherNetworksError(f"the bundle's networks are others: {wrong[:4]}")
     model.load_state_dict({name: states[name] for name in owned}, strict=False)
 
 

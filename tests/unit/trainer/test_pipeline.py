@@ -19,21 +19,24 @@ from trainer.config import (
     EnhancementConfig,
     FitConfig,
     ModelConfig,
+    ReadingConfig,
     StageConfig,
 )
 from trainer.data.faces import EXPRESSIONS
 from trainer.data.layout import read_split
 from trainer.evaluate import BUNDLE_FILES, analysed, evaluate_faces, recognised
 from trainer.examples import as_float
-from trainer.fit import fit, load_trained
+from trainer.fit import fit
 from trainer.level_tables import row_of
 from trainer.loop import Loop
 from trainer.networks import release
+from trainer.run_folder import load_trained
 from trainer.runtime import Network
 
 MODEL = ModelConfig(4, (8, 8, 8, 8), 4, 16, 32, (8, 8, 8))
 STAGE = StageConfig(epochs=2, batch_faces=16, learning_rate=0.02)
-BASE = BaseConfig(epochs=2, batch_faces=16, level_bytes=(2, 5, 9))
+BASE = BaseConfig(epochs=2, batch_faces=16, level_bytes=(2, 5, 9), sharpness=0.1, consensus_views=2)
+READING = ReadingConfig(epochs=2, batch_faces=16)
 ENHANCEMENT = EnhancementConfig(
     epochs=2,
     batch_faces=16,
@@ -52,6 +55,7 @@ def config(data: Path, out: Path) -> FitConfig:
         model=MODEL,
         classifier=STAGE,
         base=BASE,
+        reading=READING,
         enhancement=ENHANCEMENT,
     )
 
@@ -99,7 +103,7 @@ def test_a_killed_run_ends_where_it_would_have_ended(
         fit(config(data, tmp_path))
     monkeypatch.setattr(Loop, "_one_step", one_step)
     fit(config(data, tmp_path))
-    for stage in ("classifier", "base", "enhancement"):
+    for stage in ("classifier", "base", "reading", "enhancement"):
         straight, resumed = (
             torch.load(out / f"{stage}.pt", weights_only=True) for out in (run, tmp_path)
         )
@@ -110,7 +114,8 @@ def test_a_killed_run_ends_where_it_would_have_ended(
 
 def test_a_run_learns(data: Path, run: Path) -> None:
     lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
-    assert {line["stage"] for line in lines} == {"classifier", "base", "enhancement"}
+    stages = {"classifier", "base", "reading", "enhancement"}
+    assert {line["stage"] for line in lines} == stages
     # What the base draws: components, which are there from the start, have no part in it.
     drawn = [line["psnr_db_0"] for line in lines if "psnr_db_0" in line]
     assert drawn[-1] > drawn[0]
@@ -250,6 +255,7 @@ def test_a_run_goes_on_from_another_with_other_settings(
             config(data, tmp_path),
             start=run,
             base=dataclasses.replace(BASE, **still, placed=False),
+            reading=dataclasses.replace(READING, **still),
             enhancement=dataclasses.replace(ENHANCEMENT, **still),
         )
     )
@@ -272,6 +278,7 @@ def test_a_teacher_that_was_released_is_not_trained_again(
             config(data, tmp_path / "run"),
             teacher=tmp_path / "released" / "classifier.npz",
             base=dataclasses.replace(BASE, **once),
+            reading=dataclasses.replace(READING, epochs=0),
             enhancement=dataclasses.replace(ENHANCEMENT, **once),
         )
     )
@@ -287,21 +294,23 @@ def test_a_run_works_where_the_processor_multiplies_bfloat16(
             config(data, tmp_path),
             classifier=dataclasses.replace(STAGE, epochs=1),
             base=dataclasses.replace(BASE, epochs=1),
+            reading=dataclasses.replace(READING, epochs=1),
             enhancement=dataclasses.replace(ENHANCEMENT, epochs=1),
         )
     )
     assert all(np.isfinite(value) for stage in figures.values() for value in stage.values())
 
 
-def from_bundle(
-    data: Path, run: Path, bundle: Path, out: Path, epochs: int
-) -> FitConfig:
+def from_bundle(data: Path, run: Path, bundle: Path, out: Path, epochs: int) -> FitConfig:
     """A run that goes on from a bundle, with so many epochs for the base."""
     written = release(run, out / "released")
     teacher = next(path for path in written if path.name == "classifier.npz")
-    base = dataclasses.replace(BASE, epochs=epochs)
     return dataclasses.replace(
-        config(data, out / "again"), bundle=bundle, teacher=teacher, base=base
+        config(data, out / "again"),
+        bundle=bundle,
+        teacher=teacher,
+        base=dataclasses.replace(BASE, epochs=epochs),
+        reading=dataclasses.replace(READING, epochs=epochs),
     )
 
 
@@ -343,7 +352,7 @@ def test_base_and_enhancement_of_a_bundle_are_trained_further(
 
     monkeypatch.setattr(Loop, "_one_step", noted)
     again = from_bundle(data, run, bundle, tmp_path, epochs=2)
-    assert list(fit(again)) == ["base", "enhancement"]
+    assert list(fit(again)) == ["base", "reading", "enhancement"]
     assert steps > 0
     # Where they begin, they answer and draw what the bundle does.
     figures = load_bundle(bundle, BUNDLE_FILES).manifest.figures
@@ -359,7 +368,10 @@ def test_base_and_enhancement_of_a_bundle_are_trained_further(
 
 def test_a_base_without_epochs_stays_as_it_was(data: Path, run: Path, tmp_path: Path) -> None:
     settings = dataclasses.replace(
-        config(data, tmp_path), start=run, base=dataclasses.replace(BASE, epochs=0)
+        config(data, tmp_path),
+        start=run,
+        base=dataclasses.replace(BASE, epochs=0),
+        reading=dataclasses.replace(READING, epochs=0),
     )
     assert list(fit(settings)) == ["enhancement"]
     before, after = (load_trained(config(data, out)).base.state_dict() for out in (run, tmp_path))

@@ -3,7 +3,7 @@
 import pytest
 
 from trainer.config import StageConfig
-from trainer.loop import cycle_at, one_cycle
+from trainer.schedule import cycle_at, one_cycle
 
 CONFIG = StageConfig(epochs=10, learning_rate=0.1, warmup_share=0.2, restarts=(6, 8))
 

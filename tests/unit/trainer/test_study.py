@@ -14,10 +14,11 @@ from trainer.cli import _parser, _with_preset, main
 from trainer.data.errors import DatasetError
 from trainer.data.faces import FaceSet
 from trainer.data.photos import read_photos
-from trainer.loop import Loop, _optimizer
+from trainer.loop import Loop
 from trainer.models.hyperprior import VariableRateHyperprior
 from trainer.models.resnet import ResNet18
 from trainer.networks import averaged_states
+from trainer.schedule import optimizer_of
 from trainer.study.config import LatentsConfig, TuneConfig
 from trainer.study.cost import classifier_macs, encoder_macs
 from trainer.study.latents import LatentsStage, latents_head
@@ -213,7 +214,7 @@ def test_the_prior_learns_at_its_own_rate_and_the_classifier_at_its() -> None:
     names = {id(parameter): name for name, parameter in stage.model.named_parameters()}
     scales = {
         names[id(parameter)]: group["scale"]
-        for group in _optimizer(stage).param_groups
+        for group in optimizer_of(stage).param_groups
         for parameter in group["params"]
     }
     assert scales["codec.h_a.0.weight"] == scales["codec.h_s.0.bias"] == 5.0
@@ -401,7 +402,7 @@ def test_the_edge_classifier_costs_what_the_encoder_costs(preset: str, tmp_path:
 
 def test_a_classifier_that_starts_trained_learns_at_a_share_of_the_rate() -> None:
     stage = tune(TuneConfig(**TWO, classifier_share=0.25), train_classifier=True)
-    groups = _optimizer(stage).param_groups
+    groups = optimizer_of(stage).param_groups
     scales = {id(p): group["scale"] for group in groups for p in group["params"]}
     assert {scales[id(p)] for p in stage.classifier.parameters()} == {0.25}
     assert {scales[id(p)] for p in stage.codec.parameters()} == {1.0}
