@@ -144,7 +144,8 @@ def test_the_recognizers_of_kubernetes_serve_as_their_manifest_has_them(
         lambda: podman.logs(recognizer),
         patience_s=START_S,
     )
-    check = ("exec", recognizer, "python", "/opt/mien/check_health.py", "127.0.0.1:50051")
+    ready = "http://127.0.0.1:9464/readyz"
+    check = ("exec", recognizer, "python", "/opt/mien/check_health.py", ready)
     podman.run(*check)
     assert podman.pid(envoy) != 0, podman.logs(envoy)
     lab.entry.rows = [("pods", 2)]
