@@ -146,7 +146,8 @@ async def _serving(
         *(audit, layers),
         access=transport.access,
     )
-    sources = Sources(hub, audit, Figures(models, metrics, accuracy), reconstruction, layers)
+    figures = Figures(models, metrics, accuracy)
+    sources = Sources(hub, audit, figures, reconstruction, layers, streams.connected)
     checks = await health_checks()
     guards = (Guard(transport.access, metrics),) if transport.access else ()
     bundles = BundleServicer(models, metrics, config.write_timeout_s)
