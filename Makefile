@@ -67,7 +67,7 @@ lock: $(VENV)/.everything
 
 sbom: $(VENV)/.everything
 	@mkdir -p build/sbom
-	@for image in edge cloud; do \
+	@for image in edge cloud cloud-gpu trainer; do \
 		PATH="$(CURDIR)/$(BIN):$$PATH" sh deploy/requirements/bill $$image build/sbom/$$image.cdx.json \
 			&& echo "build/sbom/$$image.cdx.json" || exit 1; \
 	done

@@ -5,7 +5,7 @@ import socket
 import subprocess
 import sysconfig
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,9 +32,10 @@ class Running:
 
 
 @contextmanager
-def envoy(recognizers: Sequence[str], folder: Path) -> Iterator[Running]:
-    """Envoy before these addresses, on one core, until the context ends.
+def envoy(recognizers: Mapping[str, int], folder: Path) -> Iterator[Running]:
+    """Envoy before recognizers, on one core, until the context ends.
 
+    recognizers: HOST:PORT → the port of its metrics, where it is asked for its health.
     Raises RuntimeError with its log where it does not start.
     """
     with socket.socket() as free:
@@ -53,17 +54,22 @@ def envoy(recognizers: Sequence[str], folder: Path) -> Iterator[Running]:
             process.terminate()
 
 
-def _configured(port: int, recognizers: Sequence[str]) -> object:
+def _configured(port: int, recognizers: Mapping[str, int]) -> object:
     config = yaml.safe_load(CONFIG.read_text())
     (listener,) = config["static_resources"]["listeners"]
     listener["address"]["socket_address"] = {"address": "127.0.0.1", "port_value": port}
     (cluster,) = config["static_resources"]["clusters"]
     (group,) = cluster["load_assignment"]["endpoints"]
-    group["lb_endpoints"] = [
-        {"endpoint": {"address": {"socket_address": {"address": host, "port_value": int(number)}}}}
-        for host, _, number in (address.rpartition(":") for address in recognizers)
-    ]
+    group["lb_endpoints"] = [{"endpoint": _endpoint(*one)} for one in recognizers.items()]
     return config
+
+
+def _endpoint(address: str, health_port: int) -> object:
+    host, _, port = address.rpartition(":")
+    return {
+        "address": {"socket_address": {"address": host, "port_value": int(port)}},
+        "health_check_config": {"port_value": health_port},
+    }
 
 
 def _until_it_answers(port: int, process: subprocess.Popen[bytes], log: Path) -> None:

@@ -71,7 +71,8 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
             figures |= {f"recognizer_{key}": value for key, value in seen.items()}
         with contextlib.ExitStack() as stack:
             served = stack.enter_context(recognizer(options.bundle, folder, *SETTINGS))
-            front = stack.enter_context(envoy([served.address], folder))
+            health = {served.address: served.said["metrics_port"]}
+            front = stack.enter_context(envoy(health, folder))
             load = _Load(front.address, bundle.bundle_id, payloads, in_plain_text)
             seen = asyncio.run(load.run(options.quiet_streams, options.seconds, front.pid))
             figures |= {f"envoy_{key}": value for key, value in seen.items()}

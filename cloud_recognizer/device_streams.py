@@ -112,6 +112,10 @@ class DeviceStreams:
                 reader.cancel()
                 await asyncio.gather(reader, return_exceptions=True)
 
+    def connected(self) -> dict[str, float]:
+        """Id of each device with an open stream → seconds since it sent faces, or since it came."""
+        return {stream.device_id: stream.silent_s for stream in self._streams}
+
     async def drain(self) -> None:
         """Ask every device to go, open no new stream; return when the last one has left."""
         self._draining = True

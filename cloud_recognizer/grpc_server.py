@@ -60,12 +60,17 @@ def grpc_server(
     return server
 
 
+async def health_checks() -> health.aio.HealthServicer:
+    """Health of a process that takes calls (LIVENESS) and does not serve before `health_told`."""
+    checks = health.aio.HealthServicer()
+    await checks.set("", health_pb2.HealthCheckResponse.NOT_SERVING)
+    await checks.set(LIVENESS, health_pb2.HealthCheckResponse.SERVING)
+    return checks
+
+
 @asynccontextmanager
 async def health_told(models: Catalogue, checks: health.aio.HealthServicer) -> AsyncIterator[None]:
-    """Say SERVING while the context lasts and there is a bundle whose probe holds.
-
-    LIVENESS is SERVING for as long as this process takes calls.
-    """
+    """Say SERVING while the context lasts and there is a bundle whose probe holds."""
     changed = asyncio.Event()
     models.on_change(changed.set)
 
@@ -80,7 +85,6 @@ async def health_told(models: Catalogue, checks: health.aio.HealthServicer) -> A
             await say()
 
     await say()
-    await checks.set(LIVENESS, health_pb2.HealthCheckResponse.SERVING)
     async with background(follow(), "health"):
         yield
 

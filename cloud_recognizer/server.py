@@ -18,8 +18,6 @@ from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanag
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from grpc_health.v1 import health
-
 from cloud_recognizer.access import Guard
 from cloud_recognizer.accuracy.estimate import Accuracy
 from cloud_recognizer.accuracy.metrics import AccuracyCollector
@@ -35,7 +33,8 @@ from cloud_recognizer.bundles.shadow import Shadow
 from cloud_recognizer.config import CloudConfig
 from cloud_recognizer.credits import CreditLedger
 from cloud_recognizer.device_streams import DeviceStreams
-from cloud_recognizer.grpc_server import grpc_server, health_told, stopped
+from cloud_recognizer.grpc_server import grpc_server, health_checks, health_told, stopped
+from cloud_recognizer.health_pages import health_pages
 from cloud_recognizer.hub.opening import open_hub
 from cloud_recognizer.intake import Intake
 from cloud_recognizer.layer_requests import LayerRequests
@@ -147,8 +146,9 @@ async def _serving(
         *(audit, layers),
         access=transport.access,
     )
-    sources = Sources(hub, audit, Figures(models, metrics, accuracy), reconstruction, layers)
-    checks = health.aio.HealthServicer()
+    figures = Figures(models, metrics, accuracy)
+    sources = Sources(hub, audit, figures, reconstruction, layers, streams.connected)
+    checks = await health_checks()
     guards = (Guard(transport.access, metrics),) if transport.access else ()
     bundles = BundleServicer(models, metrics, config.write_timeout_s)
     server = grpc_server(guards, servicer, bundles, checks)
@@ -158,7 +158,9 @@ async def _serving(
         port, token_port = transport.bind(server, config)
         with (
             audit,
-            metrics_endpoint(metrics.registry, config.host, config.metrics_port) as metrics_port,
+            metrics_endpoint(
+                *(metrics.registry, config.host, config.metrics_port), health_pages(checks)
+            ) as metrics_port,
         ):
             await server.start()
             pages = AsyncExitStack()  # left last, so that browsers are told that we stop

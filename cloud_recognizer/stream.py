@@ -98,6 +98,7 @@ class DeviceStream:
         self._joining = tracing.of_stream() if tracing is not None else None
         self._duplicates = 0
         self._superseded = False
+        self._heard_s = time.monotonic()
         self.wake = asyncio.Event()  # set whenever there may be something to send
         origin = Origin(
             hello.device_id,
@@ -141,6 +142,11 @@ class DeviceStream:
         return rate
 
     @property
+    def silent_s(self) -> float:
+        """Seconds since a chunk came, or since it was opened."""
+        return time.monotonic() - self._heard_s
+
+    @property
     def idle(self) -> bool:
         """Whether every chunk that was received is settled and answered."""
         return self._window.is_empty and not self._duplicates
@@ -176,7 +182,7 @@ class DeviceStream:
             self._duplicates += 1
             self.wake.set()
             return
-        received_s = time.monotonic()
+        self._heard_s = received_s = time.monotonic()
         trace = self._joining.join(chunk.trace_context) if self._joining is not None else None
         outcome = self._intake.submit(Job(chunk.payload, trace), self._flow, self._max_age_s)
         if trace is not None:

@@ -3,7 +3,9 @@
 #   docker run --gpus all --publish 50051:50051 mien-cloud-gpu
 # CUDA 13 and cuDNN 9 are what the wheels of onnxruntime-gpu 1.31 are built for: raise both together.
 # The two stages have one base, for a virtual environment belongs to its Python.
-FROM nvidia/cuda:13.0.2-cudnn-runtime-ubuntu24.04 AS base
+# BASE is a tag; an operator names its digest instead: docs/integrity.md.
+ARG BASE=nvidia/cuda:13.0.2-cudnn-runtime-ubuntu24.04
+FROM ${BASE} AS base
 # hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends python3 \
@@ -21,11 +23,12 @@ COPY mien mien
 COPY edge_encoder edge_encoder
 COPY cloud_recognizer cloud_recognizer
 COPY trainer trainer
+COPY deploy/requirements deploy/requirements
 COPY deploy/slim.py /slim.py
 RUN --mount=type=cache,target=/root/.cache/pip \
-    /opt/mien/bin/python -m pip install '.[cloud-gpu,nats,page]' 'onnxruntime-gpu==1.31.*' \
+    sh deploy/requirements/install cloud-gpu /opt/mien \
     && /opt/mien/bin/python /slim.py /opt/mien --without edge_encoder trainer \
-        --loads cloud_recognizer.cli cloud_recognizer.server onnxruntime nats aiohttp numba
+        --loads cloud_recognizer.cli cloud_recognizer.server onnxruntime nats aiohttp numba mien.spans cloud_recognizer.archive.files
 # A service never needs torch: an image in which it can be imported is built wrongly.
 RUN ["/opt/mien/bin/python", "-c", \
      "import importlib.util, sys; sys.exit(importlib.util.find_spec('torch') is not None)"]
@@ -44,7 +47,7 @@ RUN install --directory --owner 10001 /var/cache/numba
 USER 10001
 EXPOSE 50051 9464
 HEALTHCHECK --interval=10s --timeout=10s --start-period=120s \
-    CMD ["python", "/opt/mien/check_health.py", "127.0.0.1:50051"]
+    CMD ["python", "/opt/mien/check_health.py", "http://127.0.0.1:9464/readyz"]
 ENTRYPOINT ["mien-cloud"]
 # It refuses to start without a GPU that works, rather than to be slow in silence.
 CMD ["serve", "--bundles", "/bundles", "--host", "0.0.0.0", "--provider", "cuda"]

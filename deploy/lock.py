@@ -4,20 +4,42 @@
 
 Needs the package index. Takes the latest releases that pyproject.toml allows, for the Python and
 the platform of the images; arm64 has the same releases. A test holds the files against pyproject.
+No wheel is downloaded for it, however large: hashes and what a wheel asks for are in the index.
 """
 
 import subprocess
 import sys
 import tomllib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 FOLDER: Final = ROOT / "deploy" / "requirements"
 PYTHON: Final = "3.11"
-# Image → the extras that it installs.
-IMAGES: Final[Mapping[str, Sequence[str]]] = {"edge": ("edge",), "cloud": ("cloud", "nats", "page")}
+
+
+@dataclass(frozen=True)
+class Installed:
+    """What an image installs: mien with these extras.
+
+    python: that of its base. only: requirements beyond those of pyproject.toml.
+    """
+
+    extras: Sequence[str]
+    python: str = PYTHON
+    only: Sequence[str] = ()
+
+
+_SERVICE: Final = ("nats", "page", "tracing", "archive")
+IMAGES: Final[Mapping[str, Installed]] = {
+    "edge": Installed(("edge", "tracing")),
+    "cloud": Installed(("cloud", *_SERVICE)),
+    # What its base has CUDA and cuDNN for.
+    "cloud-gpu": Installed(("cloud-gpu", *_SERVICE), "3.12", ("onnxruntime-gpu==1.31.*",)),
+    "trainer": Installed(("trainer",)),
+}
 # What makes mien's wheel and the bill of materials, and is in no image.
 BUILD: Final = "build"
 BILL: Final = "cyclonedx-bom>=7"
@@ -29,22 +51,23 @@ def build_requirements() -> list[str]:
     return [*project["build-system"]["requires"], BILL]
 
 
-def lock(name: str, arguments: Sequence[str], given: str = "") -> None:
-    """Resolve and write one file. Raises CalledProcessError when uv cannot."""
+def lock(name: str, arguments: Sequence[str], given: Sequence[str], python: str = PYTHON) -> None:
+    """Resolve and write one file, given further lines. Raises CalledProcessError when uv cannot."""
     command = [
         *(sys.executable, "-m", "uv", "pip", "compile", "--quiet", "--upgrade"),
-        *("--generate-hashes", "--no-header", "--python-version", PYTHON),
+        *("--generate-hashes", "--no-header", "--python-version", python),
         *("--python-platform", "x86_64-manylinux_2_28"),
-        *("--output-file", str(FOLDER / f"{name}.txt"), *arguments),
+        *("--output-file", str(FOLDER / f"{name}.txt"), *arguments, "-"),
     ]
-    subprocess.run(command, cwd=ROOT, input=given, text=True, check=True)  # noqa: S603
+    subprocess.run(command, cwd=ROOT, input="\n".join(given), text=True, check=True)  # noqa: S603
 
 
 def main() -> None:
     """Write them all."""
-    for name, extras in IMAGES.items():
-        lock(name, ["pyproject.toml", *(f"--extra={extra}" for extra in extras)])
-    lock(BUILD, ["-"], "\n".join(build_requirements()))
+    for name, image in IMAGES.items():
+        extras = (f"--extra={extra}" for extra in image.extras)
+        lock(name, ["pyproject.toml", *extras], image.only, image.python)
+    lock(BUILD, [], build_requirements())
 
 
 if __name__ == "__main__":

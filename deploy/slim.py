@@ -21,6 +21,8 @@ NEVER_LOADED = (
     "**/tests",  # the packages' own
     *("numpy/f2py", "numpy/distutils"),  # compile Fortran
     "cv2/data",  # Haar cascades; faces are found by networks
+    # For C++ programs, and a server of Arrow's own.
+    *("pyarrow/include", "pyarrow/src", "pyarrow/libarrow_flight.so.*", "pyarrow/_flight*"),
     *(f"onnxruntime/{part}" for part in ("transformers", "quantization", "tools", "datasets")),
     "onnxruntime/capi/libonnxruntime.so.*",  # for C programs: the Python module has it built in
 )

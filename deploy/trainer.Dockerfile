@@ -3,7 +3,9 @@
 #   docker run --gpus all --shm-size 2g --volume "$PWD/data:/data:ro" --volume "$PWD/runs:/runs" \
 #     mien-trainer fit --preset smoke --data /data --out /runs/first
 # /runs must be writable for user 10001.
-FROM python:3.11-slim-bookworm AS build
+# BASE is a tag; an operator names its digest instead: docs/integrity.md.
+ARG BASE=python:3.11-slim-bookworm
+FROM ${BASE} AS build
 WORKDIR /src
 RUN python -m venv /opt/mien
 COPY pyproject.toml README.md LICENSE ./
@@ -11,11 +13,12 @@ COPY mien mien
 COPY edge_encoder edge_encoder
 COPY cloud_recognizer cloud_recognizer
 COPY trainer trainer
-RUN --mount=type=cache,target=/root/.cache/pip /opt/mien/bin/python -m pip install '.[trainer]'
+COPY deploy/requirements deploy/requirements
+RUN sh deploy/requirements/install trainer /opt/mien
 # Here torch must be there, and CompressAI with it.
 RUN ["/opt/mien/bin/python", "-c", "import compressai, torch, trainer.cli"]
 
-FROM python:3.11-slim-bookworm
+FROM ${BASE}
 RUN useradd --uid 10001 --create-home --home-dir /var/lib/mien --shell /usr/sbin/nologin mien \
     && install --directory --owner 10001 /runs
 COPY --from=build /opt/mien /opt/mien

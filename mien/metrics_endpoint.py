@@ -1,23 +1,32 @@
-"""/metrics of a service, for Prometheus."""
+"""/metrics of a service, for Prometheus, and what else is asked for without a certificate."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
 
 from mien.errors import ConfigError
 
 if TYPE_CHECKING:
+    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
     from prometheus_client import CollectorRegistry
+
+NO_PAGES: Final[Mapping[str, Callable[[], bool]]] = MappingProxyType({})
 
 
 @contextmanager
 def metrics_endpoint(
-    registry: CollectorRegistry, host: str, port: int | None
+    registry: CollectorRegistry,
+    host: str,
+    port: int | None,
+    pages: Mapping[str, Callable[[], bool]] = NO_PAGES,
 ) -> Iterator[int | None]:
-    """Serve a registry on a thread of its own; yields the port bound, None where `port` is None.
+    """Serve a registry on threads of its own; yields the port bound, None where `port` is None.
 
+    pages: path → whether it is answered with 200 or with 503; asked on those threads.
     Raises ConfigError where the port cannot be bound.
     """
     if port is None:
@@ -30,9 +39,25 @@ def metrics_endpoint(
         server, thread = start_http_server(port, addr=host, registry=registry)
     except OSError as error:
         raise ConfigError(f"metrics_port {port} of {host} cannot be bound: {error}") from error
+    if (metrics := server.get_app()) is not None:
+        server.set_app(_with_pages(metrics, pages))
     try:
         yield server.server_port
     finally:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def _with_pages(
+    metrics: WSGIApplication, pages: Mapping[str, Callable[[], bool]]
+) -> WSGIApplication:
+    def answered(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        well = pages.get(environ.get("PATH_INFO", ""))
+        if well is None:
+            return metrics(environ, start_response)
+        status, said = ("200 OK", b"ok\n") if well() else ("503 Service Unavailable", b"no\n")
+        start_response(status, [("Content-Type", "text/plain; charset=utf-8")])
+        return [said]
+
+    return answered

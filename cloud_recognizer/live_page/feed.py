@@ -2,7 +2,8 @@
 
     begin    once: whether pictures are allowed
     faces    a chunk's recognitions; its id resumes after it
-    figures  every FIGURES_EVERY_S seconds, and that the connection lives
+    devices  every FIGURES_EVERY_S seconds: who is connected here, and how long without a face
+    figures  after them, and that the connection lives
     missed   what came while the browser was away is not held any more
     end      nothing more comes, and why
 
@@ -12,7 +13,7 @@ What waits for a slow browser is bounded by its subscription, which drops the ol
 import asyncio
 import json
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final
 
@@ -24,6 +25,8 @@ from mien.messages.results import Recognition
 from mien.messages.watched import WatchedChunk
 
 FIGURES_EVERY_S: Final = 2.0
+# As state.js has it.
+MAX_DEVICES: Final = 200
 # Milliseconds after which a browser that has lost us tries again.
 RETRY_MS: Final = 2000
 
@@ -63,6 +66,7 @@ class Feed:
             while True:
                 if self._clock() >= due_s:
                     due_s = self._clock() + FIGURES_EVERY_S
+                    yield event("devices", _connected(self._sources.connected()))
                     yield event("figures", self._sources.figures.now())
                 await asyncio.wait({following}, timeout=max(due_s - self._clock(), 0))
                 if following.done():
@@ -118,6 +122,12 @@ def _token(last_event_id: str) -> bytes:
         return bytes.fromhex(last_event_id)
     except ValueError:
         return b""
+
+
+def _connected(silent_s: Mapping[str, float]) -> list[dict[str, object]]:
+    """Those that were heard of last, at most as many as a page shows."""
+    last = sorted(silent_s.items(), key=lambda device: device[1])[:MAX_DEVICES]
+    return [{"device": name, "silent_s": round(seconds, 1)} for name, seconds in last]
 
 
 def _shown(chunk: WatchedChunk) -> dict[str, object]:

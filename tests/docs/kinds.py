@@ -8,6 +8,7 @@ named. A command of no kind has no proof, and fails.
 import io
 import itertools
 import json
+import os
 import re
 import shlex
 import shutil
@@ -187,18 +188,24 @@ def dockerfile_is_there(command: Command, session: Session) -> None:
         assert re.search(rf"^FROM .* AS {given['--target']}$", text, re.MULTILINE)
 
 
+def script_is_there(command: Command, session: Session) -> None:
+    assert os.access(ROOT / shlex.split(command.text)[0], os.X_OK)
+
+
 def compose_takes_it(command: Command, session: Session) -> None:
     """Compose resolves the file with the command's profile; the services it scales are in it."""
     profiles = re.findall(r"--profile (\w+)", command.text)
-    resolved = yaml.safe_load(_composed(profiles))["services"]
+    files = re.findall(r"-f (\S+)", command.text)
+    resolved = yaml.safe_load(_composed(profiles, files))["services"]
     for service in re.findall(r"--scale (\w+)=", command.text):
         assert set(profiles) & set(resolved[service]["profiles"])
     assert all(any(p in s.get("profiles", ()) for s in resolved.values()) for p in profiles)
 
 
-def _composed(profiles: list[str]) -> str:
+def _composed(profiles: list[str], files: list[str]) -> str:
     own = f"{sysconfig.get_path('scripts')}/podman-compose"
-    chosen = [word for profile in profiles for word in ("--profile", profile)]
+    chosen = [word for file in files for word in ("-f", file)]
+    chosen += [word for profile in profiles for word in ("--profile", profile)]
     for program in (["docker", "compose"], [own]):
         command = [*program, *chosen, "config"]
         if shutil.which("docker" if program[0] == "docker" else "podman"):
@@ -212,13 +219,33 @@ def kubectl_renders_it(command: Command, session: Session) -> None:
     """The overlay can be rendered, and what is restarted is in it; no cluster is asked."""
     if reason := kubernetes.why_not():
         pytest.skip(reason)
-    if overlay := re.search(r"deploy/kubernetes/(\w+)", command.text):
+    if overlay := re.search(r"deploy/kubernetes/(\w+)$", command.text):
         assert Manifests(overlay[1]).objects
+        return
+    if file := re.fullmatch(r"kubectl apply -f (\S+)", command.text):
+        assert all(yaml.safe_load_all((ROOT / file[1]).read_text()))
+        return
+    if forward := re.fullmatch(r"kubectl -n mien port-forward service/(\w+) (\d+)", command.text):
+        (port,) = Manifests("single").one("Service", forward[1])["spec"]["ports"]
+        assert port["port"] == int(forward[2])
+        return
+    if "create" in command.text:
+        kubectl_makes_it(command.text)
         return
     found = re.fullmatch(r"kubectl -n (\w+) rollout restart deployment/(\w+)", command.text)
     assert found is not None, command.text
     deployment = Manifests("cpu").one("Deployment", found[2])
     assert deployment["metadata"]["namespace"] == found[1]
+
+
+def kubectl_makes_it(text: str) -> None:
+    """What is made by hand has the name by which a pod mounts it, and a Secret its files."""
+    kind, name = re.findall(r"create (?:(secret) generic|(configmap)) (\S+)", text)[0][::2]
+    folder = kubernetes.FOLDER / ("base/recognizer.yaml" if kind else "signed/kustomization.yaml")
+    mounted = folder.read_text(encoding="utf-8")
+    assert re.search(rf"(secretName|configMap: {{name): {name}\b", mounted), name
+    for file in re.findall(r"--from-file=(\w+\.\w+)", text):
+        assert f"/certificates/{file}" in mounted
 
 
 def promtool_checks_it(command: Command, session: Session) -> None:
@@ -264,6 +291,7 @@ KINDS: Final = (
     Kind(r"python deploy/check_health.py ", prints("")),
     Kind(r"curl ", prints(r"mien_(cloud|edge)_")),
     Kind(r"(openssl|mkdir) ", prints("")),
+    Kind(r"deploy/certificates\.sh", script_is_there, ("tests/unit/deploy/test_deploy.py",)),
     Kind(r"buf curl .*WatchRecognitions", follows_by_buf),
     Kind(r"buf curl ", calls_by_buf),
     # grpcurl has no package that an environment of Python could install: its calls go by buf.

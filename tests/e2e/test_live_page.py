@@ -22,7 +22,7 @@ from selenium.webdriver.common.by import By
 from cloud_recognizer.live_page.jpeg import BYTES_A_FACE
 from mien.bundle import Bundle
 from tests.support.chromium import chromium, emulate
-from tests.support.recognizer import Running, running_recognizer
+from tests.support.recognizer import Device, Running, hello, running_recognizer
 from tests.support.scene import DEVICES, Scene
 from tests.support.waiting import until
 
@@ -101,6 +101,27 @@ async def test_devices_faces_and_figures_are_shown_as_they_come(
         until(lambda: bool(chrome.execute_script(HAS_COLOUR)), lambda: "no ribbon was drawn")
         # A sentence every twenty seconds, for those who see none of it.
         until(lambda: "faces in view" in text_of(chrome, "announcer"))
+
+    await on_the_page(chrome, scene, bundle, steps)
+
+
+async def test_a_device_that_is_connected_and_silent_has_a_row_until_it_leaves(
+    chrome: Chrome, scene: Scene, bundle: Bundle
+) -> None:
+    loop = asyncio.get_running_loop()
+
+    async def came(running: Running) -> Device:
+        silent = Device(running.stub)
+        await silent.open(hello(bundle, "attic"))
+        return silent
+
+    def steps(running: Running) -> None:
+        silent = asyncio.run_coroutine_threadsafe(came(running), loop).result(60)
+        until(lambda: names(chrome) == ["attic", *sorted(DEVICES)], lambda: text(chrome, "body"))
+        row = "#devices tbody tr:first-child td"
+        assert text(chrome, row).startswith("no face since ")
+        asyncio.run_coroutine_threadsafe(silent.close(), loop).result(60)
+        until(lambda: names(chrome) == sorted(DEVICES), lambda: text(chrome, "body"))
 
     await on_the_page(chrome, scene, bundle, steps)
 

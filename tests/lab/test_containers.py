@@ -3,12 +3,14 @@
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from mien.tls import TlsFiles
 from tests.support.consumer import Consumer, Face
 from tests.support.containers import (
     CLIP_FACES,
@@ -25,6 +27,7 @@ from tests.support.containers import (
 from tests.support.kubernetes import rendered
 from tests.support.kubernetes import why_not as why_no_kubectl
 from tests.support.lab import Lab
+from tests.support.metric_catalogue import ROOT
 from tests.support.podman import Podman
 from tests.support.stand_ins import ENVOY, NATS, PYTHON, provide
 from tests.support.waiting import until
@@ -98,6 +101,44 @@ def test_three_recognizers_survive_kill_9_and_a_partition(podman: Podman, lab: L
     check_clips(lab, watching.seen)
 
 
+def test_a_camera_is_known_by_its_certificate_through_envoy(
+    podman: Podman, lab: Lab, tmp_path: Path
+) -> None:
+    for image in (NATS, ENVOY):
+        provide(podman, image)
+    files, secrets = secured(tmp_path)
+    fleet = (*files, "--profile", "fleet", "up", "--detach")
+    podman.compose(*fleet, "nats", "recognizer", "envoy")
+    (recognizer,) = podman.containers("recognizer")
+    until_healthy(podman, recognizer, *podman.containers("envoy"))
+    paths = (secrets / "watcher" / name for name in ("ca.crt", "tls.crt", "tls.key"))
+    watching = consumer(podman, lab, "127.0.0.1:50050", recognizer, files=TlsFiles(*paths))
+    podman.compose(*fleet, "--no-deps", "camera")
+    (camera,) = podman.containers("camera")
+    until_more(podman, watching, camera)
+    assert {device for device, *_ in watching.seen} == {"camera"}
+    podman.compose(*files, "--profile", "fleet", "stop", "camera")
+    lab.entry.rows = [("faces", watching.seen.total())]
+
+
+def secured(folder: Path) -> tuple[tuple[str, ...], Path]:
+    """The flags of compose for TLS, and the folder of what deploy/certificates.sh made for it.
+
+    It is not that of the checkout, where somebody may have theirs.
+    """
+    secrets = folder / "certificates"
+    scripts = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    script = [str(ROOT / "deploy" / "certificates.sh"), str(secrets)]
+    subprocess.run(script, env={**os.environ, "PATH": scripts}, check=True)
+    for part in (folder, *folder.parents):  # the containers' users must get there
+        if part.stat().st_uid == os.getuid() and not part.stat().st_mode & 0o001:
+            part.chmod(part.stat().st_mode | 0o011)
+    text = (ROOT / "deploy" / "compose.tls.yml").read_text(encoding="utf-8")
+    over = folder / "compose.tls.yml"
+    over.write_text(text.replace("./certificates/", f"{secrets}/"))
+    return ("-f", str(ROOT / "docker-compose.yml"), "-f", str(over)), secrets
+
+
 def linked(podman: Podman, container: str, state: str) -> bool:
     """Set a container's link up or down; False while it is between two processes.
 
@@ -144,7 +185,8 @@ def test_the_recognizers_of_kubernetes_serve_as_their_manifest_has_them(
         lambda: podman.logs(recognizer),
         patience_s=START_S,
     )
-    check = ("exec", recognizer, "python", "/opt/mien/check_health.py", "127.0.0.1:50051")
+    ready = "http://127.0.0.1:9464/readyz"
+    check = ("exec", recognizer, "python", "/opt/mien/check_health.py", ready)
     podman.run(*check)
     assert podman.pid(envoy) != 0, podman.logs(envoy)
     lab.entry.rows = [("pods", 2)]

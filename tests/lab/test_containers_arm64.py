@@ -10,7 +10,7 @@ from tests.support import arm64
 from tests.support.containers import CLIP_FACES, MARKS, OWN_MB, said_of_itself, until_healthy
 from tests.support.lab import Lab
 from tests.support.podman import Podman
-from tests.support.stand_ins import PYTHON, PYTHON_ARM64, provide
+from tests.support.stand_ins import PYTHON_ARM64, provide
 
 pytestmark = [
     *MARKS,
@@ -20,8 +20,6 @@ pytestmark = [
     pytest.mark.skipif(platform.machine() != "x86_64", reason="test_containers builds for arm64"),
 ]
 IMAGE = "localhost/mien-edge-arm64"
-# As the Dockerfile names it.
-BASE = PYTHON.removeprefix("docker.io/library/")
 
 
 @pytest.fixture
@@ -29,8 +27,8 @@ def device(podman: Podman) -> Iterator[str]:
     """The device's image with the demo clip, while its programs can be started."""
     with arm64.started_by_kernel():
         provide(podman, PYTHON_ARM64)
-        context = f"--build-context={BASE}=container-image://{PYTHON_ARM64}"
-        wanted = ("--platform=linux/arm64", "--target=demo", context)
+        base = f"--build-arg=BASE={PYTHON_ARM64}"
+        wanted = ("--platform=linux/arm64", "--target=demo", base)
         podman.build_file("edge.Dockerfile", IMAGE, *wanted)
         yield IMAGE
 

@@ -2,6 +2,7 @@
 
 import pytest
 
+from mien.tls import TlsFiles
 from tests.support import podman as support
 from tests.support.consumer import Consumer, consuming
 from tests.support.lab import Lab, metric_at
@@ -41,10 +42,12 @@ def until_ended(podman: Podman, container: str) -> None:
     assert podman.inspected(container)["State"]["ExitCode"] == 0, podman.logs(container)
 
 
-def consumer(podman: Podman, lab: Lab, server: str, *recognizers: str) -> Consumer:
-    """A consumer of these containers' recognitions that watches by now."""
+def consumer(
+    podman: Podman, lab: Lab, server: str, *recognizers: str, files: TlsFiles | None = None
+) -> Consumer:
+    """A consumer of these containers' recognitions that watches by now. files: None: plaintext."""
     with inside(podman.network):
-        found = lab.stack.enter_context(consuming(server, lab.folder / "consumer.log"))
+        found = lab.stack.enter_context(consuming(server, lab.folder / "consumer.log", files))
     until(
         lambda: metric(podman, "watchers", *recognizers) >= 1,
         found.last_words,

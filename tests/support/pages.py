@@ -91,6 +91,7 @@ async def page_alone(write_timeout_s: float = 30.0, **settings: Any) -> AsyncIte
             Figures(models, hub.metrics, Accuracy(config, models, hub.metrics)),
             Reconstruction(Recognizer(models, hub.metrics), hub.metrics, allowed=False),
             LayerRequests(),
+            dict,
         )
         site = Site(sources, hub.metrics, [], write_timeout_s)
         async with serving(site, PageAddress("127.0.0.1", 0)) as port:

@@ -32,6 +32,7 @@ function connect() {
     learnColours(figures.expressions);
     if (!paused) showFigures(figures);
   });
+  on("devices", (devices) => state.connected(devices, Date.now()));
   on("missed", () => warn("While the connection was lost, recognitions came that are not shown here."));
   on("end", (said) => connection("lost", `Ended: ${said.reason}. Trying again …`));
 }
@@ -71,12 +72,13 @@ function draw() {
   state.age(nowMs);
   if (paused || document.hidden) return;
   const devices = state.sorted();
-  const shown = devices.slice(0, MAX_ROWS);
+  const heard = state.heard();
+  const shown = heard.slice(0, MAX_ROWS);
   timeline.draw(shown, colours, nowMs);
-  at("timeline-empty").hidden = devices.length > 0;
-  at("moments").hidden = devices.length === 0;
-  at("timeline-more").hidden = devices.length <= MAX_ROWS;
-  at("timeline-more").textContent = `The first ${MAX_ROWS} of ${devices.length} devices, by name.`;
+  at("timeline-empty").hidden = heard.length > 0;
+  at("moments").hidden = heard.length === 0;
+  at("timeline-more").hidden = heard.length <= MAX_ROWS;
+  at("timeline-more").textContent = `The first ${MAX_ROWS} of ${heard.length} devices, by name.`;
   const onPicture = picture.allowed ? (id) => picture.make(id) : null;
   showDevices(at("devices").tBodies[0], devices, colours, nowMs, onPicture);
   at("devices-note").hidden = devices.length > 0 && devices.length < MAX_DEVICES;
@@ -114,7 +116,7 @@ at("pause").addEventListener("click", () => {
 });
 at("moment").addEventListener("input", (event) => {
   const nowMs = Date.now();
-  const devices = state.sorted().slice(0, MAX_ROWS);
+  const devices = state.heard().slice(0, MAX_ROWS);
   const secondsAgo = -Number(event.target.value);
   sayMoment(timeline.lookAt(secondsAgo, devices, nowMs), -secondsAgo);
   timeline.draw(devices, colours, nowMs);

@@ -5,6 +5,7 @@ export const MAX_DEVICES = 200;
 const MAX_TRACKS = 64; // of one device
 const IN_VIEW_MS = 5000;
 const RATE_S = 10;
+const LEFT_MS = 10_000; // who is told of each two seconds, and was not for so long, has left
 
 export class State {
   devices = new Map(); // by id, the one longest silent first
@@ -27,9 +28,22 @@ export class State {
     }
   }
 
+  // Who is connected to the recognizer; one that has sent no face yet is shown, where there is room.
+  connected(devices, nowMs) {
+    for (const { device: id, silent_s: silentS } of devices) {
+      const known = this.devices.has(id);
+      if (!known && this.devices.size >= MAX_DEVICES) continue;
+      const device = known ? this.devices.get(id) : this.#device(id);
+      device.connectedMs = nowMs;
+      device.silentMs = nowMs - 1000 * silentS;
+    }
+  }
+
   // Forget what is too old to be shown.
   age(nowMs) {
     const first = Math.floor(nowMs / 1000) - WINDOW_S;
+    for (const device of this.devices.values())
+      if (!device.faces && nowMs - device.connectedMs > LEFT_MS) this.devices.delete(device.id);
     for (const device of this.devices.values()) {
       for (const second of device.seconds.keys()) if (second < first) device.seconds.delete(second);
       for (const [key, face] of device.tracks)
@@ -39,7 +53,7 @@ export class State {
 
   #device(id) {
     const device = this.devices.get(id) ?? {
-      id, faces: 0, seenMs: 0, last: null, tracks: new Map(), seconds: new Map(),
+      id, faces: 0, seenMs: 0, connectedMs: 0, silentMs: 0, last: null, tracks: new Map(), seconds: new Map(),
     };
     this.devices.delete(id);
     this.devices.set(id, device);
@@ -51,6 +65,16 @@ export class State {
   sorted() {
     return [...this.devices.values()].sort((a, b) => a.id.localeCompare(b.id));
   }
+
+  // Those that have sent a face since the page was opened, which is what a timeline is of.
+  heard() {
+    return this.sorted().filter((device) => device.faces);
+  }
+}
+
+// When a device that is silent was heard of last, or came: "14:05".
+export function silentSince(device) {
+  return new Date(device.silentMs).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
 }
 
 function count(seconds, second, expression) {

@@ -1,6 +1,6 @@
 // Rows that stay the same elements while their cells change, so that focus and reading place last.
 
-import { rate } from "./state.js";
+import { rate, silentSince } from "./state.js";
 import { legible } from "./timeline.js";
 
 const SILENT_MS = 10_000;
@@ -74,10 +74,11 @@ export function showDevices(body, devices, colours, nowMs, onPicture) {
   fill(body, devices, (device) => device.id, make, (cells, device, row) => {
     const { last } = device;
     if (last) sayExpression(cells[1], last, colours, `${last.expression}, ${percent(last.probability)}`);
+    else say(cells[1], device.faces ? "" : `no face since ${silentSince(device)}`);
     say(cells[2], String(device.tracks.size));
     say(cells[3], rate(device, nowMs).toFixed(1));
     say(cells[4], device.faces.toLocaleString());
-    say(cells[5], ago(nowMs - device.seenMs));
+    say(cells[5], device.faces ? ago(nowMs - device.seenMs) : "connected");
     cells[6].hidden = !onPicture;
     row.classList.toggle("silent", nowMs - device.seenMs > SILENT_MS);
   });

@@ -90,6 +90,34 @@ async def test_figures_are_those_that_are_counted(bundles: Path, bundle: Bundle)
     assert "door" not in json.dumps(figures)
 
 
+async def test_a_device_that_is_connected_and_silent_is_told_of_until_it_leaves(
+    bundles: Path, bundle: Bundle
+) -> None:
+    async with running_recognizer(bundles, **PAGE) as running, watching(page_of(running)) as events:
+        assert (await events.next("devices")).data == []
+        device = Device(running.stub)
+        await device.open(hello(bundle, "door"))
+        (told,) = await until_told(events, 1)
+        assert told["device"] == "door"
+        silent_s = told["silent_s"]
+        (told,) = (await events.next("devices")).data
+        assert told["silent_s"] > silent_s >= 0
+        before_s, seq = told["silent_s"], 0
+        while told["silent_s"] >= before_s:  # a busy machine may tell of a face late
+            seq += 1
+            await device.send(seq, payload(bundle))
+            (told,) = (await events.next("devices")).data
+        await device.close()
+        assert await until_told(events, 0) == []
+
+
+async def until_told(events: Events, devices: int) -> Any:
+    """What is told of the devices that are connected, once there are so many."""
+    while len(told := (await events.next("devices")).data) != devices:
+        pass
+    return told
+
+
 async def test_a_browser_that_comes_back_goes_on_after_what_it_saw(
     bundles: Path, bundle: Bundle
 ) -> None:

@@ -1,6 +1,8 @@
 """What the images and the compose file promise, as far as it can be checked without a container."""
 
 import importlib.util
+import ipaddress
+import os
 import re
 import subprocess
 import sys
@@ -22,6 +24,7 @@ from mien.declaration import ContextOfUse
 from mien.errors import ConfigError, PolicyError
 from mien.identity import Identity, Role
 from mien.messages.upward import Hello
+from mien.signing import trusted_keys
 from mien.tls import TlsFiles
 from tests.support.services import serving
 from tests.support.tiny_bundle import make_tiny_bundle
@@ -29,6 +32,7 @@ from tests.support.tiny_bundle import make_tiny_bundle
 ROOT = Path(__file__).parents[3]
 COMPOSE = ROOT / "docker-compose.yml"
 COMPOSE_TLS = ROOT / "deploy" / "compose.tls.yml"
+COMPOSE_SIGNED = ROOT / "deploy" / "compose.signed.yml"
 DOCKERFILES = tuple(
     ROOT / "deploy" / f"{name}.Dockerfile" for name in ("edge", "cloud", "cloud-gpu")
 )
@@ -49,7 +53,9 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     return make_tiny_bundle(tmp_path_factory.mktemp("bundle"))
 
 
-@pytest.mark.parametrize("compose", [COMPOSE, COMPOSE_TLS], ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "compose", [COMPOSE, COMPOSE_TLS, COMPOSE_SIGNED], ids=lambda path: path.name
+)
 def test_a_compose_file_follows_its_schema(compose: Path) -> None:
     checker = [sys.executable, "-m", "check_jsonschema"]
     options = ["--builtin-schema", "vendor.compose-spec", str(compose)]
@@ -97,34 +103,117 @@ def test_the_clouds_command_is_one_that_the_cloud_takes(
     assert (config.host, config.port, config.metrics_port) == ("0.0.0.0", 50051, 9464)  # noqa: S104
 
 
-def test_with_tls_each_container_has_files_that_the_commands_of_the_page_make(
-    services: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What deploy/certificates.sh makes, in a folder of that name."""
+    folder = tmp_path_factory.mktemp("compose")
+    # The scripts of this environment, `mien` among them.
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    ran = subprocess.run(
+        [str(ROOT / "deploy" / "certificates.sh")],
+        cwd=folder,
+        env={**os.environ, "PATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    return folder / "certificates"
+
+
+def secured(services: dict[str, Any], name: str, made: Path) -> dict[str, str]:
+    """The environment of a service with compose.tls.yml, its mount where the files were made."""
+    service = yaml.safe_load(COMPOSE_TLS.read_text(encoding="utf-8"))["services"][name]
+    ((source, target, mode),) = (volume.split(":") for volume in service["volumes"])
+    assert mode == "ro"
+    # The first file's folder is what paths of both begin at.
+    own = made.parent / source
+    assert own.parent == made, "a folder of its own, without the authority's key"
+    environment = services[name]["environment"] | service["environment"]
+    return {key: value.replace(target, str(own)) for key, value in environment.items()}
+
+
+@pytest.mark.parametrize("name", ["cloud", "recognizer"])
+@pytest.mark.parametrize("device", ["edge", "camera"])
+def test_with_tls_each_recognizer_and_each_device_takes_the_files_that_were_made_for_it(
+    services: dict[str, Any], made: Path, monkeypatch: pytest.MonkeyPatch, name: str, device: str
 ) -> None:
-    text = COMPOSE_TLS.read_text(encoding="utf-8")
-    monkeypatch.chdir(tmp_path)
-    for arguments in re.findall(r"^#   mien (.*)$", text, re.MULTILINE):
-        assert main(arguments.split()) == 0
-    secured = yaml.safe_load(text)["services"]
-    for name, service in secured.items():
-        # The first file's folder is what paths of both begin at.
-        assert service["volumes"] == ["./certificates:/certificates:ro"]
-        services[name]["environment"] |= {
-            variable: value.replace("/certificates", "certificates")
-            for variable, value in service["environment"].items()
-        }
-    for name, value in services["cloud"]["environment"].items():
-        monkeypatch.setenv(name, value)
-    cloud = parse_cloud(services["cloud"]["command"][1:])
-    edge = edge_config(services, monkeypatch)
+    for variable, value in (
+        secured(services, name, made) | secured(services, device, made)
+    ).items():
+        monkeypatch.setenv(variable, value)
+    cloud = parse_cloud(services[name]["command"][1:])
+    edge = parse_edge(services[device]["command"][1:])
     assert cloud.tls is not None
     assert edge.tls is not None
-    cloud.tls.read()
-    edge.tls.read()
-    assert uris(edge.tls) == [Identity(Role.DEVICE, edge.device).uri]
-    host = edge.servers[0].rpartition(":")[0]
-    *_, address, ca, certificate, key = secured["cloud"]["healthcheck"]["test"]
-    assert {host, address.rpartition(":")[0]} <= set(hosts(cloud.tls))
-    TlsFiles(*(Path(path.lstrip("/")) for path in (ca, certificate, key))).read()
+    assert cloud.tls.read().ca == edge.tls.read().ca
+    assert uris(cloud.tls) == []
+    assert uris(edge.tls) == [Identity(Role.DEVICE, device).uri]
+    assert edge.device == device
+    # As the containers dial it, and people from this machine, at compose's port or at Envoy's.
+    dialled = {edge.servers[0].rpartition(":")[0], "localhost"}
+    assert dialled <= set(hosts(cloud.tls))
+    assert ipaddress.ip_address("127.0.0.1") in sans(cloud.tls).get_values_for_type(x509.IPAddress)
+
+
+def test_with_tls_nobody_is_left_in_plaintext(services: dict[str, Any]) -> None:
+    over = yaml.safe_load(COMPOSE_TLS.read_text(encoding="utf-8"))["services"]
+    for name, service in services.items():
+        insecure = [key for key in service.get("environment", {}) if key.endswith("_INSECURE")]
+        for key in insecure:
+            assert over[name]["environment"][key] == "false"
+
+
+def test_people_get_certificates_too_and_secrets_are_their_owners_alone(made: Path) -> None:
+    for name, role in (("watcher", Role.CONSUMER), ("operator", Role.OPERATOR)):
+        files = TlsFiles(*(made / name / file for file in ("ca.crt", "tls.crt", "tls.key")))
+        files.read()
+        assert uris(files) == [Identity(role, name).uri]
+    for path in made.rglob("*"):
+        assert path.stat().st_mode & 0o077 == 0, f"{path} is somebody else's, too"
+    password = made / "grafana" / "admin_password"
+    assert len(password.read_text()) == 32
+    over = yaml.safe_load(COMPOSE_TLS.read_text(encoding="utf-8"))["services"]["grafana"]
+    (mount,) = over["volumes"]
+    source, target, _ = mount.split(":")
+    assert made.parent / source == password.parent
+    said = over["environment"]["GF_SECURITY_ADMIN_PASSWORD__FILE"]
+    assert said == f"{target}/{password.name}"
+
+
+def test_openssl_trusts_the_recognizers_certificate_by_the_authority(made: Path) -> None:
+    own = made / "recognizer"
+    command = ["openssl", "verify", "-CAfile", str(own / "ca.crt"), "-purpose", "sslserver"]
+    ran = subprocess.run([*command, str(own / "tls.crt")], capture_output=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+
+
+def test_certificates_that_are_there_are_not_replaced(made: Path) -> None:
+    before = (made / "recognizer" / "tls.key").read_bytes()
+    script = [str(ROOT / "deploy" / "certificates.sh")]
+    ran = subprocess.run(script, cwd=made.parent, capture_output=True, text=True, check=False)
+    assert ran.returncode == 1
+    assert "there already" in ran.stderr
+    assert (made / "recognizer" / "tls.key").read_bytes() == before
+
+
+def test_with_signed_bundles_every_recognizer_and_device_has_the_keys(
+    services: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    over = yaml.safe_load(COMPOSE_SIGNED.read_text(encoding="utf-8"))["services"]
+    assert set(over) == {"cloud", "recognizer", "edge", "camera"}
+    assert main(["bundles", "new-key", str(tmp_path / "release")]) == 0
+    (tmp_path / "keys").mkdir()
+    (tmp_path / "release.pub").rename(tmp_path / "keys" / "release.pub")
+    for name, service in over.items():
+        mounts = dict(reversed(volume.split(":")[:2]) for volume in service["volumes"])
+        for variable, value in (services[name]["environment"] | service["environment"]).items():
+            monkeypatch.setenv(variable, value)
+        parse = parse_cloud if name in ("cloud", "recognizer") else parse_edge
+        keys = parse(services[name]["command"][1:]).bundle_keys
+        assert keys is not None
+        assert trusted_keys(tmp_path / mounts[str(keys)]) is not None
+    assert "./bundles:/bundles:ro" in over["cloud"]["volumes"], "the image's own are not signed"
 
 
 def sans(files: TlsFiles) -> x509.SubjectAlternativeName:

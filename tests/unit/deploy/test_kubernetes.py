@@ -1,19 +1,25 @@
 """What the manifests promise, as far as it can be checked without a cluster."""
 
+import os
 import re
 import subprocess
 import sysconfig
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 from cloud_recognizer.config import CloudConfig, parse_config
 from cloud_recognizer.grpc_server import CLOSE_GRACE_S, LIVENESS
+from cloud_recognizer.health_pages import SERVICES
 from cloud_recognizer.policy import Policy
+from mien.errors import ConfigError
+from mien.identity import Identity, Role
 from tests.support.kubernetes import FOLDER, OVERLAYS, Manifests, rendered, validated, why_not
 from tests.support.metric_catalogue import ROOT, scraped_samples
 
+OUTSIDE = {"LoadBalancer", "NodePort", "ExternalName"}
 pytestmark = pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
 
 
@@ -56,10 +62,14 @@ def test_the_recognizer_takes_its_arguments_and_listens_where_it_is_asked(
     assert config.nats == "nats://nats:4222"
     nats = manifests.one("StatefulSet", "nats")
     assert config.nats_replicas <= nats["spec"]["replicas"]
-    for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
-        assert container[probe]["grpc"]["port"] == config.port
-    assert container["livenessProbe"]["grpc"]["service"] == LIVENESS
-    assert "service" not in container["readinessProbe"]["grpc"]
+    asked = {
+        probe: container[probe]["httpGet"]
+        for probe in ("startupProbe", "readinessProbe", "livenessProbe")
+    }
+    assert {get["port"] for get in asked.values()} == {"metrics"}
+    assert SERVICES[asked["livenessProbe"]["path"]] == LIVENESS
+    assert SERVICES[asked["readinessProbe"]["path"]] == ""
+    assert SERVICES[asked["startupProbe"]["path"]] == ""
 
 
 def test_only_the_gpu_overlay_insists_on_cuda_and_it_gets_one() -> None:
@@ -115,6 +125,12 @@ def test_envoy_and_recognizers_meet_by_the_headless_services_name(manifests: Man
     service = manifests.one("Service", address["address"])
     assert service["spec"]["clusterIP"] == "None", "one address would be one recognizer to Envoy"
     assert service["spec"]["ports"][0]["port"] == address["port_value"]
+    health = endpoint["endpoint"]["health_check_config"]["port_value"]
+    assert health == recognizer(manifests).metrics_port
+    (check,) = cluster["health_checks"]
+    assert SERVICES[check["http_health_check"]["path"]] == ""
+    (rule,) = manifests.one("NetworkPolicy", "envoy")["spec"]["egress"]
+    assert {port["port"] for port in rule["ports"]} == {address["port_value"], health}
     (listener,) = config["static_resources"]["listeners"]
     ports = [port["containerPort"] for port in manifests.container("envoy")["ports"]]
     assert ports == [listener["address"]["socket_address"]["port_value"]]
@@ -160,3 +176,79 @@ def test_the_autoscaler_asks_for_what_the_adapter_makes_of_our_metrics(
     assert made == asked
     assert spec["scaleTargetRef"]["name"] in manifests.pods()
     assert "replicas" not in manifests.one("Deployment", "recognizer")["spec"], "the autoscaler's"
+
+
+def published(manifests: Manifests) -> set[str]:
+    """Names of Services that may be reached from outside of the cluster."""
+    services = manifests.of("Service")
+    return {one["metadata"]["name"] for one in services if one["spec"].get("type", "") in OUTSIDE}
+
+
+@pytest.mark.parametrize("overlay", ["cpu", "gpu"])
+def test_what_is_published_speaks_mutual_tls_and_starts_with_its_secret_only(
+    overlay: str,
+) -> None:
+    manifests = Manifests(overlay)
+    assert published(manifests) == {"mien"}
+    config, container = recognizer(manifests), manifests.container("recognizer")
+    assert not config.insecure
+    assert config.tls is not None
+    (mount,) = [one for one in container["volumeMounts"] if one["name"] == "certificates"]
+    assert {str(path.parent) for path in config.tls.paths} == {mount["mountPath"]}
+    # As cert-manager names them.
+    assert [path.name for path in config.tls.paths] == ["ca.crt", "tls.crt", "tls.key"]
+    volumes = {one["name"]: one for one in manifests.pods()["recognizer"]["volumes"]}
+    secret = volumes["certificates"]["secret"]
+    assert not secret.get("optional")
+    assert secret["defaultMode"] & 0o007 == 0
+    # Without these settings the very same arguments are refused, not served in plaintext.
+    with pytest.raises(ConfigError, match="insecure"):
+        parse_config(container["args"][1:])
+    (certificate,) = [one for one in cert_manager("Certificate") if "dnsNames" in one["spec"]]
+    assert certificate["spec"]["secretName"] == secret["secretName"]
+
+
+def test_what_speaks_plaintext_is_reached_from_its_own_namespace_alone() -> None:
+    single = Manifests("single")
+    assert recognizer(single).insecure
+    assert published(single) == set()
+    (rule,) = single.one("NetworkPolicy", "envoy")["spec"]["ingress"]
+    assert rule["from"] == [{"podSelector": {}}], "a selector of pods alone is of this namespace"
+
+
+def cert_manager(kind: str) -> list[dict[str, Any]]:
+    """Objects of the example for cert-manager, for which there is no schema here."""
+    text = (FOLDER / "cert-manager.yaml").read_text(encoding="utf-8")
+    return [one for one in yaml.safe_load_all(text) if one["kind"] == kind]
+
+
+def test_cert_manager_is_asked_for_identities_that_the_recognizer_knows() -> None:
+    (issuer,) = cert_manager("Issuer")
+    for certificate in cert_manager("Certificate"):
+        assert certificate["metadata"]["namespace"] == issuer["metadata"]["namespace"] == "mien"
+        spec = certificate["spec"]
+        assert spec["issuerRef"]["name"] == issuer["metadata"]["name"]
+        (usage,) = {"server auth", "client auth"} & set(spec["usages"])
+        if usage == "client auth":
+            (uri,) = spec["uris"]  # gRPC hands on an identity that is the only one
+            assert Identity.from_uri(uri).role is Role.DEVICE
+            assert "dnsNames" not in spec
+
+
+def test_with_the_component_recognizers_take_signed_bundles_alone(tmp_path: Path) -> None:
+    overlay = {
+        "resources": [os.path.relpath(FOLDER / "cpu", tmp_path)],
+        "components": [os.path.relpath(FOLDER / "signed", tmp_path)],
+    }
+    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(overlay))
+    manifests = Manifests(os.path.relpath(tmp_path, FOLDER))
+    config, container = recognizer(manifests), manifests.container("recognizer")
+    (mount,) = [one for one in container["volumeMounts"] if one["name"] == "bundle-keys"]
+    assert str(config.bundle_keys) == mount["mountPath"]
+    volumes = {one["name"]: one for one in manifests.pods()["recognizer"]["volumes"]}
+    assert not volumes["bundle-keys"]["configMap"].get("optional")
+    assert config.tls is not None, "what cpu has else stays"
+    file = tmp_path / "rendered.yaml"
+    file.write_text(rendered(os.path.relpath(tmp_path, FOLDER)))
+    ran = validated(file)
+    assert ran.returncode == 0, ran.stdout + ran.stderr

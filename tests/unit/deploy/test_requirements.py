@@ -21,9 +21,12 @@ FILES = (*IMAGES, BUILD)
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 # Of an image, not of the machine that runs the test.
 ENVIRONMENT = {
-    **{"python_version": PYTHON, "python_full_version": f"{PYTHON}.0", "extra": ""},
     **{"platform_machine": "x86_64", "sys_platform": "linux", "platform_system": "Linux"},
+    "extra": "",
 }
+# Python → the images that bring it.
+BASES = {PYTHON: f"python:{PYTHON}-slim", "3.12": "nvidia/cuda:13"}
+STAGES = {"base", "edge"}  # of our own
 SHA256 = re.compile(r"--hash=sha256:[0-9a-f]{64}")
 
 
@@ -61,15 +64,28 @@ def wanted(extras: Sequence[str]) -> Iterator[Requirement]:
 def test_every_package_is_pinned_with_hashes_and_none_comes_from_elsewhere(name: str) -> None:
     assert locked(name)
     assert "://" not in (FOLDER / f"{name}.txt").read_text()
-    assert "torch" not in locked(name)
+    assert ("torch" in locked(name)) == (name == "trainer")
 
 
 @pytest.mark.parametrize("name", IMAGES)
 def test_the_lock_has_what_the_project_asks_for(name: str) -> None:
-    for requirement in wanted(IMAGES[name]):
-        if requirement.marker is None or requirement.marker.evaluate(ENVIRONMENT):
+    image = IMAGES[name]
+    its = {"python_version": image.python, "python_full_version": f"{image.python}.0"}
+    for requirement in (*wanted(image.extras), *map(Requirement, image.only)):
+        if requirement.marker is None or requirement.marker.evaluate(ENVIRONMENT | its):
             version = locked(name)[canonicalize_name(requirement.name)]
             assert requirement.specifier.contains(version), f"{requirement} and {version}"
+
+
+@pytest.mark.parametrize("name", ["edge", "cloud", "cloud-gpu"])
+def test_a_services_image_can_be_traced_and_a_recognizers_can_archive(name: str) -> None:
+    assert "opentelemetry-exporter-otlp-proto-grpc" in locked(name)
+    assert ("pyarrow" in locked(name)) == (name != "edge")
+    # What the build loads after slimming, so that it is there in the end, too.
+    dockerfile = (ROOT / "deploy" / f"{name}.Dockerfile").read_text()
+    (loaded,) = re.findall(r"--loads (.*)$", dockerfile, re.MULTILINE)
+    assert "mien.spans" in loaded.split()
+    assert ("cloud_recognizer.archive.files" in loaded.split()) == (name != "edge")
 
 
 def test_the_tools_of_the_build_are_those_that_are_asked_for() -> None:
@@ -82,7 +98,11 @@ def test_the_tools_of_the_build_are_those_that_are_asked_for() -> None:
 def test_the_image_installs_its_lock_and_nothing_else(name: str) -> None:
     dockerfile = (ROOT / "deploy" / f"{name}.Dockerfile").read_text()
     assert f"deploy/requirements/install {name} /opt/mien" in dockerfile
-    assert f"FROM python:{PYTHON}-slim" in dockerfile
+    base = re.search(r"^ARG BASE=(\S+)$", dockerfile, re.MULTILINE)
+    assert base is not None
+    assert base[1].startswith(BASES[IMAGES[name].python])
+    # Nothing else is built on, so that one argument pins all of it.
+    assert set(re.findall(r"^FROM (\S+)", dockerfile, re.MULTILINE)) - STAGES == {"${BASE}"}
     assert "pip install" not in dockerfile
     installs = (FOLDER / "install").read_text().splitlines()
     for line in installs:
