@@ -1,6 +1,5 @@
 """The recognizer's settings: flags, then environment (MIEN_CLOUD_*), then YAML, then defaults."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -13,6 +12,7 @@ from mien.errors import ConfigError
 from mien.settings import check_within, logging_level, parse_settings
 from mien.tls import TlsFiles, check_plaintext
 from mien.tracing import check_endpoint
+from mien.urls import without_credentials
 
 # What once-only needs of NATS: a device that resumes elsewhere does so within this time.
 NATS_HELD_S = 60.0
@@ -251,8 +251,8 @@ class CloudConfig:
 
     def loggable(self) -> dict[str, object]:
         """The settings, without the secrets that addresses may hold."""
-        hidden = re.sub(r"//[^/@,]*@", "//…@", self.nats) if self.nats else None
-        return asdict(self) | {"nats": hidden}
+        shown = without_credentials(self.nats) if self.nats else None
+        return asdict(self) | {"nats": shown}
 
     @property
     def logging_level(self) -> int:
