@@ -158,7 +158,9 @@ async def _serving(
         port, token_port = transport.bind(server, config)
         with (
             audit,
-            metrics_endpoint(metrics.registry, config.host, config.metrics_port) as metrics_port,
+            metrics_endpoint(
+                metrics.registry, config.metrics_host, config.metrics_port
+            ) as metrics_port,
         ):
             await server.start()
             pages = AsyncExitStack()  # left last, so that browsers are told that we stop

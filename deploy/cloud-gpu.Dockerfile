@@ -47,4 +47,4 @@ HEALTHCHECK --interval=10s --timeout=10s --start-period=120s \
     CMD ["python", "/opt/mien/check_health.py", "127.0.0.1:50051"]
 ENTRYPOINT ["mien-cloud"]
 # It refuses to start without a GPU that works, rather than to be slow in silence.
-CMD ["serve", "--bundles", "/bundles", "--host", "0.0.0.0", "--provider", "cuda"]
+CMD ["serve", "--bundles", "/bundles", "--host", "0.0.0.0", "--metrics_host", "0.0.0.0", "--provider", "cuda"]

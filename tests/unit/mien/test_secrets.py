@@ -51,17 +51,21 @@ def test_a_device_says_no_password_of_its_camera_and_no_key(source: str, tmp_pat
     assert "5ec2e7" not in text
 
 
+@pytest.mark.parametrize(
+    ("host", "message"), [("", "such as tls://host"), ("localhost", "/nowhere")]
+)
 def test_a_recognizer_says_no_password_of_nats(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    host: str, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bundle = make_tiny_bundle(tmp_path / "tiny")
     # From the environment, too: what is logged is the setting, wherever it came from.
-    monkeypatch.setenv("MIEN_CLOUD_NATS", f"nats://me:p@{SECRET}@")
+    monkeypatch.setenv("MIEN_CLOUD_NATS", f"nats://me:p@{SECRET}@{host}")
     code, text = said(
-        *("cloud_recognizer.cli", "serve", "--bundles", str(bundle.folder)),
+        *("cloud_recognizer.cli", "serve", "--bundles", "/nowhere"),
         *("--port", "0", "--metrics_port", "0"),
     )
     assert code != ExitCode.OK
+    assert message in text
+    assert ("settings:" in text) == bool(host)
     assert SECRET not in text
 
 
