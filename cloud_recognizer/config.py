@@ -1,18 +1,19 @@
 """The recognizer's settings: flags, then environment (MIEN_CLOUD_*), then YAML, then defaults."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from cloud_recognizer.accuracy.device_groups import DeviceGroups
+from cloud_recognizer.hub.nats_access import NatsAccess
 from cloud_recognizer.live_page.address import PageAddress
 from mien.bitstream import Limits
 from mien.errors import ConfigError
 from mien.settings import check_within, logging_level, parse_settings
 from mien.tls import TlsFiles, check_plaintext
 from mien.tracing import check_endpoint
+from mien.urls import without_credentials
 
 # What once-only needs of NATS: a device that resumes elsewhere does so within this time.
 NATS_HELD_S = 60.0
@@ -60,6 +61,8 @@ class CloudConfig:
     """Faces a second that one device may send over time; 0: no bound."""
     device_burst_s: float = 5.0
     """Seconds of these rates that a device may send at once after it was silent."""
+    metrics_host: str = "127.0.0.1"
+    """Address that /metrics listens on: plain HTTP without a login, wherever host is."""
     metrics_port: int | None = 9464
     """TCP port of /metrics; 0 lets the system choose, null turns it off."""
     live_page: str | None = None
@@ -105,7 +108,17 @@ class CloudConfig:
     retention_bytes: int = 64 << 20
     """Bytes of results that are held at most; the oldest go."""
     nats: str | None = field(default=None, repr=False)
-    """Where several recognizers run: NATS with JetStream, nats://host:4222, commas between."""
+    """Where several recognizers run: NATS with JetStream, tls://host:4222, commas between."""
+    nats_ca: Path | None = None
+    """PEM file of the authorities of NATS's certificates; tls:// needs it."""
+    nats_certificate: Path | None = None
+    """PEM file of the recognizer's certificate chain for NATS, where that asks for one."""
+    nats_key: Path | None = None
+    """PEM file of its private key."""
+    nats_login: Path | None = None
+    """File with USER:PASSWORD, or a token, for NATS; read anew at each connection."""
+    nats_insecure: bool = False
+    """Whether nats:// may lead beyond loopback: results of all devices then travel in plaintext."""
     nats_storage: Literal["memory", "file"] = "memory"
     """Where JetStream holds results: file survives a crash of NATS."""
     nats_replicas: int = 1
@@ -188,8 +201,7 @@ class CloudConfig:
         check_within("retention_s", self.held_s, 10 if self.nats else 0, 7 * 86400)
         check_within("retention_chunks", self.retention_chunks, 1, 1 << 24)
         check_within("retention_bytes", self.retention_bytes, 1 << 20, 1 << 36)
-        if self.nats is not None and not all("://" in part for part in self.nats.split(",")):
-            raise ConfigError("nats must be addresses such as nats://host:4222, commas between")
+        self.nats_access  # noqa: B018  # refuses what it cannot be
         check_within("nats_replicas", self.nats_replicas, 1, 5)
         check_within("publish_window", self.publish_window, 1, 4096)
         check_within("target_face_bytes", self.target_face_bytes, 0, 1 << 16)
@@ -237,6 +249,18 @@ class CloudConfig:
         return TlsFiles.of(self.tls_ca, self.tls_certificate, self.tls_key)
 
     @property
+    def nats_access(self) -> NatsAccess | None:
+        """How NATS is reached; None without it. Raises ConfigError."""
+        tls = TlsFiles.of(self.nats_ca, self.nats_certificate, self.nats_key, "nats")
+        if self.nats:
+            return NatsAccess.of(self.nats, tls, self.nats_login, insecure=self.nats_insecure)
+        if tls is not None or self.nats_login is not None or self.nats_insecure:
+            raise ConfigError(
+                "nats_ca, nats_login and nats_insecure say how NATS is reached: give nats"
+            )
+        return None
+
+    @property
     def stream_chunks(self) -> int:
         """Chunks of all streams together, of the longest length, that there is room for."""
         by_bytes = self.queue_bytes // Limits().max_chunk_bytes
@@ -251,8 +275,8 @@ class CloudConfig:
 
     def loggable(self) -> dict[str, object]:
         """The settings, without the secrets that addresses may hold."""
-        hidden = re.sub(r"//[^/@,]*@", "//…@", self.nats) if self.nats else None
-        return asdict(self) | {"nats": hidden}
+        shown = without_credentials(self.nats) if self.nats else None
+        return asdict(self) | {"nats": shown}
 
     @property
     def logging_level(self) -> int:

@@ -159,7 +159,7 @@ async def _serving(
         with (
             audit,
             metrics_endpoint(
-                *(metrics.registry, config.host, config.metrics_port), health_pages(checks)
+                *(metrics.registry, config.metrics_host, config.metrics_port), health_pages(checks)
             ) as metrics_port,
         ):
             await server.start()

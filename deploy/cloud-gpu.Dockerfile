@@ -50,4 +50,4 @@ HEALTHCHECK --interval=10s --timeout=10s --start-period=120s \
     CMD ["python", "/opt/mien/check_health.py", "http://127.0.0.1:9464/readyz"]
 ENTRYPOINT ["mien-cloud"]
 # It refuses to start without a GPU that works, rather than to be slow in silence.
-CMD ["serve", "--bundles", "/bundles", "--host", "0.0.0.0", "--provider", "cuda"]
+CMD ["serve", "--bundles", "/bundles", "--host", "0.0.0.0", "--metrics_host", "0.0.0.0", "--provider", "cuda"]

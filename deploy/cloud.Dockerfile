@@ -34,4 +34,4 @@ EXPOSE 50051 9464
 HEALTHCHECK --interval=10s --timeout=10s --start-period=30s \
     CMD ["python", "/opt/mien/check_health.py", "http://127.0.0.1:9464/readyz"]
 ENTRYPOINT ["mien-cloud"]
-CMD ["serve", "--bundles", "/bundles", "--host", "0.0.0.0"]
+CMD ["serve", "--bundles", "/bundles", "--host", "0.0.0.0", "--metrics_host", "0.0.0.0"]

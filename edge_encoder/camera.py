@@ -7,6 +7,7 @@ when they fail.
 
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import cv2
 
@@ -14,9 +15,10 @@ from edge_encoder.capture.files import IMAGE_SUFFIXES, ImageFolder, VideoFile, i
 from edge_encoder.capture.frames import Source
 from edge_encoder.capture.health import Watcher
 from edge_encoder.capture.live_camera import LiveSource
-from edge_encoder.capture.opening import capture_device, capture_url, is_clip, without_credentials
+from edge_encoder.capture.opening import capture_device, capture_url, is_clip
 from edge_encoder.capture.reader import LiveSettings
 from mien.errors import SourceError, SourceOpenError
+from mien.urls import without_credentials
 
 URL_SCHEMES = frozenset({"http", "https", "rtmp", "rtsp", "rtsps", "srt", "tcp", "udp"})
 
@@ -51,7 +53,7 @@ def open_source(
         number = int(source)
         return _live(f"camera {number}", lambda: capture_device(number), live, watcher)
     raise SourceError(
-        f"source {source!r} is no file, folder, camera number or URL "
+        f"source {without_credentials(source)!r} is no file, folder, camera number or URL "
         f"({', '.join(sorted(URL_SCHEMES))})"
     )
 
@@ -59,6 +61,11 @@ def open_source(
 def _open_url(
     url: str, live: LiveSettings, watcher: Watcher | None, *, pace: bool, rounds: int
 ) -> Source:
+    try:
+        urlsplit(url)
+    except ValueError:
+        # Its text is left out, for it may show a part of the password.
+        raise SourceError("source is not a URL that can be read") from None
     name = without_credentials(url)
     opened: list[cv2.VideoCapture] = []
     if url.lower().startswith("http"):

@@ -13,6 +13,7 @@ from mien.messages.upward import MAX_LATENCY_MS
 from mien.settings import check_within, logging_level, parse_settings
 from mien.tls import TlsFiles, check_plaintext
 from mien.tracing import check_endpoint
+from mien.urls import without_credentials
 
 MAX_CHUNK_FACES = 64
 MAX_SERVERS = 16
@@ -249,7 +250,7 @@ class EdgeConfig:
     @property
     def shown_source(self) -> str:
         """`source` as it may stand in a log: a URL without credentials and query."""
-        return re.sub(r"(?<=://)[^/@]*@", "", self.source).partition("?")[0]
+        return without_credentials(self.source)
 
     @property
     def logging_level(self) -> int:

@@ -82,6 +82,7 @@ async def run(config: EdgeConfig, exporter: "SpanExporter | None" = None) -> Exi
         events = CameraEvents(results, metrics, CameraHealth(config.expected_fps))
         source = stack.enter_context(_source(config, events.watcher))
         if source.live:
+            metrics.lag_limit.set(config.max_lag_s)
             await stack.enter_async_context(events.regularly())
         servers = Servers(config.servers, config.device)
         dialler = open_dialler(config, metrics)

@@ -140,6 +140,10 @@ class Metrics:
             "spool_unstored_faces", "Faces that waited in memory alone, for the disk took none"
         )
         self.lag = self._gauge("lag_seconds", "How long the oldest unanswered chunk has waited")
+        self.lag_limit = self._gauge(
+            "lag_limit_seconds", "What a camera's lag should not exceed; infinite for a file"
+        )
+        self.lag_limit.set(math.inf)
         self.rung = self._gauge(
             "rate_rung", "Steps down from what is sent where the link allows it; 0 for none"
         )

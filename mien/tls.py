@@ -49,17 +49,23 @@ class TlsFiles:
     key: Path | None = None
 
     @classmethod
-    def of(cls, ca: Path | None, certificate: Path | None, key: Path | None) -> "TlsFiles | None":
+    def of(
+        cls, ca: Path | None, certificate: Path | None, key: Path | None, settings: str = "tls"
+    ) -> "TlsFiles | None":
         """What the settings tls_ca, tls_certificate, tls_key mean; None is plaintext.
 
-        Raises ConfigError where one is missing.
+        settings: what their names begin with. Raises ConfigError where one is missing.
         """
         if ca is None and certificate is None and key is None:
             return None
         if ca is None:
-            raise ConfigError("tls_ca, the authorities' PEM file, is needed beside the others")
+            raise ConfigError(
+                f"{settings}_ca, the authorities' PEM file, is needed beside the others"
+            )
         if (certificate is None) != (key is None):
-            raise ConfigError("tls_certificate and tls_key belong together: give both")
+            raise ConfigError(
+                f"{settings}_certificate and {settings}_key belong together: give both"
+            )
         return cls(ca, certificate, key)
 
     @property
@@ -109,12 +115,17 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def check_plaintext(host: str, *, insecure: bool, remedy: str) -> None:
-    """Raise ConfigError for plaintext beyond loopback that nobody has insisted upon."""
+def check_plaintext(
+    host: str, *, insecure: bool, remedy: str, insistence: str = "insecure"
+) -> None:
+    """Raise ConfigError for plaintext beyond loopback that nobody has insisted upon.
+
+    insistence: the setting that does.
+    """
     if not insecure and not is_loopback(host):
         raise ConfigError(
             f"without TLS only loopback is spoken to, and {host} is not: {remedy}, or insist on "
-            "plaintext with insecure"
+            f"plaintext with {insistence}"
         )
 
 

@@ -8,11 +8,12 @@ lie in an archive twice, for devices send again; its first row counts. Needs `mi
 """
 
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -26,6 +27,7 @@ from mien.bundle import Bundle, load_bundle
 from mien.codec import ChunkCodec
 from mien.compiled_reader import fastest_reader
 from mien.errors import BitstreamError, BundleError, ConfigError, SourceError
+from mien.signing import TrustedKeys
 
 PLAN: Final = "plan.json"
 CLASSIFIER: Final = "classifier.onnx"
@@ -55,13 +57,15 @@ _COLUMNS: Final = [
 class PartJob:
     """A part to rescore: everything that a process, here or elsewhere, must know.
 
-    Paths, as on every machine that takes part. skip: rows that an earlier row repeats.
+    Paths, as on every machine that takes part. bundle_id: of the bundle that was checked when the
+    run was planned. skip: rows that an earlier row repeats.
     """
 
     archive: str
     part: str
     skip: tuple[int, ...]
     bundle: str
+    bundle_id: str
     output: str
 
 
@@ -88,29 +92,41 @@ class Plan:
     def jobs(self) -> list[PartJob]:
         """The parts that are not done yet, the oldest first."""
         return [
-            PartJob(str(self.archive), part, skip, str(self.bundle), str(self.work))
+            PartJob(
+                *(str(self.archive), part, skip),
+                *(str(self.bundle), self.bundle_id, str(self.work)),
+            )
             for part, skip in self.parts.items()
             if not (self.work / part).exists()
         ]
 
 
-def plan(archive: Path, bundle: Path, work: Path, *, any_analysis: bool = False) -> Plan:
+def plan(
+    archive: Path,
+    bundle: Path,
+    work: Path,
+    *,
+    any_analysis: bool = False,
+    keys: TrustedKeys | None = None,
+) -> Plan:
     """What is to be done, or was begun in the folder `work`, which is made if need be.
 
-    any_analysis: whether the classifier may be of a bundle with another analysis transform. Raises
-    SourceError without an archive, ConfigError where `work` is of another run, BundleError for a
-    bundle that cannot be used, or whose classifier takes other latents than the archive's.
+    any_analysis: whether the classifier may be of a bundle with another analysis transform. keys:
+    those of which one must have signed the bundle; None: it need not be signed.
+
+    Raises SourceError without an archive, ConfigError where `work` is of another run, BundleError
+    for a bundle that cannot be used, or whose classifier takes other latents than the archive's.
     """
     parts = files.parts(archive)
     if not parts and not (work / PLAN).exists():
         raise SourceError(f"there are no parts of an archive in {archive}")
-    classifier = load_bundle(bundle, (CLASSIFIER,))
+    classifier = load_bundle(bundle, (CLASSIFIER,), keys=keys)
     started = _begun(work, archive, classifier.bundle_id)
     if started is None:
         started = _first_rows(parts)
         for bundle_id in _bundle_ids(parts):
             _check_fits(files.coded_with(archive, bundle_id), classifier, any_analysis)
-        work.mkdir(parents=True, exist_ok=True)
+        work.mkdir(mode=0o700, parents=True, exist_ok=True)
         _note(work, archive, classifier.bundle_id, started)
     return Plan(archive.resolve(), bundle.resolve(), classifier.bundle_id, work.resolve(), started)
 
@@ -131,7 +147,8 @@ def _begun(work: Path, archive: Path, bundle_id: str) -> dict[str, tuple[int, ..
 def _note(work: Path, archive: Path, bundle_id: str, parts: dict[str, tuple[int, ...]]) -> None:
     document = {"archive": str(archive.resolve()), "bundle_id": bundle_id, "parts": parts}
     unfinished = work / f"{PLAN}.tmp"
-    unfinished.write_text(json.dumps(document), encoding="utf-8")
+    with _own_file(unfinished) as file:
+        file.write(json.dumps(document).encode())
     unfinished.replace(work / PLAN)
 
 
@@ -189,8 +206,8 @@ def _codec(archive: str, bundle_id: str) -> ChunkCodec:
 
 
 @lru_cache(maxsize=1)
-def _classifier(bundle: str) -> tuple[tuple[str, ...], Network]:
-    loaded = load_bundle(Path(bundle), (CLASSIFIER,))
+def _classifier(bundle: str, bundle_id: str) -> tuple[tuple[str, ...], Network]:
+    loaded = load_bundle(Path(bundle), (CLASSIFIER,), bundle_id)
     return loaded.manifest.expressions, Network(loaded, CLASSIFIER, RuntimeOptions())
 
 
@@ -205,11 +222,14 @@ def rescore_part(job: PartJob) -> PartDone:
         return PartDone(job.part, gone=True)
     skip = set(job.skip)
     kept = [row for number, row in enumerate(rows) if number not in skip]
-    expressions, classify = _classifier(job.bundle)
+    expressions, classify = _classifier(job.bundle, job.bundle_id)
     target = Path(job.output) / job.part
     unfinished = target.with_suffix(".tmp")
     faces = undecodable = 0
-    with pq.ParquetWriter(unfinished, schema_of(expressions)) as writer:
+    with (
+        _own_file(unfinished) as file,
+        pq.ParquetWriter(file, schema_of(expressions)) as writer,
+    ):
         for start in range(0, len(kept), BATCH_CHUNKS):
             chunks, damaged = _decoded(job.archive, kept[start : start + BATCH_CHUNKS])
             undecodable += damaged
@@ -221,6 +241,13 @@ def rescore_part(job: PartJob) -> PartDone:
         writer.add_key_value_metadata({_UNDECODABLE: str(undecodable)})
     unfinished.replace(target)
     return PartDone(job.part, faces)
+
+
+def _own_file(path: Path) -> IO[bytes]:
+    """A new file that its own user alone can read, for it says of each face where and when."""
+    path.unlink(missing_ok=True)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    return os.fdopen(os.open(path, flags, 0o600), "wb")
 
 
 def schema_of(expressions: tuple[str, ...]) -> pa.Schema:
@@ -287,10 +314,13 @@ def gather(done: Plan, output: Path) -> tuple[int, int]:
     Returns its rows, one a face, and how many chunks are left out, for they cannot be decoded.
     """
     found = [path for part in done.parts if (path := done.work / part).exists()]
-    expressions, _ = _classifier(str(done.bundle))
+    expressions, _ = _classifier(str(done.bundle), done.bundle_id)
     unfinished = output.with_name(output.name + ".tmp")
     faces = undecodable = 0
-    with pq.ParquetWriter(unfinished, schema_of(expressions)) as writer:
+    with (
+        _own_file(unfinished) as file,
+        pq.ParquetWriter(file, schema_of(expressions)) as writer,
+    ):
         for path in found:
             with pq.ParquetFile(path) as part:
                 undecodable += int(part.metadata.metadata[_UNDECODABLE.encode()])

@@ -2,13 +2,14 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final, TypeAlias
 
-import nats
 import nats.errors
 from nats.aio.client import Client
+
+from cloud_recognizer.hub.nats_access import NatsAccess
 
 _CONNECT_S: Final = 2
 _CLOSE_S: Final = 2.0
@@ -19,13 +20,26 @@ Lost: TypeAlias = "asyncio.Future[None]"
 _log = logging.getLogger(__name__)
 
 
+class TlsClient(Client):
+    """A client that says nothing of ours before TLS stands.
+
+    nats-py takes a server at its word whether there is TLS: one that is asked for by tls://, and
+    whose greeting does not offer it, would get password and results in plaintext.
+    """
+
+    def _connect_command(self) -> bytes:
+        # The first line that it sends. By now nats-py has shaken hands, if it was offered.
+        if not self._server_info.get("tls_required"):
+            raise nats.errors.Error("NATS offers no TLS, and tls:// asks for it")
+        return super()._connect_command()
+
+
 @asynccontextmanager
-async def connection(
-    servers: Sequence[str],
-) -> AsyncIterator[tuple[Client, Lost]]:
+async def connection(access: NatsAccess) -> AsyncIterator[tuple[Client, Lost]]:
     """A client, and a future that fails when its connection is lost.
 
-    Raises what nats-py and the network do when none of the servers answers.
+    Certificates and login are read anew. Raises what nats-py and the network do when none of the
+    servers answers, and ConfigError for files that cannot be used.
     """
     lost: Lost = asyncio.get_running_loop().create_future()
 
@@ -36,8 +50,12 @@ async def connection(
     async def on_error(error: Exception) -> None:
         _log.debug("NATS: %r", error)
 
-    client = await nats.connect(
-        list(servers),
+    tls = access.read_tls()
+    client = Client() if tls is None else TlsClient()
+    await client.connect(
+        list(access.servers),
+        tls=tls,
+        **access.read_login(),
         name="mien-cloud",
         allow_reconnect=False,
         max_reconnect_attempts=1,  # tries each server twice; 0 would never end

@@ -10,7 +10,7 @@ connection is closed, and made again.
 import asyncio
 import logging
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Final, Self
@@ -23,6 +23,7 @@ from nats.js.api import Header
 from cloud_recognizer.hub.contract import Origin, published, watched
 from cloud_recognizer.hub.fanout import Fanout
 from cloud_recognizer.hub.message_age import MessageAge
+from cloud_recognizer.hub.nats_access import NatsAccess
 from cloud_recognizer.hub.nats_connection import connection
 from cloud_recognizer.hub.nats_stream import (
     STREAM,
@@ -50,7 +51,7 @@ _log = logging.getLogger(__name__)
 class NatsHub:
     """See Hub. Seen once: within the stream's duplicate window, its retention or two minutes.
 
-    servers: addresses such as nats://host:4222. window: publishes that wait for JetStream at a
+    window: publishes that wait for JetStream at a
     time; beyond, results wait for their turn, and with them the credits of their devices.
     start_s: how long JetStream may take to be there and to hand over what it holds.
     """
@@ -59,7 +60,7 @@ class NatsHub:
         self,
         fanout: Fanout,
         metrics: Metrics,
-        servers: Sequence[str],
+        access: NatsAccess,
         settings: StreamSettings,
         *,
         window: int,
@@ -67,7 +68,7 @@ class NatsHub:
     ) -> None:
         self._fanout = fanout
         self._metrics = metrics
-        self._servers = servers
+        self._access = access
         self._settings = settings
         self._window = asyncio.Semaphore(window)
         self._start_s = start_s
@@ -185,7 +186,7 @@ class NatsHub:
             await asyncio.sleep(backoff.next_s())
 
     async def _hold_connection(self, backoff: Backoff) -> None:
-        async with connection(self._servers) as (client, lost):
+        async with connection(self._access) as (client, lost):
             context = client.jetstream(timeout=_API_S)
             self._take_place(await ensure_stream(context, self._settings))
             self._age = MessageAge()

@@ -28,7 +28,8 @@ def open_hub(config: CloudConfig, metrics: Metrics) -> Hub:
         capacity=config.watcher_queue,
         arrival_s=ARRIVAL_S if config.nats else 0.0,
     )
-    if not config.nats:
+    access = config.nats_access
+    if access is None:
         metrics.hub_connected.set(1)
         return LocalHub(fanout)
     try:
@@ -45,6 +46,5 @@ def open_hub(config: CloudConfig, metrics: Metrics) -> Hub:
         config.retention_chunks,
         config.retention_bytes,
     )
-    servers = config.nats.split(",")
     window, start_s = config.publish_window, NATS_START_S
-    return NatsHub(fanout, metrics, servers, settings, window=window, start_s=start_s)
+    return NatsHub(fanout, metrics, access, settings, window=window, start_s=start_s)

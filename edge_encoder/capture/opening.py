@@ -3,12 +3,12 @@
 import time
 from collections.abc import Callable
 from typing import Any, Final, Protocol
-from urllib.parse import urlsplit
 
 import cv2
 import numpy.typing as npt
 
-from mien.errors import SourceError, SourceOpenError
+from mien.errors import SourceOpenError
+from mien.urls import without_credentials
 
 # A read that failed after nearly its whole limit has timed out; clocks differ a little.
 NEARLY: Final = 0.9
@@ -64,15 +64,3 @@ def capture_device(number: int) -> cv2.VideoCapture:
 def is_clip(url: str, capture: cv2.VideoCapture) -> bool:
     """Whether what was opened has an end, so that it is no camera."""
     return url.lower().startswith("http") and capture.get(cv2.CAP_PROP_FRAME_COUNT) > 0
-
-
-def without_credentials(url: str) -> str:
-    """The URL as it may stand in a log. Raises SourceError for what is none."""
-    try:
-        parts = urlsplit(url)
-    except ValueError as error:
-        raise SourceError(f"source is not a URL that can be read: {error}") from error
-    if not parts.netloc:
-        return url
-    host = parts.netloc.rpartition("@")[2]
-    return parts._replace(netloc=host, query="", fragment="").geturl()

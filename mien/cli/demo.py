@@ -24,6 +24,7 @@ from mien.cli.stop import StopRequest, stop_on_signals
 from mien.cli.tally import Tally
 from mien.errors import ConfigError
 from mien.exit_codes import ExitCode
+from mien.urls import without_credentials
 
 # Loading and proving the bundle takes a second or two; a busy machine gets a minute.
 _CLOUD_START_S = 60.0
@@ -43,6 +44,11 @@ class DemoOptions:
     bundle: Path | None = None
     at_clip_speed: bool = True
     seconds: float | None = None
+
+    @property
+    def title(self) -> str:
+        """What stands over the live view, which is recorded and shown around."""
+        return f"mien demo · {without_credentials(self.source)}"
 
 
 @dataclass
@@ -82,7 +88,7 @@ def _run(options: DemoOptions, bundle: Path, record: Path | None, recording: Rec
         with stop_on_signals() as stop, _cloud(options, bundle) as cloud:
             address = _serving_address(cloud, stop)
             edge = _edge(options, bundle, address, record)
-            with edge, make_view(f"mien demo · {options.source}") as view:
+            with edge, make_view(options.title) as view:
                 _follow(edge, cloud, view, recording, stop, options.seconds)
     except ServiceFailedError as error:
         return _report(error)

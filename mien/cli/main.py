@@ -279,6 +279,9 @@ def _add_rescore(parser: argparse.ArgumentParser) -> None:
         "--bundle", type=Path, required=True, help="folder of the bundle that classifies"
     )
     parser.add_argument("--output", type=Path, required=True, metavar="FILE.parquet")
+    parser.add_argument(
+        "--bundle_keys", type=Path, metavar="FOLDER", help="public keys, one of which must sign it"
+    )
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--workers", type=int, default=1, metavar="N", help="processes here (1)")
     where.add_argument(
@@ -306,6 +309,7 @@ def _rescore(options: argparse.Namespace) -> ExitCode:
                 workers=options.workers,
                 ray=options.ray,
                 any_analysis=options.any_analysis,
+                bundle_keys=options.bundle_keys,
             )
         )
     )

@@ -22,6 +22,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from cloud_recognizer.archive.rescoring import PartDone, PartJob, gather, plan, rescore_part
 from mien.errors import ConfigError, UnavailableError
 from mien.folder_lock import FolderLock
+from mien.signing import TrustedKeys
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -29,7 +30,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RescoreOptions:
-    """workers: processes; 1 is this one. ray: on a cluster (RAY_ADDRESS), or a local one."""
+    """workers: processes; 1 is this one. ray: on a cluster (RAY_ADDRESS), or a local one.
+    bundle_keys: folder of public keys, one of which must have signed the bundle.
+    """
 
     archive: Path
     bundle: Path
@@ -37,6 +40,7 @@ class RescoreOptions:
     workers: int = 1
     ray: bool = False
     any_analysis: bool = False
+    bundle_keys: Path | None = None
 
 
 def rescore(options: RescoreOptions) -> str:
@@ -50,7 +54,10 @@ def rescore(options: RescoreOptions) -> str:
     if not options.output.parent.is_dir():
         raise ConfigError(f"output: there is no folder {options.output.parent}")
     work = options.output.with_name(options.output.name + ".parts")
-    made = plan(options.archive, options.bundle, work, any_analysis=options.any_analysis)
+    keys = TrustedKeys.load(options.bundle_keys) if options.bundle_keys else None
+    made = plan(
+        *(options.archive, options.bundle, work), any_analysis=options.any_analysis, keys=keys
+    )
     jobs = made.jobs
     with _alone(work):
         done = list(_shown(_run(jobs, options), len(made.parts), len(made.parts) - len(jobs)))

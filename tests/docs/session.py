@@ -168,7 +168,7 @@ STAND_INS: Final[Mapping[str, Callable[[Session, bool], str]]] = {
         lambda session, tls: f"127.0.0.1:{session.recognizer(tls=tls).metrics_port}"
     ),
     r"\bDEVICE:9465\b": lambda session, _: f"127.0.0.1:{session.workshop.device_metrics_port}",
-    r"\bnats://one:4222,nats://two:4222\b": lambda session, _: session.workshop.nats,
+    r"\btls://one:4222,tls://two:4222\b": lambda session, _: session.workshop.nats,
     # Loopback, and not all of the machine's addresses, is enough for a test.
     r"--host 0\.0\.0\.0": lambda _, __: "--host 127.0.0.1",
     r"--live_page \S+": lambda _, __: "--live_page 127.0.0.1:0",

@@ -23,6 +23,7 @@ BUNDLE = ROOT / "bundles" / "ferplus-48"
 BASH = shutil.which("bash") or "/bin/bash"
 # Half a second of pictures is enough; a slow camera leaves the processor to others.
 FRAMES, CAMERA_FRAME_S = 12, 0.5
+NATS_PASSWORD = "of the pages"  # noqa: S105
 # Certificate as a page names it → the device id in it.
 DEVICES = {
     "device-door": "door",
@@ -112,6 +113,7 @@ class Workshop:
         pictures = walk(FRAMES)
         film(folder / "clip.mp4", pictures)
         cv2.imwrite(str(folder / "photo.jpg"), pictures[0])
+        (folder / "nats-login").write_text(f"recognizer:{NATS_PASSWORD}\n")
         (folder / "token.jwt").write_text(TokenIssuer(folder).token())
         for name, device_id in DEVICES.items():
             files = self._authority.client(Role.DEVICE, device_id)
@@ -141,10 +143,14 @@ class Workshop:
 
     @cached_property
     def nats(self) -> str:
-        """The address of a NATS server."""
+        """The address of a NATS server with the authority and the login of the materials."""
         folder = self.folder / "nats"
         folder.mkdir()
-        return self._running.enter_context(nats_server(folder)).address
+        files = self._authority.server()
+        own = ("--tls", "--tlscert", str(files.certificate), "--tlskey", str(files.key))
+        login = ("--user", "recognizer", "--pass", NATS_PASSWORD)
+        server = self._running.enter_context(nats_server(folder, *own, *login))
+        return server.address.replace("nats://", "tls://")
 
     @cached_property
     def device_metrics_port(self) -> int:

@@ -57,6 +57,7 @@ def seeds() -> Iterator[bytes]:
     yield b"p" + b"contexts: [retail, demonstration]\nlongest_retention_s: 60\n"
     yield b"p" + POLICY.read_bytes()[:MAX_BYTES]
     yield (
-        b"s" + b"bundles: bundles\nport: 50051\ndevice_groups: {'door-*': doors}\nnats: nats://n\n"
+        b"s"
+        + b"bundles: bundles\nport: 50051\ndevice_groups: {'door-*': doors}\nnats: nats://localhost\n"
     )
     yield b"s" + b"bundles: bundles\ncredits: 4\npolicy: null\naudit_log: a\nprovider: cpu\n"

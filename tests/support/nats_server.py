@@ -4,7 +4,7 @@ import socket
 import subprocess
 import sysconfig
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,10 +12,13 @@ START_S = 60.0
 
 
 class NatsServer:
-    """One server that can be killed and started again, on the same port and store."""
+    """One server that can be killed and started again, on the same port and store.
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    options: further flags of nats-server.
+    """
+
+    def __init__(self, folder: Path, options: Sequence[str] = ()) -> None:
+        self._folder, self._options = folder, options
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port: int = free.getsockname()[1]
@@ -30,7 +33,7 @@ class NatsServer:
         listen = ["--addr", "127.0.0.1", "--port", str(self.port)]
         store = ["--jetstream", "--store_dir", str(self._folder / "store")]
         log = ["--log", str(self._folder / "nats.log")]
-        self._process = subprocess.Popen([str(program), *listen, *store, *log])
+        self._process = subprocess.Popen([str(program), *listen, *store, *log, *self._options])
         deadline_s = time.monotonic() + START_S
         while not self._answers():
             assert self._process.poll() is None, (self._folder / "nats.log").read_text()
@@ -53,9 +56,9 @@ class NatsServer:
 
 
 @contextmanager
-def nats_server(folder: Path) -> Iterator[NatsServer]:
-    """A server that answers, until the context ends."""
-    server = NatsServer(folder)
+def nats_server(folder: Path, *options: str) -> Iterator[NatsServer]:
+    """A server that answers, until the context ends. options: further flags of it."""
+    server = NatsServer(folder, options)
     server.start()
     try:
         yield server

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 FUNCTIONS = frozenset(
     ("rate", "increase", "sum", "min", "max", "count", "histogram_quantile", "absent")
-    + ("min_over_time", "max_over_time", "time", "and", "or", "unless", "bool")
+    + ("min_over_time", "max_over_time", "avg_over_time", "time", "and", "or", "unless", "bool")
 )
 _GROUPING = re.compile(r"\b(?:by|without|on|ignoring|group_left|group_right)\s*\(([^)]*)\)")
 _SELECTOR = re.compile(r"([A-Za-z_:][A-Za-z0-9_:]*)\s*(\{[^}]*\})?")
 _MATCHER = re.compile(r'\s*([A-Za-z_]\w*)\s*(=~|!~|!=|=)\s*"([^"]*)"\s*,?')
-_RANGE = re.compile(r"\[[0-9a-z]+\]")
+_RANGE = re.compile(r"\[[0-9a-z]+\]|\boffset [0-9a-z]+")
 
 
 @dataclass(frozen=True)

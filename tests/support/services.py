@@ -38,7 +38,7 @@ def serving(
 ) -> Iterator[Cloud]:
     """mien-cloud, until the context ends."""
     arguments = ["serve", "--bundles", str(bundle), "--port", str(port), "--metrics_port", "0"]
-    arguments += ["--host", host, *more]
+    arguments += ["--host", host, "--metrics_host", host, *more]
     module = "cloud_recognizer.cli"
     if clock is not None:
         module, arguments = clock.started(module, *arguments)

@@ -248,7 +248,8 @@ async def test_no_nats_at_the_start_is_an_error(
 
 
 async def test_what_is_logged_of_the_settings_has_no_secret() -> None:
-    config = CloudConfig(Path(), nats="nats://me:hunter2@a:4222,nats://token@b:4222")
+    nats = "nats://me:p@hunter2@a:4222,nats://token@b:4222"
+    config = CloudConfig(Path(), nats=nats, nats_insecure=True)
     text = json.dumps(config.loggable(), default=str) + repr(config)
     assert "hunter2" not in text
     assert "token@" not in text

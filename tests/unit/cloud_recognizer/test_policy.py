@@ -135,7 +135,7 @@ def test_a_file_that_is_no_yaml_is_refused(tmp_path: Path) -> None:
     ("settings", "policy", "says"),
     [
         ({"retention_s": 1.0}, {}, "retention_s is 1, .* longest_retention_s is 0"),
-        ({"nats": "nats://one:4222"}, {}, "retention_s is 60, "),
+        ({"nats": "nats://localhost:4222"}, {}, "retention_s is 60, "),
         ({"label_window_s": 5.0}, {"longest_retention_s": 4}, "label_window_s is 5, "),
         ({"allow_reconstruction": True}, {}, "allow_reconstruction is set"),
         ({}, {"require_audit": True}, "the policy requires an audit"),

@@ -2,6 +2,8 @@
 
 import importlib.util
 import json
+import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,9 @@ from mien.errors import BundleError, ConfigError, SourceError
 from mien.exit_codes import ExitCode
 from mien.folder_lock import FolderLock
 from mien.messages.results import ChunkResult
+from mien.signing import sign
 from tests.support.archives import FACES, START_MS, chunk, write_archive
+from tests.support.keys import make_signer
 from tests.support.recognizer import Device, hello, payload, running_recognizer
 from tests.support.tiny_bundle import make_tiny_bundle
 
@@ -288,3 +292,45 @@ def test_gathering_leaves_nothing_but_the_output(
 
 def _fields(row: Any) -> tuple[Any, ...]:
     return tuple(getattr(row, name) for name in type(row).__slots__)
+
+
+def test_what_is_written_is_its_own_user_s_alone(
+    archive: Path, other: Bundle, tmp_path: Path
+) -> None:
+    work, output = tmp_path / "out.parquet.parts", tmp_path / "out.parquet"
+    before = os.umask(0)
+    try:
+        first, *_ = plan(archive, other.folder, work).jobs
+        rescore_part(first)
+        begun = {path: path.stat().st_mode & 0o777 for path in (work, *work.iterdir())}
+        # As a version before this one has left it, stopped in the middle.
+        (tmp_path / "out.parquet.tmp").write_bytes(b"")
+        rescored(archive, other, output)
+    finally:
+        os.umask(before)
+    assert begun == {work: 0o700, work / "plan.json": 0o600, work / first.part: 0o600}
+    assert output.stat().st_mode & 0o777 == 0o600
+
+
+def test_where_signatures_are_demanded_an_unsigned_classifier_is_not_run(
+    archive: Path, other: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    signer, output = make_signer(tmp_path / "keys"), tmp_path / "out.parquet"
+    command = ["rescore", str(archive), "--bundle", str(other.folder), "--output", str(output)]
+    command += ["--bundle_keys", str(signer.folder)]
+    assert main(command) == ExitCode.BUNDLE
+    assert "is not signed" in capsys.readouterr().err
+    assert not output.exists()
+    sign(other.folder, other.bundle_id, signer.private)
+    assert main(command) == ExitCode.OK
+    assert len(read(output)) == CHUNKS * FACES
+
+
+def test_a_bundle_that_was_changed_since_it_was_checked_is_not_run(
+    archive: Path, bundle: Bundle, other: Bundle, tmp_path: Path
+) -> None:
+    job, *_ = plan(archive, other.folder, tmp_path / "work").jobs
+    shutil.rmtree(other.folder)
+    shutil.copytree(bundle.folder, other.folder)
+    with pytest.raises(BundleError, match=other.bundle_id[:12]):
+        rescore_part(job)

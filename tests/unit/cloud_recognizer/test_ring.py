@@ -24,8 +24,8 @@ def held(ring: Ring) -> list[int]:
 
 def test_by_default_nothing_is_held_and_sixty_seconds_with_nats() -> None:
     assert CloudConfig(Path()).held_s == 0
-    assert CloudConfig(Path(), nats="nats://n:4222").held_s == 60
-    assert CloudConfig(Path(), nats="nats://n:4222", retention_s=10).held_s == 10
+    assert CloudConfig(Path(), nats="nats://localhost:4222").held_s == 60
+    assert CloudConfig(Path(), nats="nats://localhost:4222", retention_s=10).held_s == 10
 
 
 def test_the_oldest_goes_beyond_any_bound() -> None:

@@ -4,6 +4,7 @@ import asyncio
 import shutil
 import socket
 import threading
+import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -192,6 +193,24 @@ async def test_reflection_lists_and_describes_the_services(bundles: Path) -> Non
     assert {"mien.v1.RecognitionService", "mien.v1.BundleService"} <= set(services)
     assert "grpc.health.v1.Health" in services
     assert described.name == "mien/v1/recognition.proto"
+
+
+async def test_metrics_listen_on_loopback_wherever_devices_are_served(bundles: Path) -> None:
+    def answers(host: str, port: int | None) -> bool:
+        try:
+            return bool(urllib.request.urlopen(f"http://{host}:{port}/metrics").read())
+        except urllib.error.URLError:
+            return False
+
+    async with running_recognizer(bundles, host="127.0.0.2", metrics_port=0) as running:
+        port = running.serving.metrics_port
+        assert await asyncio.to_thread(answers, "127.0.0.1", port)
+        assert not await asyncio.to_thread(answers, "127.0.0.2", port)
+    more = {"metrics_host": "127.0.0.3", "metrics_port": 0}
+    async with running_recognizer(bundles, **more) as running:
+        port = running.serving.metrics_port
+        assert await asyncio.to_thread(answers, "127.0.0.3", port)
+        assert not await asyncio.to_thread(answers, "127.0.0.1", port)
 
 
 async def test_metrics_tell_what_happened_and_name_no_device(bundles: Path, bundle: Bundle) -> None:

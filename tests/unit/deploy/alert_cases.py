@@ -79,7 +79,71 @@ def refused(code: str) -> dict[str, str]:
     return {f'mien_cloud_rpc_errors_total{{code="{code}"}}': "0+1x60"}
 
 
+def estimated(values: str, faces: int = 500) -> dict[str, str]:
+    """Accuracy without labels, from so many faces."""
+    labels = '{bundle_id="b",group="lobby"}'
+    return {
+        f"mien_cloud_accuracy_estimate{labels}": values,
+        f"mien_cloud_accuracy_window_faces{labels}": f"{faces}x300",
+    }
+
+
+def psi(of: str, reference: str, values: str) -> dict[str, str]:
+    """How far the faces have moved."""
+    labels = f'bundle_id="b",group="lobby",of="{of}",reference="{reference}"'
+    return {f"mien_cloud_drift_psi{{{labels}}}": values}
+
+
+def cost(end: str, face_bytes: str) -> dict[str, str]:
+    """A face a second, of so many bytes."""
+    faces = f"mien_{end}_faces_total" + ('{rpc="StreamFaces"}' if end == "cloud" else "")
+    return {faces: "0+60x300", f"mien_{end}_payload_bytes_total": face_bytes}
+
+
+def lag(seconds: str, connected: int = 1) -> dict[str, str]:
+    """A camera that may lag for two seconds."""
+    return {
+        "mien_edge_lag_seconds": seconds,
+        "mien_edge_lag_limit_seconds": "2x60",
+        "mien_edge_connected": f"{connected}x60",
+    }
+
+
 CLOUD: Final = (
+    Case(
+        "MienAccuracyFallen", estimated("0.8x119 0.69x180"), estimated("0.8x119 0.71x180"), 148, 152
+    ),
+    Case(
+        "MienAccuracyFallen",
+        estimated("0.8x119 0.69x180"),
+        estimated("0.8x119 0.69x180", faces=499),
+        148,
+        152,
+    ),
+    Case("MienAccuracyLow", estimated("0.49x60"), estimated("0.5x60"), 29, 31),
+    Case("MienAccuracyLow", estimated("0.49x60"), estimated("0.3x60", faces=499), 29, 31),
+    Case(
+        "MienFacesDrift",
+        psi("confidence", "bundle", "0.26x120"),
+        psi("expression", "bundle", "0.9x300"),  # no dataset has a fleet's visitors
+        59,
+        61,
+    ),
+    Case(
+        "MienFacesDrift",
+        psi("expression", "first_window", "0.26x120"),
+        psi("confidence", "first_window", "0.25x120"),
+        59,
+        61,
+    ),
+    Case(
+        "MienFacesDrift",
+        psi("expression", "bundle", "0.9x119 1.2x180"),
+        psi("expression", "bundle", "0.9x119 1.1x180"),
+        178,
+        181,
+    ),
+    Case("MienBitrateHigh", cost("cloud", "0+3960x60"), cost("cloud", "0+3840x60"), 29, 33),
     Case("MienRecognizerDown", {"up": "1x4 0x60"}, {"up": "1x60"}, 5, 6),
     Case("MienProbeFailing", probes(failed="0x4 1x60"), probes(failed="7x60", held="0+1x60"), 5, 6),
     Case(
@@ -189,6 +253,22 @@ CLOUD: Final = (
 )
 
 EDGE: Final = (
+    Case(
+        "MienDeviceBitrateHigh",
+        cost("edge", "0+420x119 50400+1440x180"),  # 7 bytes, then 24
+        cost("edge", "0+420x119 50400+1140x180"),  # then 19: a face alone in its chunk
+        148,
+        156,
+    ),
+    Case(
+        "MienDeviceBitrateHigh",
+        cost("edge", "0+420x119 50400+1440x180"),
+        cost("edge", "0+600x119 72000+1440x180"),  # 10 bytes, then 24
+        148,
+        156,
+    ),
+    Case("MienEdgeLags", lag("3x60"), lag("3 3 3 0.1 " * 15), 9, 11),
+    Case("MienEdgeLags", lag("3x60"), lag("0+60x60", connected=0), 9, 11),
     Case("MienEdgeDown", {"up": "1x4 0x60"}, {"up": "1x60"}, 6, 7),
     Case(
         "MienEdgeDisconnected",

@@ -72,6 +72,29 @@ def test_every_service_has_a_health_check(services: dict[str, Any]) -> None:
         assert service["healthcheck"]["test"][0] == "CMD"
 
 
+def test_no_service_writes_beside_its_volumes_or_has_a_privilege(services: dict[str, Any]) -> None:
+    volumes = yaml.safe_load(COMPOSE.read_text(encoding="utf-8"))["volumes"]
+    writes = {}
+    for name, service in services.items():
+        assert service["read_only"] is True, name
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert not {"privileged", "cap_add", "network_mode", "pid"} & set(service), name
+        mounts = [mount.split(":") for mount in service.get("volumes", [])]
+        own = [mount for mount in mounts if mount[0] in volumes]
+        assert all(mount[2:] == ["ro"] for mount in mounts if mount not in own), name
+        writes[name] = tuple(mount[1] for mount in own)
+    # What each has to keep; the programs' own defaults.
+    assert writes == {
+        **dict.fromkeys(("cloud", "recognizer", "envoy"), ()),
+        **dict.fromkeys(("edge", "camera"), ("/var/lib/mien",)),
+        "nats": ("/data",),
+        "prometheus": ("/prometheus",),
+        "alertmanager": ("/alertmanager",),
+        "grafana": ("/var/lib/grafana",),
+    }
+
+
 def edge_config(services: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> EdgeConfig:
     for name, value in services["edge"]["environment"].items():
         monkeypatch.setenv(name, value)
@@ -101,6 +124,7 @@ def test_the_clouds_command_is_one_that_the_cloud_takes(
     config = parse_cloud(arguments)
     assert command == "serve"
     assert (config.host, config.port, config.metrics_port) == ("0.0.0.0", 50051, 9464)  # noqa: S104
+    assert config.metrics_host == "0.0.0.0"  # noqa: S104
 
 
 @pytest.fixture(scope="module")
@@ -279,6 +303,13 @@ def test_prometheus_scrapes_the_services_where_they_listen(
     ports = {"edge": edge.metrics_port, "camera": camera.metrics_port}
     assert targets == {("cloud", 9464), ("recognizer", 9464), *ports.items()}
     assert edge.metrics_host == "0.0.0.0"  # noqa: S104 -- inside its container
+    for name in ("cloud", "recognizer"):
+        with monkeypatch.context() as environment:
+            for variable, value in services[name]["environment"].items():
+                environment.setenv(variable, value)
+            cloud = parse_cloud(services[name]["command"][1:])
+        assert (cloud.metrics_host, cloud.metrics_port) == ("0.0.0.0", 9464)  # noqa: S104
+        assert not any("9464" in port for port in services[name]["ports"]), "it has no login"
 
 
 @pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda path: path.stem)

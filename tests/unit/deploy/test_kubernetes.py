@@ -59,6 +59,7 @@ def test_the_recognizer_takes_its_arguments_and_listens_where_it_is_asked(
     ports = {port["name"]: port["containerPort"] for port in container["ports"]}
     assert container["args"][0] == "serve"
     assert ports == {"grpc": config.port, "metrics": config.metrics_port}
+    assert config.host == config.metrics_host == "0.0.0.0"  # noqa: S104 -- inside its pod
     assert config.nats == "nats://nats:4222"
     nats = manifests.one("StatefulSet", "nats")
     assert config.nats_replicas <= nats["spec"]["replicas"]

@@ -7,6 +7,7 @@ import shlex
 import pytest
 
 from cloud_recognizer.config import CloudConfig, parse_config
+from cloud_recognizer.metrics import Metrics
 from tests.support.metric_catalogue import ROOT
 
 PAGE = (ROOT / "docs" / "million-devices.md").read_text(encoding="utf-8")
@@ -27,7 +28,8 @@ UP, DOWN = (
     measured(r"chunks of 0\.5 s \| ([\d.]+) \(down"),
     measured(r"0\.5 s \| [\d.]+ \(down: ([\d.]+)\)"),
 )
-CHUNKS_PER_S = 3900  # decision 14
+DECISION_14 = (ROOT / "docs" / "adr" / "0014-results-meet-in-a-stream.md").read_text("utf-8")
+CHUNKS_PER_S = 3900
 
 
 def test_the_recognizers_of_a_cell_follow_from_what_was_measured() -> None:
@@ -85,3 +87,33 @@ def test_what_streams_and_envoy_take_follows_from_what_was_measured() -> None:
 
 def test_jpeg_takes_as_many_times_the_bytes_as_the_readme_says() -> None:
     assert f"take {measured(r'as accurate as the bundle.*: ([0-9.]+) and')} times as many" in PAGE
+
+
+def test_a_nats_carries_as_many_chunks_as_its_decision_says() -> None:
+    assert f"({CHUNKS_PER_S:,} chunks a second on a shared core)" in DECISION_14
+    assert stated(r"decision 14\]\(adr/0014[^|]+\| ([\d,]+) \|") == CHUNKS_PER_S
+
+
+def test_latencies_are_the_readme_s() -> None:
+    p50, p99 = measured(r"p50 and p99 \| (\d+) and"), measured(r"p50 and p99 \| \d+ and (\d+) ms")
+    assert f"p50 was {p50:.0f} ms and its p99 {p99:.0f} ms, between 25 and 50" in PAGE
+    assert bucket_of(p99 / 1000) == (25, 50)
+    assert f"{p99:.0f} ms\nsays that it lies between 25 and 50" in README
+
+
+def bucket_of(seconds: float) -> tuple[float, float]:
+    """The bounds, ms, of the bucket that the recognizer counts it in."""
+    (family,) = Metrics().chunk_seconds.collect()
+    bounds = sorted(float(s.labels["le"]) for s in family.samples if s.name.endswith("_bucket"))
+    above = next(bound for bound in bounds if bound >= seconds)
+    return 1000 * max(bound for bound in bounds if bound < seconds), 1000 * above
+
+
+def test_what_streams_envoy_and_jpeg_cost_is_the_readme_s() -> None:
+    opened = measured(r"opened a second; [^|]+ \| (\d+);")
+    envoy_us = measured(r"a chunk of eight faces \| \d+; (\d+) µs")
+    assert opened == stated(r"a recognizer opens a second \| (\d+) \|")
+    assert f"open {opened:.0f} streams a second each" in PAGE
+    assert envoy_us == stated(r"up and answered \| \d+ kB; (\d+) µs")
+    times = measured(r"against the JPEG service's \| ([\d.]+) times")
+    assert f"and {times} times\nthe cores" in PAGE

@@ -153,6 +153,7 @@ EDGE_SERIES = {
     'mien_edge_dropped_total{reason="spool_age"}': "0+120x60",
     "mien_edge_spool_bytes": "16x60",
     "mien_edge_spool_limit_bytes": "64x60",
+    "mien_edge_lag_seconds": "9 9 9 9 9 1.5 3x60",
     'mien_edge_frame_cpu_seconds_bucket{le="0.01"}': "0+600x60",
     'mien_edge_frame_cpu_seconds_bucket{le="+Inf"}': "0+600x60",
 }
@@ -163,28 +164,58 @@ EDGE_FIGURES = {
     "instance_reason:mien_edge_dropped_faces:ratio5m": [('reason="spool_age"', 2.0)],
     "instance_reason:mien_edge_dropped_frames:ratio5m": [('reason="camera_newer_frame"', 0.25)],
     "instance:mien_edge_spool_fill:ratio": [("", 0.25)],
+    "instance:mien_edge_lag_seconds:min5m": [("", 1.5)],
 }
+# An hour of one figure and half an hour of another, of which the mean of the day knows nothing.
+CLOUD_DAY = {
+    'mien_cloud_accuracy_estimate{bundle_id="b",group="lobby"}': "0.8x60 0.6x40",
+    'mien_cloud_accuracy_window_faces{bundle_id="b",group="lobby"}': "500x101",
+    'mien_cloud_accuracy_estimate{bundle_id="b",group="other"}': "0.3x101",
+    'mien_cloud_accuracy_window_faces{bundle_id="b",group="other"}': "499x101",
+    'mien_cloud_drift_psi{bundle_id="b",group="lobby",of="confidence",reference="bundle"}': (
+        "0.1x60 0.4x40"
+    ),
+}
+CLOUD_DAY_FIGURES = {
+    "instance_bundle_group:mien_cloud_accuracy_estimate:from_500": [
+        ('bundle_id="b",group="lobby"', 0.6)
+    ],
+    "instance_bundle_group:mien_cloud_accuracy_estimate:mean1d": [
+        ('bundle_id="b",group="lobby"', 0.8)
+    ],
+    "instance_bundle_group:mien_cloud_drift_psi:mean1d": [
+        ('bundle_id="b",group="lobby",of="confidence",reference="bundle"', 0.1)
+    ],
+}
+EDGE_DAY = {
+    "mien_edge_faces_total": "0+60x100",
+    "mien_edge_payload_bytes_total": "0+1200x60 72000+4800x40",
+}
+EDGE_DAY_FIGURES = {"instance:mien_edge_face_bits:mean1d": [("", 160.0)]}
 
 
 @pytest.mark.parametrize(
-    ("job", "series", "figures"),
+    ("job", "series", "figures", "minute"),
     [
-        ("mien-cloud", CLOUD_SERIES, CLOUD_FIGURES),
-        ("mien-edge", EDGE_SERIES, EDGE_FIGURES),
+        ("mien-cloud", CLOUD_SERIES, CLOUD_FIGURES, 10),
+        ("mien-edge", EDGE_SERIES, EDGE_FIGURES, 10),
+        ("mien-cloud", CLOUD_DAY, CLOUD_DAY_FIGURES, 90),
+        ("mien-edge", EDGE_DAY, EDGE_DAY_FIGURES, 90),
     ],
-    ids=["cloud", "edge"],
+    ids=["cloud", "edge", "cloud, a day", "edge, a day"],
 )
 def test_the_recorded_figures_are_right(
     job: str,
     series: dict[str, str],
     figures: dict[str, list[tuple[str, float]]],
+    minute: int,
     tmp_path: Path,
 ) -> None:
     expectations = []
     for name, samples in figures.items():
         # Rounded by PromQL, for promtool compares floats by their last bit.
         expected = [(_labels(job, own), round(value, 4)) for own, value in samples]
-        expectations.append(expect(f"round({name}, 0.0001)", 10, *expected))
+        expectations.append(expect(f"round({name}, 0.0001)", minute, *expected))
         assert all(math.isfinite(value) for _, value in samples)
     evaluate(tmp_path, of_target(series, job, "a"), expectations)
 
@@ -194,4 +225,5 @@ def _labels(job: str, own: str) -> str:
 
 
 def test_every_recorded_figure_is_checked() -> None:
-    assert set(CLOUD_FIGURES) | set(EDGE_FIGURES) == {rule.name for rule in RECORDINGS}
+    checked = {*CLOUD_FIGURES, *EDGE_FIGURES, *CLOUD_DAY_FIGURES, *EDGE_DAY_FIGURES}
+    assert checked == {rule.name for rule in RECORDINGS}

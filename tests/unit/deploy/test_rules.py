@@ -73,6 +73,42 @@ def test_a_name_that_is_not_there_is_found(expr: str, complaint: str) -> None:
     assert complaint in complaints(expr)
 
 
+# What a fleet's operator must hear of, with a figure that says so. A subject goes from here by a
+# decision, never because its alert was deleted.
+SUBJECTS = {
+    "bits a face at a recognizer": "mien_cloud_payload_bytes_total",
+    "bits a face of a device": "mien_edge_payload_bytes_total",
+    "estimated accuracy": "mien_cloud_accuracy_estimate",
+    "golden probes": "mien_cloud_probes_total",
+    "drift": "mien_cloud_drift_psi",
+    "lag": "mien_edge_lag_seconds",
+    "latency": "mien_cloud_chunk_seconds_bucket",
+    "how full a spool is": "mien_edge_spool_bytes",
+    "a spool's disk": "mien_edge_spool_failing",
+    "drops of a recognizer": "mien_cloud_dropped_total",
+    "drops of a device": "mien_edge_dropped_total",
+    "a recognizer's certificate": "mien_cloud_certificate_expiry_timestamp_seconds",
+    "a device's certificate": "mien_edge_certificate_expiry_timestamp_seconds",
+    "NATS": "mien_cloud_hub_connected",
+    "the audit log": "mien_cloud_audit_entries_total",
+    "cameras": "mien_edge_camera_delivering",
+    "services that are down": "up",
+}
+
+
+def read_of(rule: Rule) -> set[str]:
+    """The scraped metrics that a rule reads, also by way of recorded ones."""
+    recorded = {recording.name: recording for recording in RECORDINGS}
+    names = {selector.name for selector in promql.selectors(rule.expr)}
+    through = [read_of(recorded[name]) for name in names & set(recorded)]
+    return (names - set(recorded)).union(*through)
+
+
+@pytest.mark.parametrize("subject", SUBJECTS)
+def test_the_operator_is_alerted_on(subject: str) -> None:
+    assert any(SUBJECTS[subject] in read_of(rule) for rule in ALERTS)
+
+
 @pytest.mark.parametrize("rule", ALERTS, ids=lambda rule: rule.name)
 def test_an_alert_says_how_bad_what_and_where_to_read_on(rule: Rule) -> None:
     assert rule.body["labels"]["severity"] in ("critical", "warning")

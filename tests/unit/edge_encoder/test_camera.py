@@ -12,7 +12,6 @@ import pytest
 
 from edge_encoder.camera import open_source
 from edge_encoder.capture.files import DEFAULT_FPS, VideoFile
-from edge_encoder.capture.opening import without_credentials
 from edge_encoder.capture.reader import LiveSettings
 from mien.errors import SourceError
 from tests.support.moving_face import Scene
@@ -158,7 +157,8 @@ def test_a_closed_port_is_not_waited_for() -> None:
 
 def test_a_url_is_named_without_its_secrets() -> None:
     url = "rtsp://admin:secret@camera.local:554/live?token=abc#x"
-    assert without_credentials(url) == "rtsp://camera.local:554/live"
+    with open_source(url) as source:
+        assert source.name == "rtsp://camera.local:554/live"
     error = first_error("http://admin:secret@127.0.0.1:9/live?token=abc", open_timeout_s=1)
     assert "secret" not in str(error)
     assert "abc" not in str(error)

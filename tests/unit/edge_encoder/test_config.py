@@ -147,6 +147,7 @@ def test_a_device_without_a_name_is_called_after_its_host(monkeypatch: pytest.Mo
     ("source", "shown"),
     [
         ("rtsp://admin:secret@camera/live?token=abc", "rtsp://camera/live"),
+        ("rtsp://admin:P@ssw0rd@10.0.0.5/live", "rtsp://10.0.0.5/live"),
         ("clip.mp4", "clip.mp4"),
         ("mail@home.mp4", "mail@home.mp4"),
     ],

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 import signal
 import subprocess
 import sys
@@ -177,6 +178,7 @@ async def test_metrics_are_served_while_it_runs(
         await task
     assert page["mien_edge_frames_total"] >= 8
     assert page["mien_edge_recognised_faces_total"] >= 8
+    assert page["mien_edge_lag_limit_seconds"] == math.inf
     assert 'mien_edge_dropped_total{reason="uplink_full"}' in page
 
 
@@ -227,6 +229,7 @@ async def test_a_camera_that_dies_and_comes_back_is_streamed_on(
     assert 0 < named(events(results), "source")[-1]["health"] < 1
     assert page['mien_edge_camera_losses_total{code="source_open"}'] >= 1
     assert 0 < page["mien_edge_camera_health"] < 1
+    assert page["mien_edge_lag_limit_seconds"] == 2
 
 
 @pytest.mark.parametrize(

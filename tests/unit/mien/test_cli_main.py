@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from mien.bundle import Bundle
+from mien.cli.demo import DemoOptions
 from mien.cli.main import main
 from tests.support.tiny_bundle import make_tiny_bundle
 
@@ -82,6 +83,11 @@ def test_a_damaged_payload_is_exit_code_1(
     file.write_bytes(b"abc")
     assert main(["inspect", str(file), "--bundle", str(bundle.folder)]) == 1
     assert "mien inspect: a payload has at least 4 bytes" in capsys.readouterr().err
+
+
+def test_the_demo_s_title_has_no_password_of_its_camera() -> None:
+    options = DemoOptions("rtsp://admin:P@ssw0rd@10.0.0.5/live?pwd=again", Path("out"))
+    assert options.title == "mien demo · rtsp://10.0.0.5/live"
 
 
 def test_a_wrong_flag_is_exit_code_2() -> None:

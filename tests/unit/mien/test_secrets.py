@@ -25,11 +25,21 @@ def said(module: str, *arguments: str) -> tuple[int, str]:
     return done.returncode, done.stdout + done.stderr
 
 
-def test_a_device_says_no_password_of_its_camera_and_no_key(tmp_path: Path) -> None:
+# FFmpeg and OpenCV speak to standard error themselves, and each way to fail says something else.
+@pytest.mark.parametrize(
+    "source",
+    [
+        f"rtsp://me:{SECRET}@127.0.0.1:1/live?token={SECRET}",
+        f"rtsp://me:p@{SECRET}@127.0.0.1:1/live",
+        f"http://me:p@{SECRET}@127.0.0.1:1/live?user=me&pwd={SECRET}",
+        f"rtps://me:p@{SECRET}@127.0.0.1:1/live",  # a slip: no scheme that there is
+        f"rtsp://me:{SECRET}@[127.0.0.1/live",
+    ],
+)
+def test_a_device_says_no_password_of_its_camera_and_no_key(source: str, tmp_path: Path) -> None:
     bundle = make_tiny_bundle(tmp_path / "tiny")
     key = tmp_path / "spool.key"
     key.write_text("5ec2e7" * 10 + "abcd\n")
-    source = f"rtsp://me:{SECRET}@127.0.0.1:1/live?token={SECRET}"
     code, text = said(
         *("edge_encoder.cli", "run", "--source", source, "--bundle", str(bundle.folder)),
         *("--spool", str(tmp_path / "spool"), "--spool_key", str(key)),
@@ -41,17 +51,21 @@ def test_a_device_says_no_password_of_its_camera_and_no_key(tmp_path: Path) -> N
     assert "5ec2e7" not in text
 
 
+@pytest.mark.parametrize(
+    ("host", "message"), [("", "such as tls://host"), ("localhost", "/nowhere")]
+)
 def test_a_recognizer_says_no_password_of_nats(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    host: str, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bundle = make_tiny_bundle(tmp_path / "tiny")
     # From the environment, too: what is logged is the setting, wherever it came from.
-    monkeypatch.setenv("MIEN_CLOUD_NATS", f"nats://me:{SECRET}@")
+    monkeypatch.setenv("MIEN_CLOUD_NATS", f"nats://me:p@{SECRET}@{host}")
     code, text = said(
-        *("cloud_recognizer.cli", "serve", "--bundles", str(bundle.folder)),
+        *("cloud_recognizer.cli", "serve", "--bundles", "/nowhere"),
         *("--port", "0", "--metrics_port", "0"),
     )
     assert code != ExitCode.OK
+    assert message in text
+    assert ("settings:" in text) == bool(host)
     assert SECRET not in text
 
 

@@ -166,6 +166,8 @@ def test_what_is_not_loopback_must_be_insisted_upon(host: str) -> None:
     check_plaintext(host, insecure=True, remedy="")
     with pytest.raises(ConfigError, match="give tls_ca, or insist on plaintext with insecure"):
         check_plaintext(host, insecure=False, remedy="give tls_ca")
+    with pytest.raises(ConfigError, match="plaintext with nats_insecure"):
+        check_plaintext(host, insecure=False, remedy="", insistence="nats_insecure")
 
 
 def test_an_authority_is_not_made_twice_and_one_is_needed(
