@@ -73,6 +73,12 @@ CONNECTIONS: Final = "connections"  # there are too many
 SLOW: Final = "slow_browser"  # nothing was read for write_timeout_s
 PAGE_REFUSALS: Final = (FOREIGN, CONNECTIONS, SLOW)
 
+# Which bound a stream or call has met that was turned away.
+STREAMS: Final = "streams"  # max_streams, and no late stream that could give way
+DEVICE_STREAMS: Final = "device_streams"  # one device's part of it
+GAVE_WAY: Final = "gave_way"  # a late stream was ended, for a live one had no place
+BOUNDS: Final = (STREAMS, DEVICE_STREAMS, GAVE_WAY)
+
 # How faces come in.
 STREAM_FACES: Final = "StreamFaces"
 RECOGNIZE: Final = "Recognize"
@@ -186,6 +192,11 @@ class Metrics:
         self.shadow_failures = self._counter(
             "shadow_failures", "Batches at which the shadow failed"
         )
+        self.turned_away = self._counter(
+            "turned_away", "Streams and calls that found no place, by the bound they met", "bound"
+        )
+        for bound in BOUNDS:
+            self.turned_away.labels(bound)
         self.rate_limited = self._counter(
             "rate_limited", "Times that a device had sent more than one may, by what met it", "how"
         )
