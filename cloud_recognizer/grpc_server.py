@@ -7,12 +7,15 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from cloud_recognizer.bounds import connection_streams
 from cloud_recognizer.bundles.catalogue import Catalogue
 from cloud_recognizer.bundles.service import BundleServicer
+from cloud_recognizer.config import CloudConfig
 from cloud_recognizer.device_streams import DeviceStreams
+from cloud_recognizer.health import Health, Status
 from cloud_recognizer.hub.contract import Hub
 from cloud_recognizer.servicer import RecognitionServicer
 from mien.background import background
@@ -44,13 +47,15 @@ OPTIONS: Final = (
 
 
 def grpc_server(
+    config: CloudConfig,
     guards: Sequence[grpc.aio.ServerInterceptor],
     recognition: RecognitionServicer,
     bundles: BundleServicer,
-    checks: health.aio.HealthServicer,
+    checks: Health,
 ) -> grpc.aio.Server:
     """A server of all services, bound to no port yet. guards: what each call passes first."""
-    server = grpc.aio.server(interceptors=guards, options=OPTIONS)
+    most = ("grpc.max_concurrent_streams", connection_streams(config))
+    server = grpc.aio.server(interceptors=guards, options=(*OPTIONS, most))
     add_RecognitionServiceServicer_to_server(recognition, server)
     add_BundleServiceServicer_to_server(bundles, server)
     health_pb2_grpc.add_HealthServicer_to_server(checks, server)
@@ -61,7 +66,7 @@ def grpc_server(
 
 
 @asynccontextmanager
-async def health_told(models: Catalogue, checks: health.aio.HealthServicer) -> AsyncIterator[None]:
+async def health_told(models: Catalogue, checks: Health) -> AsyncIterator[None]:
     """Say SERVING while the context lasts and there is a bundle whose probe holds.
 
     LIVENESS is SERVING for as long as this process takes calls.
@@ -69,18 +74,17 @@ async def health_told(models: Catalogue, checks: health.aio.HealthServicer) -> A
     changed = asyncio.Event()
     models.on_change(changed.set)
 
-    async def say() -> None:
-        status = health_pb2.HealthCheckResponse
+    def say() -> None:
         for name in ("", RECOGNITION, BUNDLES):
-            await checks.set(name, status.SERVING if models.sound else status.NOT_SERVING)
+            checks.say(name, Status.SERVING if models.sound else Status.NOT_SERVING)
 
     async def follow() -> None:
         while await changed.wait():
             changed.clear()
-            await say()
+            say()
 
-    await say()
-    await checks.set(LIVENESS, health_pb2.HealthCheckResponse.SERVING)
+    say()
+    checks.say(LIVENESS, Status.SERVING)
     async with background(follow(), "health"):
         yield
 

@@ -77,7 +77,16 @@ PAGE_REFUSALS: Final = (FOREIGN, CONNECTIONS, SLOW)
 STREAMS: Final = "streams"  # max_streams, and no late stream that could give way
 DEVICE_STREAMS: Final = "device_streams"  # one device's part of it
 GAVE_WAY: Final = "gave_way"  # a late stream was ended, for a live one had no place
-BOUNDS: Final = (STREAMS, DEVICE_STREAMS, GAVE_WAY)
+CALLS: Final = "calls"  # StreamFaces calls, those without a Hello included
+UNREAD_CALLS: Final = "unread_calls"  # unary calls whose request is not there
+SLOW_REQUESTS: Final = "slow_requests"  # of these, those that take long
+REFLECTIONS: Final = "reflections"
+HEALTH_WATCHES: Final = "health_watches"
+SHARE: Final = "share"  # one caller's part of any of the bounds on calls
+BOUNDS: Final = (
+    *(STREAMS, DEVICE_STREAMS, GAVE_WAY),
+    *(CALLS, UNREAD_CALLS, SLOW_REQUESTS, REFLECTIONS, HEALTH_WATCHES, SHARE),
+)
 
 # How faces come in.
 STREAM_FACES: Final = "StreamFaces"

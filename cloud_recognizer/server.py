@@ -18,8 +18,6 @@ from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanag
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from grpc_health.v1 import health
-
 from cloud_recognizer.access import Guard
 from cloud_recognizer.accuracy.estimate import Accuracy
 from cloud_recognizer.accuracy.metrics import AccuracyCollector
@@ -27,6 +25,7 @@ from cloud_recognizer.admission import Admission
 from cloud_recognizer.archive.archive import Archive
 from cloud_recognizer.audit import AuditLog
 from cloud_recognizer.batcher import Batcher
+from cloud_recognizer.bounds import Bounds
 from cloud_recognizer.bundles.catalogue import Catalogue
 from cloud_recognizer.bundles.probing import Prober
 from cloud_recognizer.bundles.repository import LoadModel, Repository
@@ -36,6 +35,7 @@ from cloud_recognizer.config import CloudConfig
 from cloud_recognizer.credits import CreditLedger
 from cloud_recognizer.device_streams import DeviceStreams
 from cloud_recognizer.grpc_server import grpc_server, health_told, stopped
+from cloud_recognizer.health import Health
 from cloud_recognizer.hub.opening import open_hub
 from cloud_recognizer.intake import Intake
 from cloud_recognizer.layer_requests import LayerRequests
@@ -148,10 +148,11 @@ async def _serving(
         access=transport.access,
     )
     sources = Sources(hub, audit, Figures(models, metrics, accuracy), reconstruction, layers)
-    checks = health.aio.HealthServicer()
-    guards = (Guard(transport.access, metrics),) if transport.access else ()
+    checks = Health(metrics, transport.access, config.write_timeout_s)
+    bounds = Bounds(config, metrics, transport.access)
+    guards = (Guard(transport.access, metrics), bounds) if transport.access else (bounds,)
     bundles = BundleServicer(models, metrics, config.write_timeout_s)
-    server = grpc_server(guards, servicer, bundles, checks)
+    server = grpc_server(config, guards, servicer, bundles, checks)
     prober = Prober(models, intake, ledger, repository.roll_back, metrics, config.probe_interval_s)
     keeping = archive.running() if archive is not None else nullcontext()
     async with hub, batcher, shadow.running(), keeping:
@@ -181,7 +182,7 @@ async def _serving(
                         tuple(dict.fromkeys(model.provider for model in models)),
                     )
             finally:
-                await checks.enter_graceful_shutdown()
+                checks.stop()
                 await stopped(server, streams, hub, config.drain_grace_s)
                 await pages.aclose()
 
