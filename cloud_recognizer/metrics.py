@@ -81,11 +81,14 @@ CALLS: Final = "calls"  # StreamFaces calls, those without a Hello included
 UNREAD_CALLS: Final = "unread_calls"  # unary calls whose request is not there
 SLOW_REQUESTS: Final = "slow_requests"  # of these, those that take long
 REFLECTIONS: Final = "reflections"
+DOWNLOADS: Final = "downloads"  # of bundles: those that run, and wait
+WATCHERS: Final = "watchers"
 HEALTH_WATCHES: Final = "health_watches"
 SHARE: Final = "share"  # one caller's part of any of the bounds on calls
 BOUNDS: Final = (
     *(STREAMS, DEVICE_STREAMS, GAVE_WAY),
-    *(CALLS, UNREAD_CALLS, SLOW_REQUESTS, REFLECTIONS, HEALTH_WATCHES, SHARE),
+    *(CALLS, UNREAD_CALLS, SLOW_REQUESTS, REFLECTIONS, HEALTH_WATCHES),
+    *(DOWNLOADS, WATCHERS, SHARE),
 )
 
 # How faces come in.

@@ -151,7 +151,7 @@ async def _serving(
     checks = Health(metrics, transport.access, config.write_timeout_s)
     bounds = Bounds(config, metrics, transport.access)
     guards = (Guard(transport.access, metrics), bounds) if transport.access else (bounds,)
-    bundles = BundleServicer(models, metrics, config.write_timeout_s)
+    bundles = BundleServicer(models, metrics, transport.access, config.write_timeout_s)
     server = grpc_server(config, guards, servicer, bundles, checks)
     prober = Prober(models, intake, ledger, repository.roll_back, metrics, config.probe_interval_s)
     keeping = archive.running() if archive is not None else nullcontext()
