@@ -89,6 +89,19 @@ def caller_of(access: Access | None, context: Context) -> Caller | None:
     return None if access is None else access.caller(context)
 
 
+def share_of(access: Access | None, context: Context) -> str | None:
+    """Whom a call counts for, where one may have a part only: an identity, else an address.
+
+    None over plaintext: behind a proxy all callers have its address. Raises as `Access.caller`.
+    """
+    if access is None:
+        return None
+    try:
+        return access.caller(context).identity.uri
+    except UnauthenticatedError:  # what is public needs no identity
+        return context.peer().rpartition(":")[0]
+
+
 class Guard(grpc.aio.ServerInterceptor):
     """Ends calls that `Access` refuses before anything of the service sees them."""
 

@@ -87,6 +87,8 @@ class CloudConfig:
     """Seconds from receipt after which a chunk that still waits is not recognised any more."""
     max_streams: int = 512
     """Device streams that may be open."""
+    max_device_streams: int = 4
+    """Of these, streams of one device: live, catching up, and two that died without a word."""
     credits: int = 8
     """Chunks of one stream that may be unsettled; fewer when there is much to do."""
     queue_chunks: int = 8192
@@ -187,6 +189,7 @@ class CloudConfig:
         check_within("max_batch_wait_s", self.max_batch_wait_s, 0, 1)
         check_within("max_age_s", self.max_age_s, 0.01, 3600)
         check_within("max_streams", self.max_streams, 1, 100_000)
+        check_within("max_device_streams", self.max_device_streams, 1, 1024)
         check_within("credits", self.credits, 1, 1024)
         # One call may be as long as a message may be.
         check_within("max_recognize_chunks", self.max_recognize_chunks, 512, 1 << 20)

@@ -78,7 +78,10 @@ class DeviceStreams:
         self._archive = archive
         layers.ask = self._ask_for_layers
         self._sessions = Sessions(
-            metrics, max_streams=config.max_streams, capacity=config.max_sessions
+            metrics,
+            max_streams=config.max_streams,
+            max_device_streams=config.max_device_streams,
+            capacity=config.max_sessions,
         )
         self._streams: set[DeviceStream] = set()
         self._draining = False

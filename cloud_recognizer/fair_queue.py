@@ -4,6 +4,7 @@ Deficit round robin by faces (Shreedhar and Varghese, SIGCOMM 1995), for decodin
 cost as many times a face. Every sender's turn adds `quantum` faces to what it may take; a chunk
 leaves when that covers it, and a sender whose line is empty keeps nothing. So of senders that have
 chunks waiting none gets ahead of another by more than a quantum and a chunk, however much it sends.
+What a sender has in several streams takes its one turn, the stream of the highest rank first.
 
 No asyncio here: `batcher` drives it.
 """
@@ -21,11 +22,15 @@ QUANTUM_FACES: Final = 8
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """A sender, and how much of what it sends may wait: chunks, and bytes of them together."""
+    """One stream of a sender, and how much of it may wait: chunks, and bytes of them together.
+
+    name: the sender's, whose turn it is. rank: of its streams, the highest goes first.
+    """
 
     name: Hashable
     max_chunks: int
     max_bytes: int
+    rank: int = 0
 
 
 class Queued(Protocol):
@@ -41,16 +46,22 @@ Item = TypeVar("Item", bound=Queued)
 
 
 @dataclass(slots=True)
-class _Line(Generic[Item]):
+class _Lane(Generic[Item]):
     # A dict for its order, and so that what is withdrawn leaves at once.
     items: dict[Item, None] = field(default_factory=dict)
     size_bytes: int = 0
+
+
+@dataclass(slots=True)
+class _Line(Generic[Item]):
+    # By rank; none is empty.
+    lanes: dict[int, _Lane[Item]] = field(default_factory=dict)
     deficit: int = 0
     in_turn: bool = False
 
 
 class FairQueue(Generic[Item]):
-    """At most `max_chunks` items of `max_bytes` together, and of each flow what it may have."""
+    """At most `max_chunks` items of `max_bytes` together, and of each stream what it may have."""
 
     def __init__(
         self, *, max_chunks: int, max_bytes: int, quantum_faces: int = QUANTUM_FACES
@@ -70,7 +81,8 @@ class FairQueue(Generic[Item]):
         Raises OverloadedError.
         """
         flow, line = item.flow, self._lines.get(item.flow.name)
-        chunks, size_bytes = (len(line.items), line.size_bytes) if line else (0, 0)
+        lane = line.lanes.get(flow.rank) if line else None
+        chunks, size_bytes = (len(lane.items), lane.size_bytes) if lane else (0, 0)
         if self.chunks >= self._max_chunks or self.size_bytes + item.size_bytes > self._max_bytes:
             raise OverloadedError(
                 f"{self.chunks} chunks of {self.size_bytes} bytes wait already; "
@@ -83,19 +95,22 @@ class FairQueue(Generic[Item]):
             )
         if line is None:
             line = self._lines[flow.name] = _Line()
-        line.items[item] = None
-        self._count(line, item, +1)
+        if lane is None:
+            lane = line.lanes[flow.rank] = _Lane()
+        lane.items[item] = None
+        self._count(lane, item, +1)
 
     def withdraw(self, item: Item) -> None:
         """Take out an item that waits."""
         line = self._lines[item.flow.name]
         self._remove(line, item)
-        if not line.items:
+        if not line.lanes:
             del self._lines[item.flow.name]
 
     def heads(self) -> Iterator[Item]:
-        """The oldest item of each flow."""
-        return (next(iter(line.items)) for line in self._lines.values())
+        """The oldest item of each stream."""
+        lanes = (lane for line in self._lines.values() for lane in line.lanes.values())
+        return (next(iter(lane.items)) for lane in lanes)
 
     def take(
         self, max_faces: int, is_late: Callable[[Item], bool]
@@ -113,8 +128,8 @@ class FairQueue(Generic[Item]):
             if not line.in_turn:
                 line.in_turn = True
                 line.deficit += self._quantum
-            while line.items:
-                item = next(iter(line.items))
+            while line.lanes:
+                item = next(iter(line.lanes[max(line.lanes)].items))
                 if is_late(item):
                     late.append(item)
                 elif item.faces > line.deficit:
@@ -127,18 +142,21 @@ class FairQueue(Generic[Item]):
                     room -= item.faces
                 self._remove(line, item)
             line.in_turn = False
-            if line.items:
+            if line.lanes:
                 self._lines.move_to_end(name)
             else:
                 del self._lines[name]
         return batch, late
 
     def _remove(self, line: _Line[Item], item: Item) -> None:
-        del line.items[item]
-        self._count(line, item, -1)
+        lane = line.lanes[item.flow.rank]
+        del lane.items[item]
+        if not lane.items:
+            del line.lanes[item.flow.rank]
+        self._count(lane, item, -1)
 
-    def _count(self, line: _Line[Item], item: Item, sign: int) -> None:
-        line.size_bytes += sign * item.size_bytes
+    def _count(self, lane: _Lane[Item], item: Item, sign: int) -> None:
+        lane.size_bytes += sign * item.size_bytes
         self.chunks += sign
         self.faces += sign * item.faces
         self.size_bytes += sign * item.size_bytes

@@ -7,12 +7,15 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from cloud_recognizer.bounds import connection_streams
 from cloud_recognizer.bundles.catalogue import Catalogue
 from cloud_recognizer.bundles.service import BundleServicer
+from cloud_recognizer.config import CloudConfig
 from cloud_recognizer.device_streams import DeviceStreams
+from cloud_recognizer.health import Health, Status
 from cloud_recognizer.hub.contract import Hub
 from cloud_recognizer.servicer import RecognitionServicer
 from mien.background import background
@@ -24,9 +27,6 @@ _log = logging.getLogger(__name__)
 
 RECOGNITION: Final = recognition_pb2.DESCRIPTOR.services_by_name["RecognitionService"].full_name
 BUNDLES: Final = bundle_pb2.DESCRIPTOR.services_by_name["BundleService"].full_name
-# What an orchestrator asks the health service for before it starts a process again: a recognizer
-# whose models fail their probe serves nobody, but another start would not mend them.
-LIVENESS: Final = "liveness"
 # Seconds that calls other than device streams get to end once those are gone.
 CLOSE_GRACE_S: Final = 1.0
 OPTIONS: Final = (
@@ -44,13 +44,15 @@ OPTIONS: Final = (
 
 
 def grpc_server(
+    config: CloudConfig,
     guards: Sequence[grpc.aio.ServerInterceptor],
     recognition: RecognitionServicer,
     bundles: BundleServicer,
-    checks: health.aio.HealthServicer,
+    checks: Health,
 ) -> grpc.aio.Server:
     """A server of all services, bound to no port yet. guards: what each call passes first."""
-    server = grpc.aio.server(interceptors=guards, options=OPTIONS)
+    most = ("grpc.max_concurrent_streams", connection_streams(config))
+    server = grpc.aio.server(interceptors=guards, options=(*OPTIONS, most))
     add_RecognitionServiceServicer_to_server(recognition, server)
     add_BundleServiceServicer_to_server(bundles, server)
     health_pb2_grpc.add_HealthServicer_to_server(checks, server)
@@ -60,31 +62,22 @@ def grpc_server(
     return server
 
 
-async def health_checks() -> health.aio.HealthServicer:
-    """Health of a process that takes calls (LIVENESS) and does not serve before `health_told`."""
-    checks = health.aio.HealthServicer()
-    await checks.set("", health_pb2.HealthCheckResponse.NOT_SERVING)
-    await checks.set(LIVENESS, health_pb2.HealthCheckResponse.SERVING)
-    return checks
-
-
 @asynccontextmanager
-async def health_told(models: Catalogue, checks: health.aio.HealthServicer) -> AsyncIterator[None]:
+async def health_told(models: Catalogue, checks: Health) -> AsyncIterator[None]:
     """Say SERVING while the context lasts and there is a bundle whose probe holds."""
     changed = asyncio.Event()
     models.on_change(changed.set)
 
-    async def say() -> None:
-        status = health_pb2.HealthCheckResponse
+    def say() -> None:
         for name in ("", RECOGNITION, BUNDLES):
-            await checks.set(name, status.SERVING if models.sound else status.NOT_SERVING)
+            checks.say(name, Status.SERVING if models.sound else Status.NOT_SERVING)
 
     async def follow() -> None:
         while await changed.wait():
             changed.clear()
-            await say()
+            say()
 
-    await say()
+    say()
     async with background(follow(), "health"):
         yield
 

@@ -11,20 +11,15 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from grpc_health.v1 import health, health_pb2
-
-from cloud_recognizer.grpc_server import LIVENESS
+from cloud_recognizer.health import LIVENESS, Health
 
 # Kubelets and Envoy wait for one or two seconds.
 ANSWER_S: Final = 0.9
 SERVICES: Final[Mapping[str, str]] = {"/readyz": "", "/livez": LIVENESS}
 
 
-def health_pages(checks: health.aio.HealthServicer) -> Mapping[str, Callable[[], bool]]:
-    """Path → whether all is well, to be asked from any thread but that of the running loop.
-
-    checks: as `grpc_server.health_checks` makes it.
-    """
+def health_pages(checks: Health) -> Mapping[str, Callable[[], bool]]:
+    """Path → whether all is well, to be asked from any thread but that of the running loop."""
     loop = asyncio.get_running_loop()
 
     def page(service: str) -> Callable[[], bool]:
@@ -40,10 +35,5 @@ def health_pages(checks: health.aio.HealthServicer) -> Mapping[str, Callable[[],
     return {path: page(service) for path, service in SERVICES.items()}
 
 
-async def _serves(checks: health.aio.HealthServicer, service: str) -> bool:
-    # It asks the context only where it does not know the service.
-    answer = await checks.Check(
-        health_pb2.HealthCheckRequest(service=service),
-        None,  # type: ignore[arg-type]
-    )
-    return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+async def _serves(checks: Health, service: str) -> bool:
+    return checks.serves(service)

@@ -19,9 +19,9 @@ class Intake:
         self._batcher = batcher
         self._limits = limits
 
-    def flow(self, kind: str, *name: object, max_chunks: int) -> Flow:
-        """A sender of which so many chunks, each as long as allowed, may wait."""
-        return Flow((kind, *name), max_chunks, max_chunks * self._limits.max_chunk_bytes)
+    def flow(self, kind: str, *name: object, max_chunks: int, rank: int = 0) -> Flow:
+        """A sender of which so many chunks, each as long as allowed, may wait. rank: see Flow."""
+        return Flow((kind, *name), max_chunks, max_chunks * self._limits.max_chunk_bytes, rank)
 
     def places(self, payloads: list[bytes]) -> int:
         """The chunks of the longest length that take as much memory as these payloads."""

@@ -73,6 +73,24 @@ CONNECTIONS: Final = "connections"  # there are too many
 SLOW: Final = "slow_browser"  # nothing was read for write_timeout_s
 PAGE_REFUSALS: Final = (FOREIGN, CONNECTIONS, SLOW)
 
+# Which bound a stream or call has met that was turned away.
+STREAMS: Final = "streams"  # max_streams, and no late stream that could give way
+DEVICE_STREAMS: Final = "device_streams"  # one device's part of it
+GAVE_WAY: Final = "gave_way"  # a late stream was ended, for a live one had no place
+CALLS: Final = "calls"  # StreamFaces calls, those without a Hello included
+UNREAD_CALLS: Final = "unread_calls"  # unary calls whose request is not there
+SLOW_REQUESTS: Final = "slow_requests"  # of these, those that take long
+REFLECTIONS: Final = "reflections"
+DOWNLOADS: Final = "downloads"  # of bundles: those that run, and wait
+WATCHERS: Final = "watchers"
+HEALTH_WATCHES: Final = "health_watches"
+SHARE: Final = "share"  # one caller's part of any of the bounds on calls
+BOUNDS: Final = (
+    *(STREAMS, DEVICE_STREAMS, GAVE_WAY),
+    *(CALLS, UNREAD_CALLS, SLOW_REQUESTS, REFLECTIONS, HEALTH_WATCHES),
+    *(DOWNLOADS, WATCHERS, SHARE),
+)
+
 # How faces come in.
 STREAM_FACES: Final = "StreamFaces"
 RECOGNIZE: Final = "Recognize"
@@ -186,6 +204,11 @@ class Metrics:
         self.shadow_failures = self._counter(
             "shadow_failures", "Batches at which the shadow failed"
         )
+        self.turned_away = self._counter(
+            "turned_away", "Streams and calls that found no place, by the bound they met", "bound"
+        )
+        for bound in BOUNDS:
+            self.turned_away.labels(bound)
         self.rate_limited = self._counter(
             "rate_limited", "Times that a device had sent more than one may, by what met it", "how"
         )

@@ -25,6 +25,7 @@ from cloud_recognizer.admission import Admission
 from cloud_recognizer.archive.archive import Archive
 from cloud_recognizer.audit import AuditLog
 from cloud_recognizer.batcher import Batcher
+from cloud_recognizer.bounds import Bounds
 from cloud_recognizer.bundles.catalogue import Catalogue
 from cloud_recognizer.bundles.probing import Prober
 from cloud_recognizer.bundles.repository import LoadModel, Repository
@@ -33,7 +34,8 @@ from cloud_recognizer.bundles.shadow import Shadow
 from cloud_recognizer.config import CloudConfig
 from cloud_recognizer.credits import CreditLedger
 from cloud_recognizer.device_streams import DeviceStreams
-from cloud_recognizer.grpc_server import grpc_server, health_checks, health_told, stopped
+from cloud_recognizer.grpc_server import grpc_server, health_told, stopped
+from cloud_recognizer.health import Health
 from cloud_recognizer.health_pages import health_pages
 from cloud_recognizer.hub.opening import open_hub
 from cloud_recognizer.intake import Intake
@@ -148,10 +150,11 @@ async def _serving(
     )
     figures = Figures(models, metrics, accuracy)
     sources = Sources(hub, audit, figures, reconstruction, layers, streams.connected)
-    checks = await health_checks()
-    guards = (Guard(transport.access, metrics),) if transport.access else ()
-    bundles = BundleServicer(models, metrics, config.write_timeout_s)
-    server = grpc_server(guards, servicer, bundles, checks)
+    checks = Health(metrics, transport.access, config.write_timeout_s)
+    bounds = Bounds(config, metrics, transport.access)
+    guards = (Guard(transport.access, metrics), bounds) if transport.access else (bounds,)
+    bundles = BundleServicer(models, metrics, transport.access, config.write_timeout_s)
+    server = grpc_server(config, guards, servicer, bundles, checks)
     prober = Prober(models, intake, ledger, repository.roll_back, metrics, config.probe_interval_s)
     keeping = archive.running() if archive is not None else nullcontext()
     async with hub, batcher, shadow.running(), keeping:
@@ -183,7 +186,7 @@ async def _serving(
                         tuple(dict.fromkeys(model.provider for model in models)),
                     )
             finally:
-                await checks.enter_graceful_shutdown()
+                checks.stop()
                 await stopped(server, streams, hub, config.drain_grace_s)
                 await pages.aclose()
 

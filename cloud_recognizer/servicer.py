@@ -25,6 +25,7 @@ from cloud_recognizer.metrics import QUEUE_FULL, RECOGNIZE, Metrics
 from cloud_recognizer.recognizer import Job
 from cloud_recognizer.reconstruction import Reconstruction
 from cloud_recognizer.status import aborting
+from cloud_recognizer.writing import write
 from mien.errors import OverloadedError, ProtocolError, UnavailableError
 from mien.messages.ids import check_device_id
 from mien.messages.labels import FaceLabel
@@ -154,7 +155,7 @@ class RecognitionServicer(RecognitionServiceServicer):
                 await context.send_initial_metadata(())
                 async for chunk in subscription:
                     await watching.note(chunk)
-                    await context.write(chunk.to_proto())
+                    await write(context, chunk.to_proto(), self._config.write_timeout_s)
             raise UnavailableError("the server is stopping; watch another one")
 
     async def Reconstruct(  # noqa: N802

@@ -35,10 +35,10 @@ from cloud_recognizer.sessions import Sessions
 from cloud_recognizer.window import Unsettled, Window
 from mien.bitstream import Limits
 from mien.errors import (
+    MienError,
     OverloadedError,
     ProtocolError,
     RateLimitedError,
-    SupersededError,
 )
 from mien.messages.downward import (
     Acknowledgement,
@@ -90,14 +90,16 @@ class DeviceStream:
         self._rates = rates
         self._owed = 0  # credits of settled chunks that are not given back yet
         self._later: asyncio.TimerHandle | None = None
-        self._flow = intake.flow("stream", hello.device_id, hello.epoch, max_chunks=most)
+        # All streams of a device take its turns; of these the newest epoch's, which is live, goes
+        # first.
+        self._flow = intake.flow("stream", hello.device_id, max_chunks=most, rank=hello.epoch)
         self._max_age_s = max_age_s
         if hello.max_latency_ms:
             self._max_age_s = min(max_age_s, hello.max_latency_ms / 1000)
         self._archive = archive
         self._joining = tracing.of_stream() if tracing is not None else None
         self._duplicates = 0
-        self._superseded = False
+        self._ended: MienError | None = None
         self._heard_s = time.monotonic()
         self.wake = asyncio.Event()  # set whenever there may be something to send
         origin = Origin(
@@ -166,9 +168,9 @@ class DeviceStream:
         """Take a chunk in.
 
         Raises OverloadedError beyond the credits and ProtocolError for a seq that is neither new
-        nor a duplicate: both end the stream, as SupersededError does.
+        nor a duplicate: both end the stream. So does what `end` was called with.
         """
-        self._check_superseded()
+        self._check_ended()
         try:
             self._account.spend()
         except OverloadedError:
@@ -226,9 +228,9 @@ class DeviceStream:
     def settle(self) -> list[Downward]:
         """Settle what is recognised, in order; return what to send.
 
-        Raises SupersededError when a newer stream has taken over.
+        Raises what `end` was called with.
         """
-        self._check_superseded()
+        self._check_ended()
         answers: list[Downward] = []
         self._window.publish()
         while (settled := self._window.pop_published()) is not None:
@@ -279,18 +281,15 @@ class DeviceStream:
             outcome = result.error.code if result.error else result.status.name.lower()
             chunk.trace.end(outcome, faces=len(result.recognitions))
 
-    def supersede(self) -> None:
-        """Settle nothing more, and end: a newer stream has the session."""
-        self._superseded = True
+    def end(self, error: MienError) -> None:
+        """Settle nothing more, and end with this error: another stream has the place."""
+        self._ended = error
         self._give_up()
         self.wake.set()
 
-    def _check_superseded(self) -> None:
-        if self._superseded:
-            raise SupersededError(
-                "a newer stream of the same device and epoch has taken over; "
-                "do two devices share an id?"
-            )
+    def _check_ended(self) -> None:
+        if self._ended is not None:
+            raise self._ended
 
     def _give_up(self) -> None:
         self._window.give_up()

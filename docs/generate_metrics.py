@@ -49,6 +49,7 @@ BOUNDS: Final[dict[tuple[str, str], tuple[str, ...] | str]] = {
     ("mien_cloud_rejected_chunks", "code"): _ERROR,
     ("mien_cloud_dropped", "reason"): cloud.REASONS,
     ("mien_cloud_rpc_errors", "code"): _ERROR,
+    ("mien_cloud_turned_away", "bound"): cloud.BOUNDS,
     ("mien_cloud_rate_limited", "how"): cloud.RATE_LIMITS,
     (
         "mien_cloud_page_refusals",

@@ -149,6 +149,12 @@ class OverloadedError(MienError):
     code = "overloaded"
 
 
+class ShareTakenError(OverloadedError):
+    """One caller has as much open as one may, whatever room there is for others."""
+
+    code = "share_taken"
+
+
 class RateLimitedError(OverloadedError):
     """A device sends more than the operator allows one. `retry_after_s`: seconds to wait."""
 

@@ -298,9 +298,14 @@ def _said(chunks: list[Chunk]) -> Iterator[tuple[object, ...]]:
             box = face.box
             yield (
                 *(row["device_id"], row["epoch"], row["seq"], index),
-                *(row["epoch_start_unix_ms"] + face.time_ms, face.track_id),
+                *(_unix_ms(row["epoch_start_unix_ms"] + face.time_ms), face.track_id),
                 *(box.x, box.y, box.width, box.height),
             )
+
+
+def _unix_ms(unix_ms: int) -> int | None:
+    """None for what the column cannot hold: recognizers took any start of an epoch once."""
+    return unix_ms if abs(unix_ms) < 1 << 63 else None
 
 
 def _rows(values: NDArray[np.float32]) -> pa.ListArray:

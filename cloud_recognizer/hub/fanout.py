@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from cloud_recognizer.hub.resume_token import ResumeToken
 from cloud_recognizer.hub.ring import Held, Ring
 from cloud_recognizer.hub.subscription import Subscription
-from cloud_recognizer.metrics import Metrics
+from cloud_recognizer.metrics import WATCHERS, Metrics
 from mien.errors import MienError, OverloadedError, ResumeLostError
 from mien.messages.watched import WatchedChunk
 
@@ -94,6 +94,7 @@ class Fanout:
         ProtocolError for a token that nobody gave out, ResumeLostError for one whose place is gone.
         """
         if self._watchers >= self._max_watchers:
+            self._metrics.turned_away.labels(WATCHERS).inc()
             raise OverloadedError(f"{self._max_watchers} watchers are connected already")
         self._count(+1)
         try:

@@ -67,10 +67,14 @@ def _faces(
 
 
 def json_line(seen: WatchedChunk, face: Recognition) -> str:
-    """One JSON object with everything that the recognizer said of the face."""
+    """One JSON object with everything that the recognizer said of the face.
+
+    time: null where it is none that a calendar has.
+    """
+    when = _when(seen, face)
     document = {
         "device_id": seen.device_id,
-        "time": _when(seen, face).isoformat(timespec="milliseconds"),
+        "time": when.isoformat(timespec="milliseconds") if when else None,
         "track_id": face.track_id,
         "box": [face.box.x, face.box.y, face.box.width, face.box.height],
         "expression": face.expression,
@@ -85,14 +89,18 @@ def json_line(seen: WatchedChunk, face: Recognition) -> str:
 def text_line(seen: WatchedChunk, face: Recognition) -> str:
     """One line for people."""
     when = _when(seen, face)
+    clock = f"{when:%H:%M:%S}.{when.microsecond // 1000:03d}" if when else "--:--:--.---"
     lost = f"  ({seen.dropped} lost: this terminal is too slow)" if seen.dropped else ""
     return (
-        f"{when:%H:%M:%S}.{when.microsecond // 1000:03d}  {seen.device_id}"
+        f"{clock}  {seen.device_id}"
         f"  face {face.track_id:<3} {face.expression:<10} {face.probability:4.0%}"
         f" {bar(face.probability, 10)}{lost}".rstrip()
     )
 
 
-def _when(seen: WatchedChunk, face: Recognition) -> datetime:
+def _when(seen: WatchedChunk, face: Recognition) -> datetime | None:
     unix_ms = seen.epoch_start_unix_ms + face.time_ms
-    return datetime.fromtimestamp(unix_ms / 1000, UTC)
+    try:
+        return datetime.fromtimestamp(unix_ms / 1000, UTC)
+    except (ValueError, OverflowError, OSError):  # an older recognizer takes any from a device
+        return None

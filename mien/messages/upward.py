@@ -12,6 +12,8 @@ MAX_BUNDLE_IDS = 64
 MAX_TEXT = 500
 MAX_LAYERS = 8
 MAX_LATENCY_MS = 3_600_000
+# The year 3000: a clock may be wrong, and yet what it says must be a time to whoever reads it.
+MAX_UNIX_MS = 32_503_680_000_000
 
 _Declared = TypeVar("_Declared", ContextOfUse, LegalException)
 
@@ -55,6 +57,11 @@ class Hello:
     def from_proto(cls, message: pb.Hello) -> Self:
         """Raises ProtocolError that names the field which is out of its range."""
         check_device_id("hello.device_id", message.device_id)
+        if not 0 <= message.epoch_start_unix_ms <= MAX_UNIX_MS:
+            raise ProtocolError(
+                f"hello.epoch_start_unix_ms must be 0 to {MAX_UNIX_MS}, milliseconds since 1970, "
+                f"got {message.epoch_start_unix_ms}"
+            )
         if len(message.bundle_ids) > MAX_BUNDLE_IDS:
             raise ProtocolError(
                 f"hello.bundle_ids may name {MAX_BUNDLE_IDS} bundles, got {len(message.bundle_ids)}"

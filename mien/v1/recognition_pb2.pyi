@@ -201,7 +201,9 @@ class Hello(_message.Message):
     (device, epoch, seq) names a chunk; (device, epoch, track_id) a track.
     """
     epoch_start_unix_ms: _builtins.int
-    """When the epoch began, milliseconds since 1970-01-01 UTC. Face times count from here."""
+    """When the epoch began, milliseconds since 1970-01-01 UTC, 0 to 32503680000000 (the year 3000); a
+    device without a clock may say 0. Face times count from here.
+    """
     purpose: _builtins.str
     """What the recognitions are for, in the device owner's words."""
     notice: _builtins.str

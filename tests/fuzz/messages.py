@@ -1,10 +1,12 @@
 """Messages of both directions. Whatever the bytes: no message of protobuf, a ProtocolError, or what
-is written back the same.
+is written back the same, and begins at a time that there is.
 
 The first byte says whose message the rest is.
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
 
 from google.protobuf.message import DecodeError
 
@@ -36,6 +38,8 @@ def one_input(data: bytes) -> bool:
         if kind == b"u":
             sent = upward_from_proto(pb.StreamFacesRequest.FromString(rest))
             assert same(upward_from_proto(upward_to_proto(sent)), sent)
+            if isinstance(sent, Hello):
+                datetime.fromtimestamp(sent.epoch_start_unix_ms / 1000, UTC)
         elif kind == b"d":
             answer = downward_from_proto(pb.StreamFacesResponse.FromString(rest))
             if answer is not None:
@@ -61,7 +65,8 @@ def seeds() -> Iterator[bytes]:
     face = Recognition(0, 7, 40, Box(1, 2, 30, 40), "surprise", 0.75, (0.25, 0.75))
     result = ChunkResult(1, ItemStatus.RESULT, BUNDLE_ID, (face,))
     refused = ChunkResult(2, ItemStatus.REJECTED, error=ItemError("truncated", "too short"))
-    for sent in (hello, EncodedChunk(1, b"payload")):
+    without_clock = replace(hello, epoch_start_unix_ms=0)
+    for sent in (hello, without_clock, EncodedChunk(1, b"payload")):
         yield b"u" + upward_to_proto(sent).SerializeToString()
     for answer in (
         *(result, refused, Acknowledgement(3), Credits(4), UseBundle(BUNDLE_ID)),

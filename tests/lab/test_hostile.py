@@ -131,6 +131,7 @@ STATUSES = {
     "_nothing_in_it": "INVALID_ARGUMENT",
     "_no_hello": "INVALID_ARGUMENT",
     "_unsafe_name": "INVALID_ARGUMENT",
+    "_no_such_time": "INVALID_ARGUMENT",
     "_unknown_bundle": "NOT_FOUND",
     "_two_hellos": "INVALID_ARGUMENT",
     "_seq_goes_back": "INVALID_ARGUMENT",

@@ -160,6 +160,11 @@ async def _unsafe_name(streams: HostileStreams, call: Call, number: int) -> None
     await call.write(streams.hello(number, device_id="../../etc"))
 
 
+async def _no_such_time(streams: HostileStreams, call: Call, number: int) -> None:
+    """An epoch that begins when no calendar reaches, for whoever reads the results."""
+    await call.write(streams.hello(number, epoch_start_unix_ms=2**63 - 1 - number))
+
+
 async def _unknown_bundle(streams: HostileStreams, call: Call, number: int) -> None:
     await call.write(streams.hello(number, bundle_ids=("0" * 64,)))
 
@@ -206,6 +211,6 @@ async def _gone_in_the_middle(streams: HostileStreams, call: Call, number: int) 
 
 BEHAVIOURS: Final[tuple[Behaviour, ...]] = (
     *(_no_http, _no_protobuf, _nothing_in_it, _no_hello, _changed_hello, _unsafe_name),
-    *(_unknown_bundle, _two_hellos, _seq_goes_back, _damaged_chunks, _far_too_long),
+    *(_no_such_time, _unknown_bundle, _two_hellos, _seq_goes_back, _damaged_chunks, _far_too_long),
     *(_more_than_granted, _gone_in_the_middle),
 )

@@ -6,10 +6,15 @@ from typing import TYPE_CHECKING
 import grpc
 import pytest
 
+from cloud_recognizer.bundles import service
+from edge_encoder.refusal import Refusal
 from mien.bundle import EDGE_FILES, Bundle, load_bundle
+from mien.identity import Role
 from mien.v1 import bundle_pb2 as pb
 from mien.v1.bundle_pb2_grpc import BundleServiceStub
-from tests.support.recognizer import running_recognizer
+from tests.support.certificates import Authority, channel, recognizer
+from tests.support.raw_http2 import HEADERS, raw_connection
+from tests.support.recognizer import eventually, running_recognizer
 from tests.support.reseal import reseal
 from tests.support.tiny_bundle import EXPRESSIONS, make_tiny_bundle
 
@@ -92,3 +97,54 @@ async def test_a_file_that_was_changed_while_serving_is_not_sent(tmp_path: Path)
     assert caught.value.code() is grpc.StatusCode.INTERNAL
     assert str(tmp_path) not in (caught.value.details() or "")
     assert [path.name for path in (tmp_path / "got").iterdir()] == ["manifest.json"]
+
+
+async def refusal(stub: "BundleServiceAsyncStub", bundle_id: str, folder: Path) -> Refusal:
+    """How a download is refused for want of room."""
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await download(stub, bundle_id, folder)
+    assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    return Refusal.of(caught.value)
+
+
+async def test_a_download_waits_for_those_that_stand_still_no_longer_than_it_is_worth(
+    bundles: Path, bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "MAX_DOWNLOADS", 1)
+    monkeypatch.setattr(service, "WAIT_S", 0.1)
+    request = pb.DownloadEncoderRequest(bundle_id=bundle.bundle_id).SerializeToString()
+    async with running_recognizer(bundles) as running:
+        stub = BundleServiceStub(running.channel)
+        async with raw_connection(running.serving.port, initial_window=0) as raw:
+            await raw.message(await raw.call("/mien.v1.BundleService/DownloadEncoder"), request)
+            while (await raw.frame())[0] != HEADERS:  # until it has begun
+                pass
+            assert await refusal(stub, bundle.bundle_id, tmp_path) == Refusal("overloaded", 1.0)
+            assert running.sample("turned_away_total", bound="downloads") == 1
+        # Who stood still is gone, and with it what it held.
+        monkeypatch.setattr(service, "WAIT_S", 30.0)
+        assert await download(stub, bundle.bundle_id, tmp_path)
+
+
+async def test_one_devices_downloads_take_no_other_devices_turn(
+    tmp_path: Path, bundle: Bundle
+) -> None:
+    served = reseal(tmp_path / "served", bundle, analysis_onnx=bytes(4 << 20))
+    (tmp_path / "got").mkdir()
+    authority = Authority.made(tmp_path / "certificates")
+    async with (
+        recognizer(tmp_path / "served", authority) as running,
+        channel(running.serving.port, authority.client(Role.DEVICE, "slow")) as slow,
+        channel(running.serving.port, authority.client(Role.DEVICE, "door")) as door,
+    ):
+        stub = BundleServiceStub(slow)
+        request = pb.DownloadEncoderRequest(bundle_id=served.bundle_id)
+        unread = [stub.DownloadEncoder(request, timeout=60) for _ in range(2)]
+        for call in unread:
+            await call.read()  # and no more, so that the rest stands still
+        refused = await refusal(stub, served.bundle_id, tmp_path / "got")
+        assert refused == Refusal("share_taken", 1.0)
+        await eventually(lambda: running.sample("turned_away_total", bound="share") == 1)
+        await download(BundleServiceStub(door), served.bundle_id, tmp_path / "got")
+        for call in unread:
+            call.cancel()

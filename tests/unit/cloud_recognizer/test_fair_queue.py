@@ -27,8 +27,8 @@ def is_late(item: Item) -> bool:
     return item.late
 
 
-def flow(name: str, max_chunks: int = 1000, max_bytes: int = 1000) -> Flow:
-    return Flow(name, max_chunks, max_bytes)
+def flow(name: str, max_chunks: int = 1000, max_bytes: int = 1000, rank: int = 0) -> Flow:
+    return Flow(name, max_chunks, max_bytes, rank)
 
 
 def queue(**bounds: int) -> FairQueue[Item]:
@@ -80,6 +80,28 @@ def test_each_flow_is_first_in_first_out_and_nothing_is_lost() -> None:
         assert [item for item in taken if item.flow.name == name] == [
             item for item in sent if item.flow.name == name
         ]
+
+
+def test_many_streams_of_one_sender_take_one_turn_the_highest_rank_first() -> None:
+    waiting = queue()
+    for rank in range(100):
+        for _ in range(4):
+            waiting.offer(Item(8, 1, flow("many", 4, rank=rank)))
+    others = [Item(8, 1, flow(name)) for name in ("a", "b")]
+    for item in others:
+        waiting.offer(item)
+    batch, _ = waiting.take(24, is_late)
+    assert [item.flow.name for item in batch] == ["many", "a", "b"]
+    assert [item.flow.rank for item in waiting.take(48, is_late)[0]] == [99, 99, 99, 98, 98, 98]
+
+
+def test_what_waits_of_one_stream_takes_no_room_of_another_of_its_sender() -> None:
+    waiting = queue()
+    for _ in range(2):
+        waiting.offer(Item(8, 1, flow("many", 2, rank=1)))
+    with pytest.raises(OverloadedError, match="of this sender"):
+        waiting.offer(Item(8, 1, flow("many", 2, rank=1)))
+    waiting.offer(Item(8, 1, flow("many", 2, rank=2)))
 
 
 def test_what_is_late_is_set_apart_and_costs_its_flow_no_turn() -> None:
@@ -151,11 +173,12 @@ class Waiting(RuleBasedStateMachine):
         faces=st.integers(1, MAX_FACES),
         size_bytes=st.integers(0, 12),
         name=st.sampled_from("abc"),
+        rank=st.integers(0, 2),
         late=st.booleans(),
     )
-    def offer(self, faces: int, size_bytes: int, name: str, late: bool) -> None:
-        item = Item(faces, size_bytes, flow(name, 5, 30), late)
-        own = [other for other in self.inside if other.flow.name == name]
+    def offer(self, faces: int, size_bytes: int, name: str, rank: int, late: bool) -> None:
+        item = Item(faces, size_bytes, flow(name, 5, 30, rank), late)
+        own = [other for other in self.inside if other.flow == item.flow]
         fits = (
             len(self.inside) < 12
             and sum(other.size_bytes for other in self.inside) + size_bytes <= 60
@@ -190,9 +213,10 @@ class Waiting(RuleBasedStateMachine):
         assert self.queue.chunks == len(self.inside)
         assert self.queue.faces == sum(item.faces for item in self.inside)
         assert self.queue.size_bytes == sum(item.size_bytes for item in self.inside)
-        heads = {item.flow.name: item for item in self.queue.heads()}
-        for name in heads:
-            assert heads[name] is next(i for i in self.inside if i.flow.name == name)
+        heads = {item.flow: item for item in self.queue.heads()}
+        assert heads.keys() == {item.flow for item in self.inside}
+        for stream in heads:
+            assert heads[stream] is next(i for i in self.inside if i.flow == stream)
 
 
 TestWaiting = Waiting.TestCase

@@ -11,9 +11,11 @@ from typing import Any
 import grpc
 import pytest
 
+from edge_encoder.refusal import Refusal
 from mien.bundle import Bundle
-from mien.messages.downward import Acknowledgement, Credits, Downward
+from mien.messages.downward import Acknowledgement, Credits, Downward, Welcome
 from mien.messages.results import ChunkResult, ItemStatus
+from mien.messages.upward import upward_to_proto
 from mien.v1 import recognition_pb2 as pb
 from tests.support.gate import Gate
 from tests.support.recognizer import (
@@ -84,6 +86,67 @@ async def test_a_flooding_device_keeps_slow_ones_waiting_for_few_batches(
     assert max(gate.batch_of(chunk) for chunk in sent) < before + FEW_BATCHES
     # The flood waited for its turns, all the batches that first in, first out would have meant.
     assert len(gate.batches) > before + FLOOD_CHUNKS * 8 // BATCH_FACES
+
+
+async def test_a_device_of_many_epochs_gets_one_devices_places_and_turns(
+    bundles: Path, bundle: Bundle
+) -> None:
+    gate = Gate()
+    flood_chunk = payload(bundle, faces=8, seed=1000)
+    async with gated(
+        bundles, gate, max_streams=8, max_batch_faces=BATCH_FACES, max_batch_wait_s=0.5
+    ) as running:
+        await hold(running, gate, bundle)
+        flood = []
+        for epoch in range(1, 33):
+            device = Device(running.stub)
+            await device.call.write(upward_to_proto(hello(bundle, "flood", epoch)))
+            if epoch <= 4:
+                assert isinstance(await device.read(), Welcome)
+                flood.append(device)
+                for seq in range(1, 9):
+                    await device.send(seq, flood_chunk)
+                continue
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                await device.read()
+            assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+            assert Refusal.of(refused.value) == Refusal("share_taken", 1.0)
+        await eventually(lambda: running.sample("queue_chunks") == 32)
+        assert running.sample("turned_away_total", bound="device_streams") == 28
+        # Beside it the others have their places, and wait for a turn of one device.
+        slow, sent = [Device(running.stub) for _ in range(3)], []
+        for number, device in enumerate(slow):
+            await device.open(hello(bundle, f"slow{number}"))
+            for seq in (1, 2, 3):
+                sent.append(payload(bundle, faces=4, seed=10 * number + seq))
+                await device.send(seq, sent[-1])
+        await eventually(lambda: running.sample("queue_chunks") == 32 + len(sent))
+        before = len(gate.batches)
+        gate.open()
+        for device in (*slow, *flood):
+            assert (await device.close()).results
+    # Three of 12 faces, and one turn of the flood in each round of theirs.
+    assert max(gate.batch_of(chunk) for chunk in sent) < before + FEW_BATCHES
+
+
+async def test_a_fleet_that_catches_up_leaves_room_for_live_streams(
+    bundles: Path, bundle: Bundle
+) -> None:
+    async with running_recognizer(bundles, max_streams=4) as running:
+        live, late = [], []
+        for name in ("door", "gate"):
+            for epoch, streams in ((2, live), (1, late)):
+                streams.append(Device(running.stub))
+                await streams[-1].open(hello(bundle, name, epoch))
+        for name in ("yard", "hall"):
+            live.append(Device(running.stub))
+            await live[-1].open(hello(bundle, name, 2))
+        for device in late:
+            assert (await device.status())[0] is grpc.StatusCode.RESOURCE_EXHAUSTED
+        for device in live:
+            await device.send(1, payload(bundle, faces=1))
+            assert len((await device.close()).results) == 1
+        assert running.sample("turned_away_total", bound="gave_way") == 2
 
 
 async def test_calls_of_one_connection_take_turns_with_devices_as_one_sender(

@@ -12,7 +12,7 @@ from cloud_recognizer.bundles.catalogue import Catalogue
 from cloud_recognizer.bundles.probing import Prober
 from cloud_recognizer.bundles.repository import Repository
 from cloud_recognizer.credits import CreditLedger
-from cloud_recognizer.grpc_server import LIVENESS
+from cloud_recognizer.health import LIVENESS
 from cloud_recognizer.intake import Intake
 from cloud_recognizer.metrics import Metrics
 from cloud_recognizer.model import ExpressionModel, RuntimeOptions

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +112,19 @@ def test_another_bundle_s_classifier_answers_what_it_would_have(
     with pq.ParquetFile(tmp_path / "out.parquet") as file:
         order = json.loads(file.schema_arrow.metadata[b"expressions"])
     assert tuple(order) == other.manifest.expressions
+
+
+def test_the_start_of_an_epoch_that_no_row_can_hold_costs_the_time_alone(
+    bundle: Bundle, tmp_path: Path
+) -> None:
+    """Recognizers once took any start."""
+    odd = replace(chunk(bundle, 1), epoch_start_unix_ms=2**63 - 1)
+    archive = write_archive(tmp_path / "archive", bundle, [odd, chunk(bundle, 2)])
+    found = rescored(archive, bundle, tmp_path / "out.parquet")
+    at_ms = [face.time_ms for face in bundle.codec().decode(chunk(bundle, 2).payload)]
+    latest = [2**63 - 1 if not at else None for at in at_ms]
+    times = [row["time_unix_ms"] for row in found]
+    assert times == latest + [START_MS + at for at in at_ms]
 
 
 def test_two_processes_give_the_same_rows_in_the_same_order(

@@ -9,10 +9,12 @@ from mien.bundle import Bundle
 from mien.messages.watched import WatchedChunk
 from mien.v1 import recognition_pb2 as pb
 from tests.support.hubs import opened, origin, result
+from tests.support.raw_http2 import raw_connection
 from tests.support.recognizer import (
     RPC_TIMEOUT_S,
     Device,
     Running,
+    eventually,
     hello,
     payload,
     running_recognizer,
@@ -210,3 +212,18 @@ async def test_a_watcher_that_leaves_is_forgotten(bundles: Path, bundle: Bundle)
         second = await watch(running)
         await stream(running, bundle, "gate", [payload(bundle, faces=1)])
         assert (await read(second, 1))[0].device_id == "gate"
+
+
+async def test_a_watcher_that_reads_nothing_gives_its_place_back(
+    bundles: Path, bundle: Bundle
+) -> None:
+    async with (
+        running_recognizer(bundles, max_watchers=1, write_timeout_s=0.1) as running,
+        raw_connection(running.serving.port, initial_window=0) as raw,
+    ):
+        await raw.message(await raw.call("/mien.v1.RecognitionService/WatchRecognitions"), b"")
+        await eventually(lambda: running.sample("watchers") == 1)
+        await stream(running, bundle, "door", [payload(bundle)])
+        await eventually(lambda: running.sample("watchers") == 0)
+        assert running.sample("rpc_errors_total", code="unavailable") == 1
+        await watch(running)

@@ -18,11 +18,14 @@ NAMES = ("neutral", "happiness", "surprise")
 class Recognizer(recognition_pb2_grpc.RecognitionServiceServicer):
     """Answers a watcher with `count` chunks of `faces` each, and then ends the call with `code`."""
 
-    def __init__(self, count: int, code: grpc.StatusCode, faces: int = 1) -> None:
+    def __init__(
+        self, count: int, code: grpc.StatusCode, faces: int = 1, start_ms: int = 1_700_000_000_000
+    ) -> None:
         self.requests: list[pb.WatchRecognitionsRequest] = []
         self._count = count
         self._code = code
         self._faces = faces
+        self._start_ms = start_ms
 
     def WatchRecognitions(  # noqa: N802 -- gRPC's name
         self, request: pb.WatchRecognitionsRequest, context: grpc.ServicerContext
@@ -31,7 +34,7 @@ class Recognizer(recognition_pb2_grpc.RecognitionServiceServicer):
         for number in range(self._count):
             yield pb.WatchRecognitionsResponse(
                 device_id="door",
-                epoch_start_unix_ms=1_700_000_000_000,
+                epoch_start_unix_ms=self._start_ms,
                 expressions=NAMES,
                 dropped=number,
                 recognitions=[
@@ -82,6 +85,20 @@ def test_a_line_for_people_says_who_what_and_how_sure(capsys: pytest.CaptureFixt
     first, second = capsys.readouterr().out.splitlines()
     assert first.split() == ["22:13:20.000", "door", "face", "7", "surprise", "75%", "███████▌"]
     assert "1 lost" in second
+
+
+@pytest.mark.parametrize("start_ms", [2**63 - 1, -(2**63)])
+def test_a_time_that_no_calendar_has_ends_no_watch(
+    capsys: pytest.CaptureFixture[str], start_ms: int
+) -> None:
+    recognizer = Recognizer(2, grpc.StatusCode.OK, start_ms=start_ms)
+    with running(recognizer) as address:
+        assert main(["watch", "--server", address, "--json"]) == 0
+        times = [json.loads(line)["time"] for line in capsys.readouterr().out.splitlines()]
+        assert main(["watch", "--server", address]) == 0
+        lines = capsys.readouterr().out.splitlines()
+    assert times == [None, None]
+    assert [line.split()[:2] for line in lines] == [["--:--:--.---", "door"]] * 2
 
 
 def test_every_face_of_a_chunk_has_its_line_and_the_limit_counts_them(

@@ -23,6 +23,7 @@ from mien.messages.labels import FaceLabel, LabelResult, LabelStatus
 from mien.messages.results import ChunkResult, ItemError, ItemStatus, Recognition
 from mien.messages.upward import (
     MAX_LATENCY_MS,
+    MAX_UNIX_MS,
     EncodedChunk,
     Hello,
     upward_from_proto,
@@ -44,7 +45,7 @@ hellos = st.builds(
     Hello,
     device_ids,
     u64,
-    i64,
+    st.integers(0, MAX_UNIX_MS),
     st.lists(bundle_ids, max_size=3).map(tuple),
     st.text(max_size=500),
     st.text(max_size=500),
@@ -126,6 +127,9 @@ def test_a_watched_chunk_arrives_as_it_was(message: WatchedChunk) -> None:
         (pb.Hello(device_id="d", context=pb.ContextOfUse.ValueType(99)), "context"),
         (pb.Hello(device_id="d", exception=pb.LegalException.ValueType(99)), "exception"),
         (pb.Hello(device_id="d", max_latency_ms=3_600_001), "max_latency_ms"),
+        (pb.Hello(device_id="d", epoch_start_unix_ms=-1), "epoch_start_unix_ms"),
+        (pb.Hello(device_id="d", epoch_start_unix_ms=MAX_UNIX_MS + 1), "epoch_start_unix_ms"),
+        (pb.Hello(device_id="d", epoch_start_unix_ms=2**63 - 1), "epoch_start_unix_ms"),
     ],
 )
 def test_a_hello_out_of_range_is_refused_by_field(message: pb.Hello, field: str) -> None:
