@@ -155,6 +155,7 @@ class Pipeline:
             if self.pacing is not None:
                 self.pacing.follow(self.bundle)
                 self.pacing.look(uplink, self.encoder.in_view)
+                uplink.shed(self.pacing.stale_s)
 
     def _restrict(self) -> None:
         """Keep to the limits of the server, of the latest that there was."""
@@ -162,7 +163,7 @@ class Pipeline:
         if welcome is not None:
             self.chunker.restrict(welcome.max_chunk_faces, welcome.max_chunk_bytes)
             if self.pacing is not None:
-                self.pacing.aim(welcome.target_face_bytes)
+                self.pacing.aim(welcome.target_face_bytes, welcome.max_chunk_faces)
 
     def on_late_result(self, hello: Hello, chunk: Chunk, result: ChunkResult) -> None:
         """The same for a chunk that an earlier run has left in the spool."""
