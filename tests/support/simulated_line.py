@@ -50,7 +50,8 @@ class Filling:
         self.level = self.level if level is None else level
 
     def frame(self, number: int, tracks: int) -> list[Chunk]:
-        now_ms, done = round(number * FRAME_S * 1000), []
+        now_ms = round(number * FRAME_S * 1000)
+        done: list[Chunk] = []
         frame = FrameTime(number, now_ms / 1000)
         if self._waiting and frame.t_s - self._waiting[0].t_s >= self.chunk_seconds:
             done.append(self._chunk())

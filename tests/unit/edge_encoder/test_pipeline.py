@@ -183,7 +183,8 @@ async def test_a_camera_whose_server_is_gone_for_good_ends_the_run(
 async def test_what_a_camera_gave_before_it_stalls_is_sent_when_it_has_waited_long_enough(
     bundle: Bundle, detector: Detector, tmp_path: Path
 ) -> None:
-    source, sent_at_s, now_s = StallingSource(3), [], 10.0
+    source, now_s = StallingSource(3), 10.0
+    sent_at_s: list[float] = []
     loop = asyncio.get_running_loop()
 
     def clock() -> float:
