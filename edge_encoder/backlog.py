@@ -165,6 +165,22 @@ class Backlog:
         oldest.chunk.end_trace(LEFT_TO_SPOOL)
         return None
 
+    def shed(self, older_than_s: float) -> list[Chunk]:
+        """Drop what has waited unsent for longer, but the newest: a line too thin for all gets
+        that late what it gets.
+
+        Returns what is lost by this. What the keeper has waits on, and leaves when memory is full:
+        out of its turn it could not be sent under this epoch any more.
+        """
+        since_s = self._clock() - older_than_s
+        stale = [
+            item for item in list(self._waiting)[:-1] if item.offered_s < since_s and not item.kept
+        ]
+        if stale:
+            gone = {item.seq for item in stale}
+            self._waiting = deque(item for item in self._waiting if item.seq not in gone)
+        return [item.chunk for item in stale]
+
     def _keep_what_was_not(self) -> None:
         """The keeper takes chunks (again): hand it those that it could not take before."""
         for item in (*self._sent.values(), *self._waiting):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -70,7 +71,9 @@ class Chunker:
         layering: Layering | None = None,
         strength: float = 0.0,
         tracing: Tracing | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._clock, self._opened_s = clock, 0.0
         self._codec, self._level, self._layering = codec, level, layering
         self._strength, self._tracing = strength, tracing
         self._chunk_faces = chunk_faces
@@ -85,6 +88,11 @@ class Chunker:
         self._level = level
         self._chunk_faces = min(chunk_faces, self._max_faces or chunk_faces)
         self._chunk_seconds = chunk_seconds
+
+    @property
+    def age_s(self) -> float | None:
+        """How long the first face that waits has waited, whatever frames came; None without one."""
+        return self._clock() - self._opened_s if self._waiting else None
 
     def request_layers(self) -> None:
         """Somebody asks for the layers of the next chunk; from any thread."""
@@ -111,6 +119,8 @@ class Chunker:
         if self._waiting and frame.t_s - self._waiting[0][0].t_s >= self._chunk_seconds:
             done += self.flush()
         for face in faces:
+            if not self._waiting:
+                self._opened_s = self._clock()
             self._waiting.append((frame, face))
             if len(self._waiting) >= self._chunk_faces:
                 done += self.flush()

@@ -238,7 +238,10 @@ def _pipeline(
     if source.live and config.rate_control:
         pacing = Pacing(_paces(config), level_bytes(bundle, level), chunker, encoder, metrics)
     traced = tracing is not None
-    return Pipeline(source, encoder, chunker, results, bundle, metrics, pacing, traced)
+    return Pipeline(
+        *(source, encoder, chunker, results, bundle, metrics, pacing, traced),
+        max_chunk_s=config.max_chunk_s,
+    )
 
 
 def _paces(config: EdgeConfig) -> PaceSettings:

@@ -72,6 +72,10 @@ class Epochs:
         if lost is not None:
             self._drop(UPLINK_FULL, [lost])
 
+    def shed(self, older_than_s: float) -> None:
+        """Drop and count what has waited unsent for longer, see Backlog."""
+        self._drop(UPLINK_FULL, self.backlog.shed(older_than_s))
+
     def next(self) -> tuple[Hello, Backlog]:
         """What the next stream is about: this epoch, or a new one where it has fallen behind."""
         if self._spool is None or not self.backlog.behind:

@@ -27,6 +27,8 @@ CHUNK_WIRE_BYTES: Final = 175
 USUAL_FACE_BYTES: Final = 30.0
 # Faces a second are those of the last seconds.
 MEMORY_S: Final = 2.0
+# Of the lag that is too much, so many times a chunk may wait unsent.
+STALE_LAGS: Final = 5
 
 
 @dataclass(frozen=True)
@@ -63,27 +65,38 @@ class Pacing:
         self._settings, self._clock, self._metrics = settings, clock, metrics
         self._chunker, self._encoder = chunker, encoder
         self._sizes = tuple(reversed(level_bytes))
-        self._target_bytes = 0.0
+        self._target_bytes, self._max_chunk_faces = 0.0, MAX_CHUNK_FACES
         self._control = self._controlling()
         self._answered_bytes = 0
-        self._faces_per_s = 0.0
-        self._counted_s = clock()
+        self._faces_per_s = self._tracks = 0.0
+        self._counted_s = self._connected_s = clock()
 
     def _controlling(self) -> RateControl:
         settings = self._settings
         points = ladder(
             *(self._sizes, settings.chunk_seconds, settings.max_chunk_s, settings.min_faces_per_s),
-            self._target_bytes,
+            *(self._target_bytes, settings.chunk_faces, self._max_chunk_faces),
         )
         return RateControl(points, self._sizes, CHUNK_WIRE_BYTES, settings.rate, self._clock())
 
-    def aim(self, target_face_bytes: float) -> None:
+    @property
+    def stale_s(self) -> float:
+        """Seconds after which a chunk that waits unsent is worth less than those behind it.
+
+        Infinite until a connection is that old: what an outage has gathered gets so long.
+        """
+        limit_s = STALE_LAGS * self._settings.rate.max_lag_s
+        return limit_s if self._clock() - self._connected_s >= limit_s else math.inf
+
+    def aim(self, target_face_bytes: float, max_chunk_faces: int = MAX_CHUNK_FACES) -> None:
         """Use no level that costs more a face while one does not, as a server asks; 0: any.
 
-        What was learnt of the link is learnt anew: its ladder is another one.
+        max_chunk_faces: the most that it takes in a chunk. What was learnt of the link is learnt
+        anew: its ladder is another one.
         """
-        if target_face_bytes != self._target_bytes:
-            self._target_bytes = target_face_bytes
+        max_chunk_faces = min(max(max_chunk_faces, 1), MAX_CHUNK_FACES)
+        if (target_face_bytes, max_chunk_faces) != (self._target_bytes, self._max_chunk_faces):
+            self._target_bytes, self._max_chunk_faces = target_face_bytes, max_chunk_faces
             self._control = self._controlling()
             self._apply(self._control.point)
 
@@ -105,9 +118,12 @@ class Pacing:
         self._count(now_s, faces)
         lag_s, before = uplink.lag_s, self._control.rung
         if not uplink.connected:
+            self._connected_s = now_s
             self._control.pause(now_s, self._answered_bytes)
             return
-        seen = Seen(lag_s, uplink.held_back, self._answered_bytes, self._faces_per_s)
+        seen = Seen(
+            *(lag_s, uplink.held_back, self._answered_bytes, self._faces_per_s, self._tracks)
+        )
         point = self._control.observe(now_s, seen)
         if self._control.rung == before:
             return
@@ -118,9 +134,8 @@ class Pacing:
         )
 
     def _apply(self, point: OperatingPoint) -> None:
-        longer = point.chunk_seconds / max(self._settings.chunk_seconds, 1e-3)
-        faces_in_chunk = min(math.ceil(self._settings.chunk_faces * longer), MAX_CHUNK_FACES)
-        self._chunker.pace(faces_in_chunk, point.chunk_seconds, len(self._sizes) - 1 - point.level)
+        level = len(self._sizes) - 1 - point.level
+        self._chunker.pace(point.chunk_faces, point.chunk_seconds, level)
         self._encoder.period_ms = round(1000 * point.face_period_s)
         self._metrics.rung.set(self._control.rung)
 
@@ -129,6 +144,7 @@ class Pacing:
         self._counted_s = now_s
         share = math.exp(-passed_s / MEMORY_S)
         self._faces_per_s = share * self._faces_per_s + (1 - share) * faces / passed_s
+        self._tracks = share * self._tracks + (1 - share) * faces
 
 
 def level_bytes(bundle: Bundle, level: int | None) -> list[float]:

@@ -1,16 +1,18 @@
 """The run of one source: frames to faces to chunks to the uplink, and the figures of it.
 
-    worker thread                                    event loop
-    Source → FaceEncoder → Chunker  ── chunks ──▶  Uplink ⇄ server
-                                                      └─▶ ResultWriter
+    reader thread   worker thread                           event loop
+    Source ──────▶  FaceEncoder → Chunker  ── chunks ──▶  Uplink ⇄ server
+                                                             └─▶ ResultWriter
 
-Only the worker touches the source and the models; only the loop touches the network. A source
-that can wait does (`put`), a camera does not (`offer`). Another bundle is made ready on a thread of
-its own, and the worker changes to it between two frames.
+Only the reader touches the source, one frame at a time; only the worker touches the models and the
+chunker; only the loop touches the network. So what a camera gave is sent while the reader waits for
+more of it. A source that can wait does (`put`), a camera does not (`offer`). Another bundle is made
+ready on a thread of its own, and the worker changes to it between two frames.
 """
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -82,6 +84,7 @@ class Pipeline:
     """One run; `figures` are right also while it runs and when it has failed.
 
     traced: whether chunks are, so that their frames' stages are timed.
+    max_chunk_s: a face of a live source waits no longer for others, also when no frame comes.
     """
 
     source: Source
@@ -92,6 +95,7 @@ class Pipeline:
     metrics: Metrics
     pacing: Pacing | None = None
     traced: bool = False
+    max_chunk_s: float = math.inf
     figures: Figures = field(default_factory=Figures)
     _stopping: bool = False
     _wire_event_s: float = 0.0
@@ -127,10 +131,10 @@ class Pipeline:
         await uplink.ready()
         start_s = time.monotonic()
         failure: SourceError | None = None
-        with ThreadPoolExecutor(1, "encoder") as worker:
+        with ThreadPoolExecutor(1, "encoder") as worker, ThreadPoolExecutor(1, "frames") as reader:
             try:
                 try:
-                    await self._stream(worker, uplink)
+                    await self._stream(reader, worker, uplink)
                 except SourceError as error:
                     failure = error
                 await self._send(
@@ -145,16 +149,38 @@ class Pipeline:
         if failure is not None:
             raise failure
 
-    async def _stream(self, worker: ThreadPoolExecutor, uplink: Uplink) -> None:
+    async def _stream(
+        self, reader: ThreadPoolExecutor, worker: ThreadPoolExecutor, uplink: Uplink
+    ) -> None:
         loop = asyncio.get_running_loop()
         frames = iter(self.source)
         self._restrict()
-        while (chunks := await loop.run_in_executor(worker, self._step, frames)) is not None:
-            await self._send(chunks)
+        while True:
+            laps = Laps() if self.traced else None
+            reading = loop.run_in_executor(reader, self._read, frames)
+            await self._send_what_waits(reading, worker)
+            if (frame := await reading) is None:
+                return
+            if laps is not None:
+                laps.lap("capture")
+            await self._send(await loop.run_in_executor(worker, self._step, frame, laps))
             self._restrict()
             if self.pacing is not None:
                 self.pacing.follow(self.bundle)
                 self.pacing.look(uplink, self.encoder.in_view)
+                uplink.shed(self.pacing.stale_s)
+
+    async def _send_what_waits(
+        self, reading: "asyncio.Future[Frame | Gap | None]", worker: ThreadPoolExecutor
+    ) -> None:
+        """Until the frame is there, or nothing waits: a camera that stalls holds no face back."""
+        loop = asyncio.get_running_loop()
+        while self.source.live and (age_s := self.chunker.age_s) is not None:
+            done, _ = await asyncio.wait({reading}, timeout=max(self.max_chunk_s - age_s, 0.0))
+            if done:
+                return
+            if (self.chunker.age_s or 0.0) >= self.max_chunk_s:
+                await self._send(await loop.run_in_executor(worker, self._last))
 
     def _restrict(self) -> None:
         """Keep to the limits of the server, of the latest that there was."""
@@ -162,7 +188,7 @@ class Pipeline:
         if welcome is not None:
             self.chunker.restrict(welcome.max_chunk_faces, welcome.max_chunk_bytes)
             if self.pacing is not None:
-                self.pacing.aim(welcome.target_face_bytes)
+                self.pacing.aim(welcome.target_face_bytes, welcome.max_chunk_faces)
 
     def on_late_result(self, hello: Hello, chunk: Chunk, result: ChunkResult) -> None:
         """The same for a chunk that an earlier run has left in the spool."""
@@ -183,14 +209,12 @@ class Pipeline:
             self._note_wire(self._uplink)
             self.results.write("wire", wire_bytes=self.figures.wire_bytes)
 
-    def _step(self, frames: Iterator[Frame | Gap]) -> list[Chunk] | None:
-        """Worker: the chunks that the next frame completes; None at the source's end."""
-        laps = Laps() if self.traced else None
-        frame = None if self._stopping else next(frames, None)
-        if laps is not None:
-            laps.lap("capture")
-        if frame is None:
-            return None
+    def _read(self, frames: Iterator[Frame | Gap]) -> Frame | Gap | None:
+        """Reader: the next frame; None at the source's end."""
+        return None if self._stopping else next(frames, None)
+
+    def _step(self, frame: Frame | Gap, laps: Laps | None) -> list[Chunk]:
+        """Worker: the chunks that a frame completes."""
         if isinstance(frame, Gap):
             # What was seen does not wait for a camera that may never come back.
             self.encoder.tracker.forget()

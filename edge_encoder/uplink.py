@@ -175,6 +175,10 @@ class Uplink:
         self._progress.set()
         self._connections.changed()
 
+    def shed(self, older_than_s: float) -> None:
+        """Drop, and count, chunks that have waited in memory for longer and were never sent."""
+        self._epochs.shed(older_than_s)
+
     async def finish(self) -> None:
         """Wait until every chunk is settled and the stream is closed.
 

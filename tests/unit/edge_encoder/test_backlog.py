@@ -10,6 +10,13 @@ from mien.backoff import Backoff
 CAPACITY, WINDOW = 5, 4
 
 
+class TakesAll(MemoryOnly):
+    """A disk that has room for everything."""
+
+    def add(self, seq: int, chunk: Chunk) -> bool:
+        return True
+
+
 def chunk(number: int) -> Chunk:
     return Chunk(str(number).encode(), ())
 
@@ -35,6 +42,30 @@ def test_lag_is_that_of_the_oldest_chunk_that_is_not_answered() -> None:
     assert backlog.lag_s == 5
     backlog.answer(seq)
     assert backlog.lag_s == 3
+
+
+def test_what_waits_unsent_for_too_long_goes_but_for_the_newest() -> None:
+    now_s = 10.0
+    backlog = Backlog(CAPACITY, WINDOW, clock=lambda: now_s)
+    backlog.offer(chunk(1))
+    backlog.next_to_send()
+    for number in range(2, 5):
+        backlog.offer(chunk(number))
+        now_s += 10.0
+    assert backlog.shed(25.0) == [chunk(2)], "what was sent is not unsent"
+    assert backlog.shed(5.0) == [chunk(3)]
+    assert backlog.shed(0.0) == []
+    assert backlog.next_to_send() == (4, chunk(4))
+
+
+def test_what_the_keeper_has_is_not_dropped_for_its_age() -> None:
+    now_s = 10.0
+    keeping = Backlog(CAPACITY, WINDOW, TakesAll(), clock=lambda: now_s)
+    for number in range(1, 4):
+        keeping.offer(chunk(number))
+    now_s = 100.0
+    assert keeping.shed(5.0) == []
+    assert keeping.waiting == 3
 
 
 def test_what_was_sent_is_never_dropped() -> None:

@@ -1,5 +1,6 @@
 """The rate control's decisions, carried out on a real chunker and encoder."""
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -130,3 +131,18 @@ def test_another_bundles_figures_begin_a_ladder_anew_and_its_own_do_not(
     other = replace(bundle, manifest=replace(bundle.manifest, figures=figures))
     paced.pacing.follow(other)
     assert paced.shown("rate_rung") == 0
+
+
+def test_chunks_are_stale_only_where_a_connection_has_lasted(paced: Paced) -> None:
+    paced.look(Link(), 9)
+    assert paced.pacing.stale_s == math.inf
+    paced.look(Link(), 2)
+    assert paced.pacing.stale_s == 10.0
+    paced.look(Link(connected=False), 1)
+    assert paced.pacing.stale_s == math.inf
+
+
+def test_a_server_that_takes_smaller_chunks_is_reckoned_with(paced: Paced) -> None:
+    paced.pacing.aim(0.0, 5)
+    paced.look(Link(lag_s=4.0), 10)
+    assert sizes(feed(paced.chunker, [1] * 10, fps=10.0)) == [5, 5]

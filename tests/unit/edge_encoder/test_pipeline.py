@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Self
 import pytest
 
 from edge_encoder.capture.frames import Frame, Gap
-from edge_encoder.chunker import Chunker
+from edge_encoder.chunker import Chunk, Chunker
 from edge_encoder.detector import Detector
 from edge_encoder.faces import FaceEncoder
 from edge_encoder.metrics import UPLINK_FULL, Metrics
@@ -26,6 +27,9 @@ from mien.messages.upward import EncodedChunk
 from tests.support.moving_face import walk
 from tests.support.recognizer import hello, running_recognizer
 from tests.support.scripted_server import DeviceStream, scripted_server
+from tests.support.uplinks import serving
+
+PATIENCE_S = 60.0
 
 
 class ScriptedSource:
@@ -61,6 +65,22 @@ class ScriptedSource:
 
     def __exit__(self, *_: object) -> None:
         pass
+
+
+class StallingSource(ScriptedSource):
+    """Gives some frames of a walk, and the next one only when it is told to, or interrupted."""
+
+    def __init__(self, frames: int) -> None:
+        super().__init__(frames, live=True)
+        self.goes_on = threading.Event()
+        self.was_told = False
+        self.at_end = self._stall
+
+    def _stall(self) -> None:
+        self.was_told = self.goes_on.wait(PATIENCE_S)
+
+    def interrupt(self) -> None:
+        self.goes_on.set()
 
 
 def pipeline(
@@ -158,3 +178,44 @@ async def test_a_camera_whose_server_is_gone_for_good_ends_the_run(
                 await stack.aclose()
                 with pytest.raises(UnavailableError):
                     await running.run(uplink)
+
+
+async def test_what_a_camera_gave_before_it_stalls_is_sent_when_it_has_waited_long_enough(
+    bundle: Bundle, detector: Detector, tmp_path: Path
+) -> None:
+    source, now_s = StallingSource(3), 10.0
+    sent_at_s: list[float] = []
+    loop = asyncio.get_running_loop()
+
+    def clock() -> float:
+        return now_s
+
+    def on_result(chunk: Chunk, result: ChunkResult) -> None:
+        sent_at_s.append(now_s)
+        if len(sent_at_s) == 2:
+            source.goes_on.set()
+
+    async def pass_time() -> None:
+        """The clock stands still until many waits of a face for the next one have ended."""
+        nonlocal now_s
+        while running.figures.frames < 3:
+            await asyncio.sleep(0.01)  # for the encoder's thread
+        frozen_until_s = loop.time() + 5 * running.max_chunk_s
+        while loop.time() < frozen_until_s:
+            await asyncio.sleep(0.01)  # real time passes, that of the chunker does not
+        assert running.figures.faces_sent == 2, "not before its time"
+        now_s += running.max_chunk_s
+
+    with open_results(str(tmp_path / "results")) as results:
+        running = pipeline(source, detector, bundle, results)
+        running.chunker = Chunker(bundle.codec(), 2, 60.0, clock=clock)
+        running.max_chunk_s = 0.05
+        async with (
+            scripted_server(serving(bundle)) as (address, _),
+            Uplink(
+                *(Servers((address,)), UplinkSettings(), hello(bundle), on_result, running.metrics)
+            ) as uplink,
+        ):
+            await asyncio.gather(running.run(uplink), pass_time())
+    assert source.was_told, "or it has waited in vain for what it gave to be sent"
+    assert sent_at_s == [10.0, 10.0 + running.max_chunk_s], "while the source gave nothing"
