@@ -38,7 +38,7 @@ BEGIN_FACES = 30_000
 # By so many faces the levels are placed.
 PLACED_FACES = 8_000
 # What is not in a bundle is found again by so many.
-RESTORED_FACES = 2_000
+RESTORED_FACES = 4_000
 
 
 def fit(config: FitConfig) -> dict[str, Figures]:

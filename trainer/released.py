@@ -6,6 +6,7 @@ as restored each norm only adds what its convolution added: the same function, i
 teacher are not in a bundle; `fit_prior` finds a prior of the latents again.
 """
 
+import copy
 import math
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -21,6 +22,7 @@ from trainer.models.base import Analysis, BaseModel
 from trainer.models.enhancement import EnhancementModel
 from trainer.models.prior import PositionalPrior
 from trainer.onnx_export import weights_of
+from trainer.rebasing import rebase
 
 # What the exporter calls the bias that it has folded into a convolution.
 _FOLDED = ".weight_bias"
@@ -64,12 +66,18 @@ def begin_enhancement(
 ) -> None:
     """Load the enhancement layers of the bundle in folder into model, for training them further.
 
-    base: what they are coded given. faces: as for begin_base. Raises as restore_enhancement does.
+    base: what they are coded given, in eval mode; where it is another than the bundle's, they are
+    translated. faces: as for begin_base. Raises as restore_enhancement does.
     """
     restore_enhancement(model, folder)
+    before = copy.deepcopy(base)
+    restore_base(before, folder)
     with torch.no_grad():
         level = torch.arange(len(faces)) % len(base.log_gains)
-        e = model.analysis(faces, base.coded(base.analysis(faces), level)[0])
+        old, new = (each.coded(each.analysis(faces), level)[0] for each in (before.eval(), base))
+        if not torch.equal(old, new):
+            rebase(model, old, new)
+        e = model.analysis(faces, new)
 
     def latents(count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         face = torch.randint(len(e), (count,), generator=generator)
