@@ -24,7 +24,8 @@ expression, at {levels} quality levels; enhancement layers are for a face that c
 al., 2013), exact duplicates removed. A pixel classifier teaches: it is asked about each face as the
 codec sees it, changed and blended with others. Analysis transform, gains, positional prior and
 latent classifier were trained jointly for all levels, by the votes and by what the teacher said:
-{base_epochs}. Then the enhancement, {enhancement_epochs} epochs, given the base. Seed {seed}.
+{base}. Then the latent classifier once more, given finished latents: {reading}.
+Then the enhancement, given the base: {enhancement}. Seed {seed}.
 
 ## Use and limits
 
@@ -86,30 +87,24 @@ def model_card(name: str, run: Path, train_faces: int, figures: dict[str, Any]) 
     """Markdown for a bundle, from its run's folder and the figures of trainer.evaluate."""
     parts = [json.loads((run / file).read_text()) for file in CONFIGS if (run / file).exists()]
 
-    def epochs(stage: str) -> str:
+    path = run / BUNDLE_NOTE
+    bundle_id = json.loads(path.read_text())["id"] if path.is_file() else None
+
+    def trained(stage: str) -> str:
         each = [str(n) for part in parts if (n := part[stage]["epochs"])]
-        return " and then, with other settings, ".join(each)
+        epochs = " and then, with other settings, ".join(each)
+        if not epochs:
+            return f"as in bundle {bundle_id}" if bundle_id else "not done"
+        return f"{epochs} epochs" + (f" from what bundle {bundle_id} has" if bundle_id else "")
 
     return _CARD.format(
         name=name,
         levels=len(figures["levels"]),
         measured=measured(figures),
         train_faces=train_faces,
-        base_epochs=_base_from(run, epochs("base")),
-        enhancement_epochs=epochs("enhancement"),
+        **{stage: trained(stage) for stage in ("base", "reading", "enhancement")},
         seed=parts[0]["seed"],
     )
-
-
-def _base_from(run: Path, epochs: str) -> str:
-    """How the base came to be. epochs: that it was trained for, if any."""
-    path = run / BUNDLE_NOTE
-    if not path.is_file():
-        return f"{epochs} epochs"
-    bundle_id = json.loads(path.read_text())["id"]
-    if epochs:
-        return f"{epochs} epochs from what bundle {bundle_id} has"
-    return f"here they are those of bundle {bundle_id}"
 
 
 def measured(figures: dict[str, Any]) -> str:

@@ -20,9 +20,11 @@ from trainer.models.resnet import ResNet18
 from trainer.placing import Placing, latents
 from trainer.processes import current
 from trainer.reading_stage import ReadingStage
+from trainer.rebasing import rebase_to
 from trainer.released import OtherNetworksError, begin_base, begin_enhancement
 from trainer.run_folder import (
     ADDED,
+    base_of,
     load_base,
     load_pixel_classifier,
     new_base,
@@ -30,6 +32,7 @@ from trainer.run_folder import (
     note,
     settle,
     start,
+    write,
 )
 from trainer.stages import ClassifierStage, Figures
 
@@ -49,6 +52,8 @@ def fit(config: FitConfig) -> dict[str, Figures]:
     """
     if config.start is not None and config.bundle is not None:
         raise ValueError("a run starts from another run or from a bundle, not from both")
+    if config.start is None and config.bundle is None and not config.enhancement.epochs:
+        raise ValueError("an enhancement without epochs has to be in a run or a bundle: name one")
     processes = current()
     if processes.leads:
         settle(config)
@@ -70,8 +75,7 @@ def fit(config: FitConfig) -> dict[str, Figures]:
     if config.reading.epochs:
         stage = ReadingStage(config.reading, load_base(config), teacher)
         figures["reading"] = _finished(Loop(stage, config, agreed, valid), config)
-    if config.enhancement.epochs:
-        figures["enhancement"] = _enhancement_trained(config, train, valid, teacher)
+    figures |= _enhancement(config, train, valid, teacher)
     if processes.leads:
         (config.out / "figures.json").write_text(json.dumps(figures, indent=2) + "\n")
     return figures
@@ -101,23 +105,30 @@ def _base_trained(config: FitConfig, train: FaceSet, valid: FaceSet, teacher: Re
     return figures
 
 
-def _enhancement_trained(
+def _enhancement(
     config: FitConfig, train: FaceSet, valid: FaceSet, teacher: ResNet18
-) -> Figures:
+) -> dict[str, Figures]:
     torch.manual_seed(config.seed + 2)
     model, base = EnhancementModel(config.model), load_base(config)
-    if not start(model, "enhancement", config) and not (config.out / "enhancement.pt").is_file():
+    if not (config.out / "enhancement.pt").is_file():
         _begin_enhancement(model, base, config, train)
+    if not config.enhancement.epochs:
+        if current().leads:
+            write(model, "enhancement", config.out)
+        return {}
     stage = EnhancementStage(config.enhancement, model, base, teacher)
-    return _finished(Loop(stage, config, train, valid), config)
+    return {"enhancement": _finished(Loop(stage, config, train, valid), config)}
 
 
 def _begin_enhancement(
     model: EnhancementModel, base: BaseModel, config: FitConfig, train: FaceSet
 ) -> None:
-    """As in the bundle that the run goes on from, or from principal components."""
+    """As in the run or the bundle that this run goes on from, or from principal components."""
+    faces = as_float(train.pixels[:RESTORED_FACES])
+    if start(model, "enhancement", config) and config.start is not None:
+        rebase_to(model, base_of(config, config.start), base, faces)
+        return
     if config.bundle is not None:
-        faces = as_float(train.pixels[:RESTORED_FACES])
         with contextlib.suppress(OtherNetworksError):
             begin_enhancement(model, base, config.bundle, faces)
             return

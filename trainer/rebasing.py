@@ -8,10 +8,25 @@ the latent, and multiplied into it, it costs nothing and the pictures stay as go
 import torch
 from torch import Tensor, nn
 
+from trainer.models.base import BaseModel
 from trainer.models.enhancement import EnhancementModel
 
 # Of the normal equations: latents that are hardly ever anything must not be what explains.
 RIDGE = 10.0
+
+
+@torch.no_grad()
+def rebase_to(model: EnhancementModel, old: BaseModel, new: BaseModel, faces: Tensor) -> Tensor:
+    """Let a model that was trained given one base read another; both in eval mode.
+
+    faces: (N, 1, 48, 48) in 0..1, thousands of those to train on. Returns e (N, E, 1, 1) of them.
+    """
+    level = torch.arange(len(faces)) % len(new.log_gains)
+    before, now = (base.coded(base.analysis(faces), level)[0] for base in (old, new))
+    if not torch.equal(before, now):
+        rebase(model, before, now)
+    e: Tensor = model.analysis(faces, now)
+    return e
 
 
 @torch.no_grad()

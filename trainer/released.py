@@ -22,7 +22,7 @@ from trainer.models.base import Analysis, BaseModel
 from trainer.models.enhancement import EnhancementModel
 from trainer.models.prior import PositionalPrior
 from trainer.onnx_export import weights_of
-from trainer.rebasing import rebase
+from trainer.rebasing import rebase_to
 
 # What the exporter calls the bias that it has folded into a convolution.
 _FOLDED = ".weight_bias"
@@ -72,12 +72,7 @@ def begin_enhancement(
     restore_enhancement(model, folder)
     before = copy.deepcopy(base)
     restore_base(before, folder)
-    with torch.no_grad():
-        level = torch.arange(len(faces)) % len(base.log_gains)
-        old, new = (each.coded(each.analysis(faces), level)[0] for each in (before.eval(), base))
-        if not torch.equal(old, new):
-            rebase(model, old, new)
-        e = model.analysis(faces, new)
+    e = rebase_to(model, before.eval(), base, faces)
 
     def latents(count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         face = torch.randint(len(e), (count,), generator=generator)

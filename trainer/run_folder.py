@@ -23,7 +23,7 @@ from trainer.models.base import BaseModel
 from trainer.models.enhancement import EnhancementModel
 from trainer.models.resnet import ResNet18
 from trainer.networks import RELEASED, averaged_states
-from trainer.released import restore_base, restore_enhancement
+from trainer.released import restore_base
 
 TEACHER = "classifier.npz"
 # In base.json, what was added to the log_gains of the checkpoint beside it.
@@ -52,7 +52,7 @@ def note(config: FitConfig, stage: str, known: Mapping[str, Any]) -> None:
 def settle(config: FitConfig) -> None:
     """Put what is known from the start into the run's folder.
 
-    A stage without epochs is there already: in the run, or the bundle, that this one goes on from.
+    A base without epochs is there already: in the run, or the bundle, that this one goes on from.
     Raises BundleError, and OtherNetworksError where a bundle's networks have other sizes.
     """
     config.out.mkdir(parents=True, exist_ok=True)
@@ -70,8 +70,6 @@ def _copy_kept(config: FitConfig, start: Path) -> None:
     kept = ["classifier"]
     if not config.base.epochs:
         kept += ["base"] if config.reading.epochs else ["base", "reading"]
-    if not config.enhancement.epochs:
-        kept.append("enhancement")
     for file in (f"{stage}{suffix}" for stage in kept for suffix in (".pt", RELEASED, ".json")):
         if (start / file).is_file():
             shutil.copyfile(start / file, config.out / file)
@@ -82,14 +80,11 @@ def _restore_kept(config: FitConfig, bundle: Path) -> None:
     note = {"id": restore_base(base, bundle)}
     (config.out / BUNDLE_NOTE).write_text(json.dumps(note) + "\n")
     if not config.base.epochs:
-        _write(base, "base", config.out)
-    if not config.enhancement.epochs:
-        enhancement = EnhancementModel(config.model)
-        restore_enhancement(enhancement, bundle)
-        _write(enhancement, "enhancement", config.out)
+        write(base, "base", config.out)
 
 
-def _write(model: nn.Module, stage: str, out: Path) -> None:
+def write(model: nn.Module, stage: str, out: Path) -> None:
+    """Leave a stage's networks in a run's folder, as a checkpoint of it would."""
     prefix, owned = PREFIXES[stage], model.state_dict()
     arrays = {f"{prefix}{name}": state.numpy() for name, state in owned.items()}
     (out / f"{stage}{RELEASED}").write_bytes(write_npz(arrays))
@@ -125,9 +120,14 @@ def load_base(config: FitConfig, *, read_again: bool = True) -> BaseModel:
 
     read_again: with the classifier of the reading stage, where there is one.
     """
+    return base_of(config, config.out, read_again=read_again)
+
+
+def base_of(config: FitConfig, run: Path, *, read_again: bool = True) -> BaseModel:
+    """The same of another run with networks of the same sizes."""
     base = new_base(config)
-    base.load_state_dict(states(config.out, "base"))
-    if read_again and (again := _read_again(config.out)):
+    base.load_state_dict(states(run, "base"))
+    if read_again and (again := _read_again(run)):
         base.classifier.load_state_dict(again)
     return base.eval()
 
