@@ -31,8 +31,6 @@ class BaseStage:
 
     name = "base"
     learning_rate_shares: Mapping[str, float] = EVERYTHING_ALIKE
-    # Not what counts bits: it is fitted to what there is.
-    sharpened = ("base.analysis", "base.classifier")
 
     def __init__(self, config: BaseConfig, model: BaseModel, teacher: ResNet18) -> None:
         self.config, self.base, self.teacher = config, model, teacher
@@ -114,27 +112,21 @@ class BaseStage:
             self.lmbda.move(torch.log(mean / self.targets), progress)
         return {"lmbda_lowest": float(self.lmbda.weight[0])}
 
+    @torch.no_grad()
     def evaluate(self, model: nn.Module, valid: Examples) -> Figures:
         """Accuracy and ideal bytes of each level, with rounded latents."""
         base: BaseModel = model["base"]  # type: ignore[index]  # a ModuleDict, as built above
-        return accuracy_and_bytes(base, base.classifier, valid)
-
-
-@torch.no_grad()
-def accuracy_and_bytes(base: BaseModel, classifier: nn.Module, valid: Examples) -> Figures:
-    """Of each level, with rounded latents: what a classifier of them has, and their ideal bytes."""
-    levels = len(base.log_gains)
-    right, total = torch.zeros(levels), torch.zeros(levels)
-    for x, m in in_parts(valid, device_of(base)):
-        y = base.analysis(x)
-        for index in range(levels):
-            level = torch.full((len(x),), index)
-            y_hat, bits, _ = base.coded(y, level)
-            right[index] += (classifier(y_hat, level).argmax(dim=1) == m).sum()
-            total[index] += bits.sum() / 8
-    named = {"accuracy": right / len(valid), "bytes": total / len(valid)}
-    return {
-        f"{name}_{index}": float(values[index])
-        for name, values in named.items()
-        for index in range(levels)
-    }
+        right, total = torch.zeros(self.levels), torch.zeros(self.levels)
+        for x, m in in_parts(valid, device_of(model)):
+            y = base.analysis(x)
+            for index in range(self.levels):
+                level = torch.full((len(x),), index)
+                y_hat, bits, _ = base.coded(y, level)
+                right[index] += (base.classifier(y_hat, level).argmax(dim=1) == m).sum()
+                total[index] += bits.sum() / 8
+        named = {"accuracy": right / len(valid), "bytes": total / len(valid)}
+        return {
+            f"{name}_{index}": float(values[index])
+            for name, values in named.items()
+            for index in range(self.levels)
+        }

@@ -41,8 +41,6 @@ class StageConfig:
     mixup_share: share of batches that are blended; mixup_alpha: how evenly.
     calm_share: share of a cycle's steps, at its end, without mixup and with little augmentation:
         what is learnt last should look like what is met later.
-    sharpness: how far from the weights the loss must be low as well (trainer.sharpness), found out
-        with half of the faces, so a step costs one and a half times as much; 0 for not at all.
     """
 
     epochs: int = 20
@@ -56,7 +54,6 @@ class StageConfig:
     mixup_share: float = 0.5
     mixup_alpha: float = 0.4
     calm_share: float = 0.0
-    sharpness: float = 0.0
     augmentation: Augmentation = field(default_factory=Augmentation)
 
 
@@ -71,8 +68,6 @@ class BaseConfig(StageConfig):
     ramp_share: share of the steps in which lmbda rises. noise_share: share in which the classifier
     sees additive noise; rounding with a straight-through gradient after that. Bits are of noise to
     the end. placed: whether levels are put at level_bytes after training, by their gains.
-    consensus_views: how often the teacher is asked about each face beforehand (trainer.consensus);
-    consensus_share: how much of the votes its mean answer replaces.
     """
 
     epochs: int = 50
@@ -91,29 +86,6 @@ class BaseConfig(StageConfig):
     noise_share: float = 0.3
     ramp_share: float = 0.1
     placed: bool = True
-    consensus_views: int = 0
-    consensus_share: float = 0.67
-
-
-@dataclass(frozen=True)
-class ReadingConfig(StageConfig):
-    """The latent classifier once more, latents and levels being there already.
-
-    teacher_share: of the target, what the teacher says; the rest is votes, as the base's stage has
-    them. dropout: before the last layer.
-    """
-
-    epochs: int = 20
-    batch_faces: int = 512
-    optimizer: Literal["sgd", "adamw"] = "adamw"
-    learning_rate: float = 1.0e-3
-    weight_decay: float = 5e-2
-    warmup_share: float = 0.03
-    mixup_share: float = 0.4
-    mixup_alpha: float = 1.0
-    sharpness: float = 0.5
-    teacher_share: float = 0.4
-    dropout: float = 0.3
 
 
 @dataclass(frozen=True)
@@ -145,8 +117,7 @@ class EnhancementConfig(StageConfig):
 
 @dataclass(frozen=True)
 class FitConfig:
-    """One run: the pixel classifier that teaches, the base layer, once more what reads it, the
-    enhancement layers.
+    """One run: the pixel classifier that teaches, the base layer, the enhancement layers.
 
     data: a dataset folder in a layout that trainer.data reads. out: where checkpoints and the
     log go; a run that was killed goes on from there.
@@ -169,5 +140,4 @@ class FitConfig:
     model: ModelConfig = field(default_factory=ModelConfig)
     classifier: StageConfig = field(default_factory=StageConfig)
     base: BaseConfig = field(default_factory=BaseConfig)
-    reading: ReadingConfig = field(default_factory=ReadingConfig)
     enhancement: EnhancementConfig = field(default_factory=EnhancementConfig)

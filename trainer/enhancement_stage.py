@@ -14,7 +14,7 @@ from trainer.models.base import BaseModel
 from trainer.models.enhancement import EnhancementModel
 from trainer.models.resnet import ResNet18
 from trainer.quantise import straight_through
-from trainer.stages import EVERYTHING, Batch, Figures, augmented, psnr_sum
+from trainer.stages import Batch, Figures, augmented, psnr_sum
 from trainer.targets import Multiplier
 
 RATE_GAIN, SETTLING_SHARE, PROPORTION = 0.004, 0.05, 0.5
@@ -38,8 +38,6 @@ class EnhancementStage:
     learning_rate_shares: Mapping[str, float] = MappingProxyType(
         {"net.analysis.components": 0.1, "net.synthesis.components": 0.1}
     )
-
-    sharpened = EVERYTHING
 
     def __init__(
         self, config: EnhancementConfig, model: EnhancementModel, base: BaseModel, teacher: ResNet18

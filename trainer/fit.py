@@ -1,14 +1,12 @@
-"""One run from data to trained networks: pixel classifier, base, what reads it, enhancement."""
+"""One run from data to trained networks: the pixel classifier, the base layer, the enhancement."""
 
 import contextlib
-import dataclasses
 import json
 
 import torch
 
 from trainer.base_stage import BaseStage
 from trainer.config import FitConfig
-from trainer.consensus import consensus
 from trainer.data.faces import FaceSet
 from trainer.data.layout import read_train_and_valid
 from trainer.enhancement_stage import EnhancementStage
@@ -19,7 +17,6 @@ from trainer.models.enhancement import EnhancementModel
 from trainer.models.resnet import ResNet18
 from trainer.placing import Placing, latents
 from trainer.processes import current
-from trainer.reading_stage import ReadingStage
 from trainer.rebasing import rebase_to
 from trainer.released import OtherNetworksError, begin_base, begin_enhancement
 from trainer.run_folder import (
@@ -69,27 +66,12 @@ def fit(config: FitConfig) -> dict[str, Figures]:
         classifier = ClassifierStage(config.classifier, new_teacher(config), "classifier")
         figures["classifier"] = _finished(Loop(classifier, config, train, valid), config)
     teacher = load_pixel_classifier(config)
-    agreed = _agreed(config, train, teacher)
     if config.base.epochs:
-        figures["base"] = _base_trained(config, agreed, valid, teacher)
-    if config.reading.epochs:
-        stage = ReadingStage(config.reading, load_base(config), teacher)
-        figures["reading"] = _finished(Loop(stage, config, agreed, valid), config)
+        figures["base"] = _base_trained(config, train, valid, teacher)
     figures |= _enhancement(config, train, valid, teacher)
     if processes.leads:
         (config.out / "figures.json").write_text(json.dumps(figures, indent=2) + "\n")
     return figures
-
-
-def _agreed(config: FitConfig, train: FaceSet, teacher: ResNet18) -> FaceSet:
-    """Faces whose votes are in part what the teacher says of them on average."""
-    base = config.base
-    if not base.consensus_views or not (base.epochs or config.reading.epochs):
-        return train
-    ranges = base.augmentation
-    said = consensus(teacher, train, base.consensus_views, ranges, config.seed)
-    share = base.consensus_share
-    return dataclasses.replace(train, votes=(1 - share) * train.votes + share * said)
 
 
 def _base_trained(config: FitConfig, train: FaceSet, valid: FaceSet, teacher: ResNet18) -> Figures:
@@ -137,7 +119,7 @@ def _begin_enhancement(
 
 
 def _placed(config: FitConfig, train: FaceSet) -> list[list[float]]:
-    base, faces = load_base(config, read_again=False), limited(train, PLACED_FACES)
+    base, faces = load_base(config), limited(train, PLACED_FACES)
     votes = torch.from_numpy(faces.votes)
     return Placing(base, latents(base, faces), votes).added(config.base.level_bytes)
 

@@ -10,8 +10,6 @@ import copy
 import json
 import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn, Protocol
 
@@ -24,7 +22,6 @@ from tqdm import tqdm
 from trainer.examples import Examples, as_float
 from trainer.processes import current
 from trainer.schedule import cycle_at, moving_average, one_cycle, optimizer_of
-from trainer.sharpness import ascended, norms_held
 from trainer.stages import Batch, Figures, Stage
 
 LOG_STEPS = 50
@@ -90,12 +87,7 @@ class Loop:
         if not self.steps:
             raise ValueError(f"{len(train)} faces do not fill a batch or there are no epochs")
         self.step = 0
-        self.loss, self.alone = self.processes.together(loss), loss
-        self.sharpened = [
-            parameter
-            for name, parameter in stage.model.named_parameters()
-            if f"{name}.".startswith(stage.sharpened) and parameter.requires_grad
-        ]
+        self.loss = self.processes.together(loss)
         on_gpu = self.processes.device.type == "cuda"
         self.bf16 = torch.cuda.is_bf16_supported() if on_gpu else has_bf16()
 
@@ -150,10 +142,10 @@ class Loop:
         whole = self.stage.prepare(faces, votes, progress, generator)
         device = self.processes.device
         batch = tuple(part[self.share].to(device) for part in whole)
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.bf16):
+            loss, parts = self.loss(batch, progress)
         self.optimizer.zero_grad(set_to_none=True)
-        with self._where_it_is_worst(batch, progress):
-            loss, parts = self._lost(self.loss, batch, progress)
-            torch.autograd.backward(loss)
+        loss.backward()
         norm = nn.utils.clip_grad_norm_(self.stage.model.parameters(), 5.0)
         if not torch.isfinite(norm):  # nothing that followed could be saved
             raise ValueError(
@@ -164,26 +156,6 @@ class Loop:
         self.averaged.update_parameters(self.stage.model)
         shown = self.processes.average({"loss": loss, **parts})
         return {**shown, **self.stage.stepped(shown, progress)}
-
-    def _lost(
-        self, loss: nn.Module, batch: Batch, progress: float
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        with torch.autocast(self.processes.device.type, dtype=torch.bfloat16, enabled=self.bf16):
-            lost: tuple[Tensor, dict[str, Tensor]] = loss(batch, progress)
-        return lost
-
-    @contextmanager
-    def _where_it_is_worst(self, batch: Batch, progress: float) -> Iterator[None]:
-        """Within the stage's sharpness of the weights, by each process's own faces."""
-        if not self.stage.config.sharpness:
-            yield
-            return
-        half = tuple(part[: max(1, len(part) // 2)] for part in batch)
-        with norms_held(self.stage.model):
-            lost, _ = self._lost(self.alone, half, progress)
-        gradients = torch.autograd.grad(lost, self.sharpened, allow_unused=True)
-        with ascended(self.sharpened, gradients, self.stage.config.sharpness):
-            yield
 
     def _batch(self) -> tuple[Tensor, Tensor]:
         epoch, index = divmod(self.step, self.epoch_steps)

@@ -31,7 +31,7 @@ ADDED = "added_log_gains"
 # Which bundle a run goes on from.
 BUNDLE_NOTE = "bundle.json"
 # Of each stage's checkpoint, what the names of its networks' states begin with.
-PREFIXES = {"base": "base.", "reading": "", "enhancement": "net."}
+PREFIXES = {"base": "base.", "enhancement": "net."}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +69,7 @@ def settle(config: FitConfig) -> None:
 def _copy_kept(config: FitConfig, start: Path) -> None:
     kept = ["classifier"]
     if not config.base.epochs:
-        kept += ["base"] if config.reading.epochs else ["base", "reading"]
+        kept.append("base")
     for file in (f"{stage}{suffix}" for stage in kept for suffix in (".pt", RELEASED, ".json")):
         if (start / file).is_file():
             shutil.copyfile(start / file, config.out / file)
@@ -95,8 +95,6 @@ def start(model: nn.Module, stage: str, config: FitConfig) -> bool:
     if config.start is None:
         return False
     model.load_state_dict(states(config.start, stage))
-    if stage == "base" and (again := _read_again(config.start)):
-        model.get_submodule("classifier").load_state_dict(again)
     return True
 
 
@@ -115,26 +113,16 @@ def load_pixel_classifier(config: FitConfig) -> ResNet18:
     return pixel.eval().to(memory_format=torch.channels_last)
 
 
-def load_base(config: FitConfig, *, read_again: bool = True) -> BaseModel:
-    """The averaged base of config.out, levels placed, in eval mode.
-
-    read_again: with the classifier of the reading stage, where there is one.
-    """
-    return base_of(config, config.out, read_again=read_again)
+def load_base(config: FitConfig) -> BaseModel:
+    """The averaged base of config.out, levels placed, in eval mode."""
+    return base_of(config, config.out)
 
 
-def base_of(config: FitConfig, run: Path, *, read_again: bool = True) -> BaseModel:
+def base_of(config: FitConfig, run: Path) -> BaseModel:
     """The same of another run with networks of the same sizes."""
     base = new_base(config)
     base.load_state_dict(states(run, "base"))
-    if read_again and (again := _read_again(run)):
-        base.classifier.load_state_dict(again)
     return base.eval()
-
-
-def _read_again(run: Path) -> dict[str, torch.Tensor]:
-    there = any((run / f"reading{suffix}").is_file() for suffix in (".pt", RELEASED))
-    return states(run, "reading") if there else {}
 
 
 def new_teacher(config: FitConfig) -> ResNet18:

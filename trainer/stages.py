@@ -22,8 +22,6 @@ Batch = tuple[Tensor, ...]
 
 # Every part of a model learns at the stage's own rate.
 EVERYTHING_ALIKE: Mapping[str, float] = MappingProxyType({})
-# Parts of a model by name: all of them.
-EVERYTHING = ("",)
 # What is left of the augmentation in the calm steps at the end.
 CALM_SCALE = 0.4
 
@@ -41,10 +39,6 @@ class Stage(Protocol):
     @property
     def learning_rate_shares(self) -> Mapping[str, float]:
         """Of the learning rate, what parts of the model get, by name; 1 for those not named."""
-
-    @property
-    def sharpened(self) -> tuple[str, ...]:
-        """Parts of the model, by name, whose sharpness counts where config has a radius for it."""
 
     @property
     def config(self) -> StageConfig:
@@ -108,7 +102,6 @@ class ClassifierStage:
 
     frozen: tuple[nn.Module, ...] = ()
     learning_rate_shares: Mapping[str, float] = EVERYTHING_ALIKE
-    sharpened = EVERYTHING
 
     def __init__(self, config: StageConfig, classifier: nn.Module, name: str) -> None:
         self.config, self.name = config, name

@@ -16,15 +16,7 @@ from torch import Tensor, nn
 
 from trainer.examples import Examples, device_of, in_parts
 from trainer.models.hyperprior import VariableRateHyperprior
-from trainer.stages import (
-    EVERYTHING,
-    EVERYTHING_ALIKE,
-    Batch,
-    Figures,
-    augmented,
-    cross_entropies,
-    psnr_sum,
-)
+from trainer.stages import EVERYTHING_ALIKE, Batch, Figures, augmented, cross_entropies, psnr_sum
 from trainer.study.config import LatentsConfig
 from trainer.study.rates import balance, by_rate, check_rates
 
@@ -52,7 +44,6 @@ class LatentsStage:
     name = "latents"
     frozen: tuple[nn.Module, ...] = ()
     learning_rate_shares = EVERYTHING_ALIKE
-    sharpened = EVERYTHING
 
     def __init__(
         self, config: LatentsConfig, codec: VariableRateHyperprior, head: nn.Module

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from trainer.examples import Examples, device_of, in_parts
 from trainer.models.hyperprior import VariableRateHyperprior
-from trainer.stages import EVERYTHING, EVERYTHING_ALIKE, Batch, Figures, psnr_sum
+from trainer.stages import EVERYTHING_ALIKE, Batch, Figures, psnr_sum
 from trainer.study.config import PretrainConfig
 from trainer.study.rates import check_rates
 
@@ -19,7 +19,6 @@ class PretrainStage:
     name = "pretrain"
     frozen: tuple[nn.Module, ...] = ()
     learning_rate_shares = EVERYTHING_ALIKE
-    sharpened = EVERYTHING
 
     def __init__(self, config: PretrainConfig, codec: VariableRateHyperprior) -> None:
         self.config = config

@@ -19,15 +19,7 @@ from torch import Tensor, nn
 from trainer.examples import Examples, device_of, in_parts
 from trainer.models.hyperprior import VariableRateHyperprior
 from trainer.models.resnet import ResNet18
-from trainer.stages import (
-    EVERYTHING,
-    Batch,
-    Figures,
-    augmented,
-    cross_entropies,
-    psnr_sum,
-    soft_cross_entropy,
-)
+from trainer.stages import Batch, Figures, augmented, cross_entropies, psnr_sum, soft_cross_entropy
 from trainer.study.config import TuneConfig
 from trainer.study.rates import balance, by_rate, check_rates
 from trainer.targets import Multiplier
@@ -90,7 +82,6 @@ class TuneStage:
         self.original.to(memory_format=torch.channels_last)
         self.model: nn.Module = nn.ModuleDict(networks)
         self.frozen: tuple[nn.Module, ...] = (self.original,)
-        self.sharpened = EVERYTHING
         self.learning_rate_shares = {
             "classifier": config.classifier_share,
             **{f"codec.{part}": config.prior_share for part in PRIOR},

@@ -19,7 +19,6 @@ from trainer.config import (
     EnhancementConfig,
     FitConfig,
     ModelConfig,
-    ReadingConfig,
     StageConfig,
 )
 from trainer.data.faces import EXPRESSIONS
@@ -35,8 +34,7 @@ from trainer.runtime import Network
 
 MODEL = ModelConfig(4, (8, 8, 8, 8), 4, 16, 32, (8, 8, 8))
 STAGE = StageConfig(epochs=2, batch_faces=16, learning_rate=0.02)
-BASE = BaseConfig(epochs=2, batch_faces=16, level_bytes=(2, 5, 9), sharpness=0.1, consensus_views=2)
-READING = ReadingConfig(epochs=2, batch_faces=16)
+BASE = BaseConfig(epochs=2, batch_faces=16, level_bytes=(2, 5, 9))
 ENHANCEMENT = EnhancementConfig(
     epochs=2,
     batch_faces=16,
@@ -55,7 +53,6 @@ def config(data: Path, out: Path) -> FitConfig:
         model=MODEL,
         classifier=STAGE,
         base=BASE,
-        reading=READING,
         enhancement=ENHANCEMENT,
     )
 
@@ -103,7 +100,7 @@ def test_a_killed_run_ends_where_it_would_have_ended(
         fit(config(data, tmp_path))
     monkeypatch.setattr(Loop, "_one_step", one_step)
     fit(config(data, tmp_path))
-    for stage in ("classifier", "base", "reading", "enhancement"):
+    for stage in ("classifier", "base", "enhancement"):
         straight, resumed = (
             torch.load(out / f"{stage}.pt", weights_only=True) for out in (run, tmp_path)
         )
@@ -114,8 +111,7 @@ def test_a_killed_run_ends_where_it_would_have_ended(
 
 def test_a_run_learns(data: Path, run: Path) -> None:
     lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
-    stages = {"classifier", "base", "reading", "enhancement"}
-    assert {line["stage"] for line in lines} == stages
+    assert {line["stage"] for line in lines} == {"classifier", "base", "enhancement"}
     # What the base draws: components, which are there from the start, have no part in it.
     drawn = [line["psnr_db_0"] for line in lines if "psnr_db_0" in line]
     assert drawn[-1] > drawn[0]
@@ -257,7 +253,6 @@ def test_a_run_goes_on_from_another_with_other_settings(
             config(data, tmp_path),
             start=run,
             base=dataclasses.replace(BASE, **base, placed=False),
-            reading=dataclasses.replace(READING, **base),
             enhancement=dataclasses.replace(ENHANCEMENT, **still),
         )
     )
@@ -277,7 +272,6 @@ def test_a_teacher_that_was_released_is_not_trained_again(
             config(data, tmp_path / "run"),
             teacher=tmp_path / "released" / "classifier.npz",
             base=dataclasses.replace(BASE, **once),
-            reading=dataclasses.replace(READING, epochs=0),
             enhancement=dataclasses.replace(ENHANCEMENT, **once),
         )
     )
@@ -293,7 +287,6 @@ def test_a_run_works_where_the_processor_multiplies_bfloat16(
             config(data, tmp_path),
             classifier=dataclasses.replace(STAGE, epochs=1),
             base=dataclasses.replace(BASE, epochs=1),
-            reading=dataclasses.replace(READING, epochs=1),
             enhancement=dataclasses.replace(ENHANCEMENT, epochs=1),
         )
     )
@@ -309,7 +302,6 @@ def from_bundle(data: Path, run: Path, bundle: Path, out: Path, epochs: int) -> 
         bundle=bundle,
         teacher=teacher,
         base=dataclasses.replace(BASE, epochs=epochs),
-        reading=dataclasses.replace(READING, epochs=epochs),
     )
 
 
@@ -351,7 +343,7 @@ def test_base_and_enhancement_of_a_bundle_are_trained_further(
 
     monkeypatch.setattr(Loop, "_one_step", noted)
     again = from_bundle(data, run, bundle, tmp_path, epochs=2)
-    assert list(fit(again)) == ["base", "reading", "enhancement"]
+    assert list(fit(again)) == ["base", "enhancement"]
     assert steps > 0
     # Where they begin, they answer and draw what the bundle does.
     figures = load_bundle(bundle, BUNDLE_FILES).manifest.figures
@@ -375,7 +367,7 @@ def test_an_enhancement_without_epochs_reads_a_base_that_was_trained_further(
             **{"start": None, "bundle": None, **began},  # type: ignore[arg-type]
             enhancement=kept,
         )
-        assert list(fit(settings)) == ["base", "reading"]
+        assert list(fit(settings)) == ["base"]
         before = load_trained(config(data, run)).enhancement.synthesis.components.weight
         after = load_trained(settings).enhancement.synthesis.components.weight
         assert torch.allclose(before, after, atol=2e-3)
@@ -389,7 +381,6 @@ def test_a_base_without_epochs_stays_as_it_was(data: Path, run: Path, tmp_path: 
         config(data, tmp_path),
         start=run,
         base=dataclasses.replace(BASE, epochs=0),
-        reading=dataclasses.replace(READING, epochs=0),
     )
     assert list(fit(settings)) == ["enhancement"]
     before, after = (load_trained(config(data, out)).base.state_dict() for out in (run, tmp_path))
