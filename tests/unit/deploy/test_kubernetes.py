@@ -11,7 +11,8 @@ import pytest
 import yaml
 
 from cloud_recognizer.config import CloudConfig, parse_config
-from cloud_recognizer.grpc_server import CLOSE_GRACE_S, LIVENESS
+from cloud_recognizer.grpc_server import CLOSE_GRACE_S
+from cloud_recognizer.health import LIVENESS
 from cloud_recognizer.health_pages import SERVICES
 from cloud_recognizer.policy import Policy
 from mien.errors import ConfigError
