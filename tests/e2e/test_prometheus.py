@@ -51,7 +51,8 @@ def test_every_recording_rule_gives_data_while_a_camera_is_streamed(
 
 def wait_for_data(prometheus: Prometheus) -> set[str]:
     """Those of the recorded figures that have had no finite value by the end of the patience."""
-    missing = {rule.name for rule in RECORDINGS}
+    # What looks back by hours has its promtool cases.
+    missing = {rule.name for rule in RECORDINGS if " offset " not in rule.expr}
     until_s = time.monotonic() + PATIENCE_S
     while missing and time.monotonic() < until_s:
         time.sleep(1)

@@ -124,10 +124,10 @@ CLOUD: Final = (
     Case("MienAccuracyLow", estimated("0.49x60"), estimated("0.3x60", faces=499), 29, 31),
     Case(
         "MienFacesDrift",
-        psi("confidence", "bundle", "0.26x120"),
-        psi("expression", "bundle", "0.9x300"),  # no dataset has a fleet's visitors
-        59,
-        61,
+        psi("confidence", "bundle", "0.9x119 1.2x180"),
+        psi("confidence", "bundle", "0.9x300"),  # no dataset has a fleet's visitors
+        178,
+        181,
     ),
     Case(
         "MienFacesDrift",
