@@ -77,6 +77,11 @@ def faces(results: Path, expressions: tuple[str, ...]) -> list[dict[str, Any]]:
     return [x for x in events(results) if tuple(x.get("probabilities", ())) == expressions]
 
 
+def started(results: Path) -> list[str]:
+    """The bundle that it began with."""
+    return [event["bundle_id"] for event in events(results) if event["event"] == "started"]
+
+
 async def test_a_spooled_camera_starts_in_an_outage_and_gets_the_new_bundle_after_it(
     first: Bundle, second: Bundle, port: int, tmp_path: Path
 ) -> None:
@@ -94,12 +99,10 @@ async def test_a_spooled_camera_starts_in_an_outage_and_gets_the_new_bundle_afte
             device_id="door",
         )
         device = asyncio.create_task(run(config))
-        await eventually(lambda: device.done() or spool.is_dir())
-        await eventually(lambda: device.done() or contents(spool, 0)["faces"] >= 8)
+        await eventually(lambda: device.done() or started(results) != [])
+        await eventually(lambda: device.done() or contents(spool)["faces"] >= 8)
         assert not device.done(), device
-        assert [x["bundle_id"] for x in events(results) if x["event"] == "started"] == [
-            first.bundle_id
-        ]
+        assert started(results) == [first.bundle_id]
         async with running_recognizer(first.folder.parent, port=port, bundles_poll_s=POLL_S):
             await eventually(lambda: device.done() or len(faces(results, WORDS)) >= 8)
             assert not device.done(), device  # its handler of the signal is in place
@@ -109,7 +112,7 @@ async def test_a_spooled_camera_starts_in_an_outage_and_gets_the_new_bundle_afte
     assert summary["bundle_id"] == second.bundle_id
     assert summary["errors"] == {}  # what was coded in the outage is recognised, too
     assert len(faces(results, EXPRESSIONS)) >= 8
-    waits = contents(spool, 0)["faces"]  # of the outage, what was not sent before the end
+    waits = contents(spool)["faces"]  # of the outage, what was not sent before the end
     assert summary["faces_recognised"] == summary["faces_sent"] - waits
     assert summary["drops"].keys() <= {"camera_newer_frame"}
 

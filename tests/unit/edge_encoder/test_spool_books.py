@@ -259,7 +259,7 @@ class Books(RuleBasedStateMachine):
 
     @invariant()
     def the_books_on_disk_balance(self) -> None:
-        found = contents(self.folder, self.clock.now_ms)
+        found = contents(self.folder, self.clock)
         booked = {name: book["faces"] for name, book in found["books"].items()}
         accepted = booked.pop("accepted", 0)
         assert accepted == sum(booked.values()) + found["faces"]
