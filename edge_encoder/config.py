@@ -56,7 +56,7 @@ class EdgeConfig:
     bundle_keys: Path | None = None
     """Folder of public keys (*.pub), one of which must have signed the bundle; null takes any."""
     cache: Path = Path("~/.cache/mien/encoders")
-    """Folder where fetched encoders are kept."""
+    """Folder of fetched encoders; a camera with a spool begins with one when no server answers."""
     results: str = "-"
     """File for the JSON lines of what was recognised; - is standard output."""
     device_id: str = ""

@@ -86,7 +86,7 @@ async def run(config: EdgeConfig, exporter: "SpanExporter | None" = None) -> Exi
             await stack.enter_async_context(events.regularly())
         servers = Servers(config.servers, config.device)
         dialler = open_dialler(config, metrics)
-        fetch = _fetch(config, servers, metrics, dialler.beside())
+        fetch = _fetch(config, source, servers, metrics, dialler.beside())
         bundle = await fetch(None)
         pipeline = _pipeline(config, source, detector, bundle, results, metrics, tracing)
         return_freed_memory()
@@ -160,7 +160,7 @@ def _tracing(
 
 
 def _fetch(
-    config: EdgeConfig, servers: Servers, metrics: Metrics, dialler: Dialler
+    config: EdgeConfig, source: Source, servers: Servers, metrics: Metrics, dialler: Dialler
 ) -> Callable[[str | None], Awaitable[Bundle]]:
     """What gets a bundle by its id, without one that to begin with; it counts what it refuses."""
     cache = Path(config.cache).expanduser()
@@ -170,8 +170,10 @@ def _fetch(
         try:
             if bundle_id is None and config.bundle is not None:
                 return load_bundle(config.bundle, keys=keys)
-            patience_s = config.give_up_s
-            return await fetch_encoder(servers, cache, patience_s, bundle_id, keys, dialler)
+            return await fetch_encoder(
+                *(servers, cache, config.give_up_s, bundle_id, keys, dialler),
+                goes_on=_goes_on(config, source),
+            )
         except BundleError as error:
             metrics.refused_bundles.labels(error.code).inc()
             raise
@@ -255,11 +257,15 @@ def _paces(config: EdgeConfig) -> PaceSettings:
     )
 
 
+def _goes_on(config: EdgeConfig, source: Source) -> bool:
+    """Whether the run starts and lasts without a server: a camera whose chunks wait on disk."""
+    return config.spool is not None and source.live
+
+
 def _settings(config: EdgeConfig, source: Source) -> UplinkSettings:
-    goes_on = config.spool is not None and source.live
     return UplinkSettings(
         config.queue_chunks,
-        math.inf if goes_on else config.give_up_s,
+        math.inf if _goes_on(config, source) else config.give_up_s,
         config.welcome_timeout_s,
         config.answer_timeout_s,
         config.keepalive_s,

@@ -6,8 +6,7 @@ must have signed the id, and the signature is looked at before anything of the b
 """
 
 import asyncio
-import contextlib
-import os
+import logging
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -17,13 +16,13 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 import grpc
 
 from edge_encoder.dialling import PLAIN, Dialler
+from edge_encoder.kept_encoders import kept, last_used, make_room, mark_used
 from edge_encoder.servers import Servers, Target
 from mien.backoff import Backoff
 from mien.bundle import EDGE_FILES, MANIFEST, Bundle, load_bundle
 from mien.errors import (
     BundleError,
     BundleHashError,
-    BundleSignatureError,
     ManifestError,
     ProtocolError,
     UnavailableError,
@@ -31,7 +30,6 @@ from mien.errors import (
 )
 from mien.folder_lock import FolderLock
 from mien.manifest import MAX_FILE_BYTES
-from mien.messages.ids import is_bundle_id
 from mien.signing import MAX_SIGNATURES_BYTES, SIGNATURES, TrustedKeys
 from mien.v1 import bundle_pb2 as pb
 from mien.v1.bundle_pb2_grpc import BundleServiceStub
@@ -39,10 +37,10 @@ from mien.v1.bundle_pb2_grpc import BundleServiceStub
 if TYPE_CHECKING:  # a name of the type stubs only
     from mien.v1.bundle_pb2_grpc import BundleServiceAsyncStub
 
+_log = logging.getLogger(__name__)
+
 DOWNLOAD_TIMEOUT_S: Final = 120.0
 CONNECT_TIMEOUT_S: Final = 5.0
-# Encoders in a cache; beyond, the one that was not used for the longest time goes.
-MAX_KEPT: Final = 8
 _PARTIAL: Final = ".partial-"
 DOWNLOAD_CHANNEL_OPTIONS: Final = (
     # Closed with its connection, whose bytes must not count as the stream's.
@@ -66,17 +64,21 @@ async def fetch_encoder(
     bundle_id: str | None = None,
     keys: TrustedKeys | None = None,
     dialler: Dialler = PLAIN,
+    *,
+    goes_on: bool = False,
 ) -> Bundle:
     """A bundle's encoder from `cache`, or downloaded into it; without an id the promoted one's.
 
     timeout_s: how long to look for a server that is there; each is tried once in any case. What was
     downloaded before a connection broke is not downloaded again, from whichever server.
     keys: those of which one must have signed it; None: it need not be signed.
+    goes_on: whether the device runs without a server, too. It then begins, where none answers, with
+    the encoder that it used last, and learns from the next Welcome which one is wanted.
     Raises UnavailableError when none is, BundleError for files that are not the bundle's and for
     what no trusted key has signed.
     """
-    if bundle_id is not None and (kept := await asyncio.to_thread(_kept, cache, bundle_id, keys)):
-        return kept
+    if bundle_id is not None and (found := await asyncio.to_thread(kept, cache, bundle_id, keys)):
+        return found
     clock, backoff = asyncio.get_running_loop().time, Backoff(longest_s=1.0)
     began_s, walk = clock(), servers.walk()
     target, _ = await walk.advance()
@@ -85,6 +87,10 @@ async def fetch_encoder(
             bundle = await _fetched(target, cache, bundle_id, keys, dialler)
         except UnavailableError as error:
             target, round_is_over = await walk.advance()
+            begins = round_is_over and goes_on and bundle_id is None
+            if begins and (found := await asyncio.to_thread(last_used, cache, keys)):
+                _log.warning("beginning with bundle %s: %s", found.bundle_id[:12], error)
+                return found
             if round_is_over and clock() - began_s >= timeout_s:
                 raise UnavailableError(
                     f"no recognizer at {servers} within {timeout_s:g} s (--give_up_s): {error}. "
@@ -106,42 +112,19 @@ async def _fetched(
     async with _connected(target, dialler) as stub:
         wanted = bundle_id or await _promoted(stub)
         try:
-            if kept := await asyncio.to_thread(_kept, cache, wanted, keys):
-                return kept
+            if found := await asyncio.to_thread(kept, cache, wanted, keys):
+                return found
             cache.mkdir(parents=True, exist_ok=True)
             lock = FolderLock(cache, DOWNLOAD_TIMEOUT_S)
             await asyncio.to_thread(lock.acquire)
             try:
                 # Another process may have been quicker.
-                kept = await asyncio.to_thread(_kept, cache, wanted, keys)
-                return kept or await _downloaded(stub, cache, wanted, keys)
+                found = await asyncio.to_thread(kept, cache, wanted, keys)
+                return found or await _downloaded(stub, cache, wanted, keys)
             finally:
                 lock.release()
         except OSError as error:
             raise BundleHashError(f"the encoder cannot be kept in {cache}: {error}") from error
-
-
-def _kept(cache: Path, bundle_id: str, keys: TrustedKeys | None) -> Bundle | None:
-    """The encoder that lies in the cache; one that was damaged on the disk is removed.
-
-    One without a trusted signature stays until another takes its place: it may be of a time when
-    other keys were trusted, or another process's that trusts them.
-    """
-    if not is_bundle_id(bundle_id):
-        raise ManifestError(f"the server names a bundle id that is none: {bundle_id[:80]!r}")
-    folder = cache / bundle_id
-    if not folder.is_dir():
-        return None
-    try:
-        bundle = load_bundle(folder, EDGE_FILES, bundle_id, keys)
-    except BundleSignatureError:
-        return None
-    except BundleError:
-        shutil.rmtree(folder, ignore_errors=True)
-        return None
-    with contextlib.suppress(OSError):  # a cache that cannot be written can be read
-        os.utime(folder)
-    return bundle
 
 
 async def _downloaded(
@@ -165,18 +148,16 @@ async def _downloaded(
         folder = cache / bundle_id
         await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
         partial.rename(folder)
+        await asyncio.to_thread(mark_used, folder)
         return await asyncio.to_thread(load_bundle, folder, EDGE_FILES, bundle_id, keys)
 
 
 def _tidy(cache: Path, partial: Path) -> None:
-    """Remove what broken downloads of others left, and the encoders that were used least lately."""
+    """Remove what broken downloads of others left, and make room for this one."""
     for other in cache.glob(f"{_PARTIAL}*"):
         if other != partial:
             shutil.rmtree(other, ignore_errors=True)
-    kept = [folder for folder in cache.iterdir() if is_bundle_id(folder.name)]
-    kept.sort(key=lambda folder: folder.stat().st_mtime, reverse=True)
-    for folder in kept[MAX_KEPT - 1 :]:
-        shutil.rmtree(folder, ignore_errors=True)
+    make_room(cache)
 
 
 def _sizes(partial: Path) -> dict[str, int]:

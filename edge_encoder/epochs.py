@@ -14,7 +14,7 @@ from typing import Final
 from edge_encoder.backlog import Backlog
 from edge_encoder.chunker import Chunk
 from edge_encoder.face_stream import MAX_IN_FLIGHT
-from edge_encoder.metrics import UNANSWERED, UPLINK_FULL, Metrics
+from edge_encoder.metrics import UNANSWERED, UNCONFIRMED, UPLINK_FULL, Metrics
 from edge_encoder.spool.ledger import Key
 from edge_encoder.spool.shelf import Shelf
 from edge_encoder.spool.store import Spool, key_of
@@ -103,12 +103,15 @@ class Epochs:
         self._drop(UNANSWERED, chunks)
 
     def abandon(self) -> None:
-        """The run is over: what is on disk stays there, the rest is lost and counted."""
+        """The run is over: what is on disk stays there, the rest is counted.
+
+        As lost if it was never sent; else it may have been recognised, and is unconfirmed.
+        """
         self._drop(UPLINK_FULL, self._leave())
 
     def _leave(self) -> list[Chunk]:
         self.lose_unanswered(self.backlog.abandon_acknowledged())
-        return self.backlog.leave(lambda chunk: self._drop(UPLINK_FULL, [chunk]))
+        return self.backlog.leave(lambda chunk: self._drop(UNCONFIRMED, [chunk]))
 
     def _drop(self, reason: str, chunks: list[Chunk]) -> None:
         if chunks:

@@ -37,6 +37,7 @@ MAX_FACES: Final = "max_faces"  # the smallest of too many in a frame
 RATE_CONTROL: Final = "rate_control"  # the link carries fewer faces of a track a second
 UPLINK_FULL: Final = "uplink_full"  # the oldest unsent chunk, when a camera outruns the network
 UNANSWERED: Final = "unanswered"  # recognised, but the connection broke before the result came
+UNCONFIRMED: Final = "unconfirmed"  # sent, and left on a full disk before a server said it has it
 SPOOL_FULL: Final = "spool_full"  # the oldest chunk on disk, when there are too many bytes
 SPOOL_AGE: Final = "spool_age"  # it waited on disk for longer than allowed
 SPOOL_DAMAGED: Final = "spool_damaged"  # it could not be read back
@@ -47,6 +48,7 @@ REASONS: Final = (
     RATE_CONTROL,
     UPLINK_FULL,
     UNANSWERED,
+    UNCONFIRMED,
     SPOOL_FULL,
     SPOOL_AGE,
     SPOOL_DAMAGED,

@@ -3,12 +3,12 @@
 import argparse
 import json
 import os
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
 
+from edge_encoder.spool import clock as clocks
 from edge_encoder.spool import database as files
 from edge_encoder.spool import ledger
 from edge_encoder.spool.store import key_of
@@ -30,18 +30,20 @@ def main(arguments: Sequence[str]) -> int:
             files.remove(asked.spool)
         print(f"The spool in {asked.spool} is empty.")
         return ExitCode.OK
-    found = contents(asked.spool, time.time_ns() // 1_000_000)
+    found = contents(asked.spool)
     print(json.dumps(found, indent=2) if asked.json else _in_words(found))
     return ExitCode.OK
 
 
-def contents(folder: Path, now_ms: int) -> dict[str, Any]:
+def contents(folder: Path, clock: Callable[[], clocks.Moment] = clocks.now) -> dict[str, Any]:
     """What is in a spool; `books` over all runs: accepted = settled + drops + what waits."""
     database = files.read_database(folder)
     if database is None:
         return _document([], {}, encrypted=False)
     with closing(database) as db:
         db.execute("BEGIN")  # one moment, whatever is written meanwhile
+        moment = clock()
+        now_ms = clocks.row_clock(db, moment).time_ms(moment)
         epochs = [
             {
                 "device_id": hello.device_id,

@@ -88,7 +88,7 @@ def waiting_epochs(db: sqlite3.Connection) -> list[Hello]:
 
 
 def amount(db: sqlite3.Connection, key: Key) -> tuple[Amount, int]:
-    """What is there of an epoch that has chunks, and when its oldest was accepted (Unix ms)."""
+    """What is there of an epoch that has chunks, and when its oldest was accepted (ms)."""
     query = f"SELECT {_COUNTED}, min(accepted_ms) FROM chunks WHERE {_OF_EPOCH}"  # noqa: S608
     *counted, oldest_ms = db.execute(query, key).fetchone()
     return Amount(*counted), oldest_ms

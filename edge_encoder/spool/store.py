@@ -6,7 +6,8 @@
            chunks of earlier epochs ─▶ next_after ─▶ settle
 
 Two rules drop chunks, the oldest first, and never one that is in flight: more bytes than allowed
-(`spool_full`), and older than allowed (`spool_age`). While the disk takes nothing, `add` says so
+(`spool_full`), and older than allowed (`spool_age`, by a clock that no jump of the wall clock
+concerns: `spool.clock`). While the disk takes nothing, `add` says so
 and the chunk stays in memory alone. Called from the event loop only: a transaction is some tens of
 microseconds, for none waits for the disk but at a checkpoint.
 """
@@ -14,7 +15,6 @@ microseconds, for none waits for the disk but at a checkpoint.
 import contextlib
 import logging
 import sqlite3
-import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,8 +23,10 @@ from typing import Any, Final, TypeVar
 
 from edge_encoder.chunker import Chunk
 from edge_encoder.metrics import SPOOL_AGE, SPOOL_DAMAGED, SPOOL_FULL, Metrics
+from edge_encoder.spool import clock as clocks
 from edge_encoder.spool import database as files
 from edge_encoder.spool import ledger
+from edge_encoder.spool.clock import Moment, RowClock
 from edge_encoder.spool.ledger import ROW_BYTES, Amount, Change, Key
 from edge_encoder.spool.seal import Seal, body_of, chunk_of, sealed_by
 from mien.errors import ConfigError, SpoolError
@@ -56,12 +58,14 @@ class Spool:
     """The chunks on disk; `open_spool` makes one."""
 
     def __init__(
-        self, settings: SpoolSettings, seal: Seal, metrics: Metrics, clock_ms: Callable[[], int]
+        self, settings: SpoolSettings, seal: Seal, metrics: Metrics, clock: Callable[[], Moment]
     ) -> None:
         self._settings = settings
         self._seal = seal
         self._metrics = metrics
-        self._clock_ms = clock_ms
+        self._clock = clock
+        self._row_clock = RowClock.of(clock())
+        self._kept_clock: RowClock | None = None  # as it stands in the file
         metrics.spool_limit_bytes.set(settings.max_bytes)
         self._database: sqlite3.Connection | None = None
         self._failing = False
@@ -114,7 +118,7 @@ class Spool:
         def insert(db: sqlite3.Connection, change: Change) -> bool:
             if not self._apply_rules(db, change, len(body) + ROW_BYTES):
                 return False
-            ledger.insert(db, change, hello, seq, self._clock_ms(), faces, body)
+            ledger.insert(db, change, hello, seq, self._now_ms(), faces, body)
             return True
 
         kept = bool(self._write(insert))
@@ -197,7 +201,7 @@ class Spool:
 
         False when they do not, because all that is left is in flight.
         """
-        oldest_ms = self._clock_ms() - round(self._settings.max_age_s * 1000)
+        oldest_ms = self._now_ms() - round(self._settings.max_age_s * 1000)
         ledger.drop(db, change, SPOOL_AGE, ledger.older_than(db, oldest_ms, self._held))
         excess = self._total.size + change.size + size - self._settings.max_bytes
         stale = ledger.oldest(db, excess, self._held)
@@ -210,9 +214,7 @@ class Spool:
         database = files.open_database(self._settings.folder)
         try:
             files.check_key(database, self._seal)
-            # A clock that was ahead must not keep chunks for longer than allowed.
-            now_ms = self._clock_ms()
-            database.execute("UPDATE chunks SET accepted_ms=?1 WHERE accepted_ms>?1", (now_ms,))
+            self._row_clock, self._kept_clock = clocks.row_clock(database, self._clock()), None
             self._total = ledger.total(database)
         except BaseException:
             database.close()
@@ -220,6 +222,16 @@ class Spool:
         self._database = database
         self._show()
         return database
+
+    def _now_ms(self) -> int:
+        """The time of rows. Where the wall clock has jumped, it is told from it anew."""
+        moment = self._clock()
+        clock = self._row_clock.following(moment)
+        if clock != self._row_clock:
+            jump_s = (clock.set_ms - self._row_clock.set_ms) / 1000
+            _log.info("the clock was set by %+.0f s; what waits is as old as before", jump_s)
+            self._row_clock = clock
+        return clock.time_ms(moment)
 
     def _write(self, action: Callable[[sqlite3.Connection, Change], T]) -> T | None:
         """Run an action as one transaction; None when the disk does not take it."""
@@ -233,6 +245,8 @@ class Spool:
                 for key, last in self._settled_until.items():
                     ledger.settle(db, change, list(ledger.rows(db, key, 0, last)))
                 result = action(db, change)
+                if self._row_clock != self._kept_clock:
+                    clocks.keep(db, self._row_clock)
                 db.execute("COMMIT")
             except BaseException:
                 with contextlib.suppress(sqlite3.Error):  # SQLite may have done it already
@@ -243,6 +257,7 @@ class Spool:
         result = self._guarded(transaction)
         if result is not None:
             self._settled_until.clear()
+            self._kept_clock = self._row_clock
             self._apply(change)
         return result
 
@@ -308,10 +323,10 @@ class Spool:
 def open_spool(
     settings: SpoolSettings,
     metrics: Metrics,
-    clock_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+    clock: Callable[[], Moment] = clocks.now,
 ) -> Iterator[Spool]:
     """The spool of a folder, for this process alone. Raises ConfigError."""
-    spool = Spool(settings, sealed_by(settings.key), metrics, clock_ms)
+    spool = Spool(settings, sealed_by(settings.key), metrics, clock)
     with files.locked(settings.folder):
         spool.open()
         try:

@@ -49,10 +49,6 @@ def watching(address: str) -> Iterator[list[Face]]:
             thread.join()
 
 
-def what_waits(spool: Path) -> dict[str, Any]:
-    return contents(spool, time.time_ns() // 1_000_000)
-
-
 def until(holds: Any) -> None:
     deadline_s = time.monotonic() + PATIENCE_S
     while not holds():
@@ -77,10 +73,10 @@ def test_every_face_that_a_killed_device_had_accepted_is_seen_exactly_once(
             assert event is not None, first.last_words()
             # It hears no more, and does not know what the server has: some of it is in flight.
             cloud.process.process.send_signal(signal.SIGSTOP)
-            until(lambda: what_waits(spool)["chunks"] >= WAITING_CHUNKS)
+            until(lambda: contents(spool)["chunks"] >= WAITING_CHUNKS)
             first.process.kill()
             assert first.wait(PATIENCE_S) == -signal.SIGKILL
-        left = what_waits(spool)
+        left = contents(spool)
         assert left["chunks"] >= WAITING_CHUNKS
         cloud.process.process.send_signal(signal.SIGCONT)
 
@@ -92,7 +88,7 @@ def test_every_face_that_a_killed_device_had_accepted_is_seen_exactly_once(
             while (event := second.next_event(PATIENCE_S)) is not None:
                 events.append(event)
             assert second.wait(PATIENCE_S) == 0, second.last_words()
-        found = what_waits(spool)
+        found = contents(spool)
         assert found["faces"] == 0
         accepted = found["books"]["accepted"]["faces"]
         assert found["books"] == {

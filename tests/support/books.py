@@ -2,6 +2,7 @@
 
 offered ─▶ accepted ─▶ recognised ─▶ seen by the consumer
    │          ├─▶ unanswered ─────▶ seen, but the device never heard of it
+   │          ├─▶ unconfirmed ────▶ seen, or not: it was sent, and nobody knows
    │          ├─▶ dropped, each by a stated rule    ├─▶ rejected, each with a code
    │          └─▶ waits
    └─▶ not coded
@@ -22,6 +23,7 @@ from edge_encoder.metrics import (
     SPOOL_DAMAGED,
     SPOOL_FULL,
     UNANSWERED,
+    UNCONFIRMED,
     UNREADABLE,
     UPLINK_FULL,
 )
@@ -37,12 +39,14 @@ class Account:
     """What one device, or one spool, says of its faces; numbers of faces.
 
     settled: the recognizer has them, by whatever answer; it is recognised, unanswered and rejected.
+    unconfirmed: the recognizer may have them, or not.
     """
 
     offered: int
     accepted: int
     settled: int
     unanswered: int = 0
+    unconfirmed: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
     rejected: Counter[str] = field(default_factory=Counter)
     waiting: int = 0
@@ -54,7 +58,7 @@ class Account:
         drops = _by_label(counts, "mien_edge_dropped_total")
         rejected = _by_label(counts, "mien_edge_rejected_faces_total")
         offered = round(counts["mien_edge_faces_total", ""])
-        known = (*RULES, *NOT_OFFERED, UNANSWERED)
+        known = (*RULES, *NOT_OFFERED, UNANSWERED, UNCONFIRMED)
         not_coded = sum(count for reason, count in drops.items() if reason not in known)
         recognised = round(counts["mien_edge_recognised_faces_total", ""])
         return cls(
@@ -62,6 +66,7 @@ class Account:
             accepted=offered - not_coded,
             settled=recognised + drops[UNANSWERED] + rejected.total(),
             unanswered=drops[UNANSWERED],
+            unconfirmed=drops[UNCONFIRMED],
             dropped=Counter({rule: drops[rule] for rule in RULES if drops[rule]}),
             rejected=rejected,
             waiting=_waiting(counts),
@@ -92,12 +97,17 @@ class Books:
 
     @property
     def differences(self) -> dict[str, int]:
-        """Each equation with what its sides differ by; all 0 when the books balance."""
+        """Each equation with what its sides differ by; all 0 when the books balance.
+
+        Of what is unconfirmed any number may have been seen, and no face beside it.
+        """
         settled, rejected = self._sum("settled"), self._tally("rejected").total()
-        gone = settled + self._tally("dropped").total() + self._sum("waiting")
+        unconfirmed = self._sum("unconfirmed")
+        gone = settled + unconfirmed + self._tally("dropped").total() + self._sum("waiting")
+        unseen = settled - rejected - len(self.seen) - self.missed
         return {
-            "accepted - settled - dropped - waiting": self._sum("accepted") - gone,
-            "settled - rejected - seen - missed": settled - rejected - len(self.seen) - self.missed,
+            "accepted - settled - unconfirmed - dropped - waiting": self._sum("accepted") - gone,
+            "settled - rejected - seen - missed": unseen + min(max(-unseen, 0), unconfirmed),
             "seen more than once": self.seen.total() - len(self.seen),
         }
 
@@ -110,7 +120,7 @@ class Books:
     def lost(self) -> int:
         """Accepted faces that nobody saw and no rule has dropped."""
         return max(self.differences["settled - rejected - seen - missed"], 0) + max(
-            self.differences["accepted - settled - dropped - waiting"], 0
+            self.differences["accepted - settled - unconfirmed - dropped - waiting"], 0
         )
 
     def rows(self) -> list[tuple[str, int]]:
@@ -124,6 +134,7 @@ class Books:
             *((f"rejected: {code}", count) for code, count in rejected.items()),
             ("recognised", settled - rejected.total() - unanswered),
             ("recognised, answer lost", unanswered),
+            ("unconfirmed", self._sum("unconfirmed")),
             ("waiting", self._sum("waiting")),
             ("seen by the consumer", len(self.seen)),
             ("missed by the consumer", self.missed),

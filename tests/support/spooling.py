@@ -8,6 +8,7 @@ from typing import Any
 
 from edge_encoder.chunker import Chunk, FrameTime
 from edge_encoder.metrics import Metrics
+from edge_encoder.spool.clock import Moment
 from edge_encoder.spool.ledger import ROW_BYTES
 from edge_encoder.spool.seal import body_of
 from edge_encoder.spool.store import Spool, SpoolSettings, open_spool
@@ -18,12 +19,17 @@ BUNDLE_ID = "ab" * 32
 
 @dataclass
 class Clock:
-    """Unix time in milliseconds, as a test says."""
+    """Clocks as a test says: `now_ms` is the time that passes, by which a right clock goes.
+
+    ahead_ms: what the wall clock shows more. boot: of the system.
+    """
 
     now_ms: int = 1_700_000_000_000
+    ahead_ms: int = 0
+    boot: str = "a boot"
 
-    def __call__(self) -> int:
-        return self.now_ms
+    def __call__(self) -> Moment:
+        return Moment(self.boot, self.now_ms, self.now_ms + self.ahead_ms)
 
 
 def epoch(number: int, device_id: str = "door") -> Hello:

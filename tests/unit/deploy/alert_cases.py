@@ -280,7 +280,7 @@ EDGE: Final = (
     Case("MienEdgeUnanswered", answered(STILL), answered(STILL, connected=0), 9, 13),
     Case(
         "MienEdgeDropsFaces",
-        faces_lost("uplink_full", "0+14x60"),
+        faces_lost("unconfirmed", "0+4x60") | faces_lost("uplink_full", "0+4x60"),
         faces_lost("max_faces", "0+60x60"),
         9,
         13,

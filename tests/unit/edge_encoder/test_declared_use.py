@@ -144,7 +144,7 @@ def test_a_spool_of_before_keeps_its_chunks_and_has_declared_nothing(tmp_path: P
     old.commit()
     old.close()
     with pytest.raises(SpoolError, match=f"of version 1, this program writes {SCHEMA_VERSION}"):
-        contents(folder, 0)
+        contents(folder)
     for _ in range(2):  # once brought up to date, then as it is
         with spool_in(folder) as spool:
             assert spool.oldest_epoch(set()) == hello

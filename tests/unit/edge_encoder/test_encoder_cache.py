@@ -9,7 +9,8 @@ from pathlib import Path
 import grpc
 import pytest
 
-from edge_encoder.encoder_cache import MAX_KEPT, fetch_encoder
+from edge_encoder.encoder_cache import fetch_encoder
+from edge_encoder.kept_encoders import MAX_KEPT
 from edge_encoder.servers import Servers
 from mien.bundle import EDGE_FILES, Bundle
 from mien.errors import BundleError, ManifestError, ProtocolError, UnavailableError

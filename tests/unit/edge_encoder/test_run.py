@@ -109,7 +109,7 @@ async def test_with_a_spool_every_face_was_on_disk_and_none_is_left_there(
     for _ in range(2):
         code = await run(config(recognizer, clip, tmp_path / "results.jsonl", **settings))
         assert code == ExitCode.OK
-    found = contents(tmp_path / "spool", 0)
+    found = contents(tmp_path / "spool")
     assert found["faces"] == 0
     assert found["books"]["accepted"] == found["books"]["settled"]
     assert found["books"]["accepted"]["faces"] == 2 * CLIP_FRAMES

@@ -10,7 +10,7 @@ import pytest
 
 from edge_encoder.backlog import Backlog
 from edge_encoder.epochs import Epochs
-from edge_encoder.metrics import SPOOL_AGE, SPOOL_DAMAGED, SPOOL_FULL, Metrics
+from edge_encoder.metrics import SPOOL_AGE, SPOOL_DAMAGED, SPOOL_FULL, UNCONFIRMED, Metrics
 from edge_encoder.spool.database import DAMAGED, FILE
 from edge_encoder.spool.seal import chunk_of
 from edge_encoder.spool.shelf import Shelf
@@ -164,6 +164,22 @@ def test_a_backlog_does_not_send_what_a_rule_has_dropped(tmp_path: Path) -> None
         assert backlog.waiting == 2
         assert backlog.next_to_send() == (3, numbered(3))
         assert metrics.drops == {SPOOL_FULL: 2}
+
+
+def test_what_was_sent_and_not_kept_is_unconfirmed_when_its_epoch_has_fallen_behind(
+    tmp_path: Path,
+) -> None:
+    metrics = Metrics()
+    with spool_in(tmp_path, metrics, max_bytes=4 * ROW) as spool:
+        epochs = Epochs(E1, 2, metrics, spool)
+        epochs.offer(numbered(1, faces=200))  # larger than all that the spool may hold
+        assert epochs.backlog.next_to_send() == (1, numbered(1, faces=200))
+        for number in (2, 3, 4):
+            epochs.offer(numbered(number))
+        assert epochs.backlog.behind
+        epochs.welcomed(*epochs.next())
+        assert metrics.drops == {UNCONFIRMED: 200}
+        assert kept(spool, E1) == [2, 3, 4]
 
 
 def test_the_file_is_hardly_larger_than_what_it_counts(tmp_path: Path) -> None:

@@ -18,7 +18,14 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from edge_encoder.backlog import Backlog
 from edge_encoder.chunker import Chunk
 from edge_encoder.epochs import Epochs
-from edge_encoder.metrics import SPOOL_AGE, SPOOL_FULL, UNANSWERED, UPLINK_FULL, Metrics
+from edge_encoder.metrics import (
+    SPOOL_AGE,
+    SPOOL_FULL,
+    UNANSWERED,
+    UNCONFIRMED,
+    UPLINK_FULL,
+    Metrics,
+)
 from edge_encoder.spool import ledger
 from edge_encoder.spool.command import contents
 from edge_encoder.spool.lane import Lane
@@ -245,7 +252,7 @@ class Books(RuleBasedStateMachine):
         drops = self.past_drops + self.metrics.drops
         dropped = sum(drops[reason] for reason in (SPOOL_FULL, SPOOL_AGE, UPLINK_FULL))
         missing = self.offered - len(self.server.recognised)
-        assert missing <= dropped + self.lost_in_crash
+        assert missing <= dropped + drops[UNCONFIRMED] + self.lost_in_crash
         assert dropped + self.lost_in_crash - missing <= self.unheard
 
     @invariant()
@@ -259,7 +266,7 @@ class Books(RuleBasedStateMachine):
 
     @invariant()
     def the_books_on_disk_balance(self) -> None:
-        found = contents(self.folder, self.clock.now_ms)
+        found = contents(self.folder, self.clock)
         booked = {name: book["faces"] for name, book in found["books"].items()}
         accepted = booked.pop("accepted", 0)
         assert accepted == sum(booked.values()) + found["faces"]

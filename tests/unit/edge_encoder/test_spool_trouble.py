@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from edge_encoder.backlog import Backlog
-from edge_encoder.metrics import SPOOL_DAMAGED, Metrics
+from edge_encoder.epochs import Epochs
+from edge_encoder.metrics import SPOOL_DAMAGED, UNCONFIRMED, UPLINK_FULL, Metrics
 from edge_encoder.spool.database import DAMAGED, FILE, FOREIGN, open_database
 from edge_encoder.spool.shelf import Shelf
 from tests.support.small_disk import small_disk
@@ -92,6 +93,22 @@ def test_what_is_settled_while_the_disk_is_full_is_deleted_later(
         assert spool.add(E2, 1, numbered(1))
         assert kept(spool, E1) == []
         assert spool.total.chunks == 1
+
+
+def test_at_the_end_what_a_full_disk_did_not_take_is_lost_or_if_it_was_sent_unconfirmed(
+    disk: Callable[[bool], None], tmp_path: Path
+) -> None:
+    metrics = Metrics()
+    with spool_in(tmp_path, metrics) as spool:
+        disk(True)
+        filled(Backlog(20, 8, Shelf(spool, E2)), metrics, 1)
+        epochs = Epochs(E1, 20, metrics, spool)
+        for number in range(1, 6):
+            epochs.offer(numbered(number, faces=64))
+        for number in (1, 2):
+            assert epochs.backlog.next_to_send() == (number, numbered(number, faces=64))
+        epochs.abandon()
+        assert metrics.drops == {UNCONFIRMED: 2 * 64, UPLINK_FULL: 3 * 64}
 
 
 def test_a_run_starts_on_a_full_disk_and_keeps_chunks_once_there_is_room(tmp_path: Path) -> None:
