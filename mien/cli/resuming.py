@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from mien.v1.recognition_pb2 import WatchRecognitionsRequest, WatchRecognitionsResponse
 
 
+# Watchers are few, and want results within two seconds of a recognizer's return.
+LONGEST_WAIT_S = 1.5
+
+
 def watching(
     address: str,
     request: WatchRecognitionsRequest,
@@ -35,7 +39,7 @@ def watching(
     `give_up_s` after a break; RefusedError; ConfigError for files that cannot be used. `security`'s
     files are read for each call: one whose token or certificate has expired is followed by another.
     """
-    backoff = Backoff()
+    backoff = Backoff(longest_s=LONGEST_WAIT_S)
     patience = _Patience(give_up_s)
     while True:
         try:
