@@ -50,6 +50,13 @@ class Hub(Protocol):
         recognizer, is seen once; how long that holds is the hub's to say.
         """
 
+    def published_seq(self, device_id: str, epoch: int) -> int:
+        """The highest seq of an epoch that is known to be published, whoever did it; 0 for none.
+
+        Whatever is at or below it is settled. What this process has published itself, its sessions
+        know, so a hub of its own may know nothing.
+        """
+
     def subscription(
         self, device_ids: Collection[str], track_ids: Collection[int], resume_token: bytes = b""
     ) -> AbstractAsyncContextManager[Subscription]:

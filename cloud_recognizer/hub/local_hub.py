@@ -39,6 +39,10 @@ class LocalHub:
             self._fanout.append(self._fanout.last + 1, chunk, data)
         return published()
 
+    def published_seq(self, device_id: str, epoch: int) -> int:
+        """See Hub: nobody else publishes here."""
+        return 0
+
     def subscription(
         self, device_ids: Collection[str], track_ids: Collection[int], resume_token: bytes = b""
     ) -> AbstractAsyncContextManager[Subscription]:

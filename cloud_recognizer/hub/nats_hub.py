@@ -1,10 +1,13 @@
 """The hub of several recognizers: one JetStream stream that all publish to and all read.
 
 publish → JetStream acknowledges → settled        JetStream → Tail → Fanout → Subscription
+   ▲                                                            └─▶ HighWaterMarks ─┐
+   └───────────────────────── not what was published before ◀───────────────────────┘
 
 Every recognizer reads all results, its own included, in the stream's order: a watcher may go to
-any of them, and a token's sequence is the stream's. Trouble of any kind has one way out: the
-connection is closed, and made again.
+any of them, and a token's sequence is the stream's. So each knows what the others have published,
+and publishes nothing before it has read what was there when it connected. Trouble of any kind has
+one way out: the connection is closed, and made again.
 """
 
 import asyncio
@@ -22,6 +25,7 @@ from nats.js.api import Header
 
 from cloud_recognizer.hub.contract import Origin, published, watched
 from cloud_recognizer.hub.fanout import Fanout
+from cloud_recognizer.hub.high_water import HighWaterMarks
 from cloud_recognizer.hub.message_age import MessageAge
 from cloud_recognizer.hub.nats_access import NatsAccess
 from cloud_recognizer.hub.nats_connection import connection
@@ -49,7 +53,10 @@ _log = logging.getLogger(__name__)
 
 
 class NatsHub:
-    """See Hub. Seen once: within the stream's duplicate window, its retention or two minutes.
+    """See Hub. Seen once: what this hub has read in the stream is never published again.
+
+    What it has not read yet, because another recognizer published it this moment, JetStream drops
+    within its duplicate window.
 
     window: publishes that wait for JetStream at a
     time; beyond, results wait for their turn, and with them the credits of their devices.
@@ -72,7 +79,8 @@ class NatsHub:
         self._settings = settings
         self._window = asyncio.Semaphore(window)
         self._start_s = start_s
-        self._up = asyncio.Event()
+        self._marks = HighWaterMarks(settings.max_chunks)
+        self._caught_up = asyncio.Event()
         self._context: JetStreamContext | None = None
         self._latest: dict[tuple[str, int], asyncio.Task[None]] = {}
         self._caught_up_at = 0
@@ -141,18 +149,21 @@ class NatsHub:
         started_s = time.monotonic()
         backoff = Backoff(first_s=0.05, longest_s=1.0)
         async with self._window:
-            while not await self._try(subject(key[0]), message_id(*key, seq), body):
+            while not await self._try(*key, seq, body):
                 self._metrics.hub_retries.inc()
                 await asyncio.sleep(backoff.next_s())
         self._metrics.hub_publish_seconds.observe(time.monotonic() - started_s)
 
-    async def _try(self, to: str, known_as: str, body: bytes) -> bool:
-        await self._up.wait()
+    async def _try(self, device_id: str, epoch: int, seq: int, body: bytes) -> bool:
+        await self._caught_up.wait()
         context = self._context
         if context is None:
             return False
+        if seq <= self._marks.of(device_id, epoch):
+            return True
         try:
-            headers = {Header.MSG_ID.value: known_as}
+            headers = {Header.MSG_ID.value: message_id(device_id, epoch, seq)}
+            to = subject(device_id)
             await context.publish(to, body, timeout=ACK_S, stream=STREAM, headers=headers)
         except Exception as error:  # whatever nats-py meets in a connection that goes away
             # Said once, for it may be said of every result that waits.
@@ -161,6 +172,10 @@ class NatsHub:
             _log.log(level, "a publish was not acknowledged, trying again: %s", error)
             return False
         return True
+
+    def published_seq(self, device_id: str, epoch: int) -> int:
+        """See Hub: as far as the stream was read, so it needs no NATS."""
+        return self._marks.of(device_id, epoch)
 
     def subscription(
         self, device_ids: Collection[str], track_ids: Collection[int], resume_token: bytes = b""
@@ -191,14 +206,14 @@ class NatsHub:
             self._take_place(await ensure_stream(context, self._settings))
             self._age = MessageAge()
             self._context = context
-            self._up.set()
             self._metrics.hub_connected.set(1)
             backoff.reset()
-            self._note_ready()
+            self._note_caught_up()
             try:
-                await Tail(client, context, self._receive, lost).run(self._fanout.last)
+                tail = Tail(client, context, self._receive, self._note_idle, lost)
+                await tail.run(self._fanout.last)
             finally:
-                self._up.clear()
+                self._caught_up.clear()
                 self._context = None
                 self._metrics.hub_connected.set(0)
 
@@ -214,11 +229,22 @@ class NatsHub:
             "results were lost on the way to this server, or may have been: its NATS stream began "
             "anew or holds them no more; watch again without a token"
         )
+        if run != self._fanout.run:
+            # Lost with the stream to those who had not read it, so what is sent again is published.
+            self._marks.clear()
         self._fanout.begin(run, floor, error)
 
-    def _note_ready(self) -> None:
-        if self._fanout.last >= self._caught_up_at and not self._ready.done():
+    def _note_caught_up(self) -> None:
+        if self._fanout.last < self._caught_up_at:
+            return
+        self._caught_up.set()
+        if not self._ready.done():
             self._ready.set_result(None)
+
+    def _note_idle(self) -> None:
+        # What was there when we looked may have left the stream before we could read it.
+        self._caught_up_at = min(self._caught_up_at, self._fanout.last)
+        self._note_caught_up()
 
     def _receive(self, message: Msg) -> None:
         metadata = message.metadata
@@ -234,4 +260,5 @@ class NatsHub:
         else:
             age_s = self._age.of(metadata.timestamp, fresh=sequence > self._caught_up_at)
             self._fanout.append(sequence, chunk, message.data, age_s)
-        self._note_ready()
+            self._marks.note(chunk.device_id, chunk.epoch, chunk.seq)
+        self._note_caught_up()
