@@ -40,7 +40,7 @@ async def window_passed(server: NatsServer) -> None:
     """Wait until JetStream has forgotten the ids of what it has by now."""
     client = await nats.connect(server.address)
     headers = {"Nats-Msg-Id": secrets.token_hex(8)}
-    name = nats_stream.subject("probe")
+    name = nats_stream.subject("probe", 1)
     probe = pb.WatchRecognitionsResponse(device_id="probe", seq=1).SerializeToString()
     context = client.jetstream()
     await context.publish(name, probe, headers=headers)
@@ -70,9 +70,20 @@ async def door(hub: Hub) -> AsyncIterator[list[int]]:
         await asyncio.gather(consuming, return_exceptions=True)
 
 
-@pytest.mark.parametrize("started_late", [True, False])
+async def purge(server: NatsServer) -> None:
+    """Empty the stream, as it is when results are not held any more."""
+    client = await nats.connect(server.address)
+    await client.jetstream().purge_stream(nats_stream.STREAM)
+    await client.close()
+
+
+@pytest.mark.parametrize(
+    ("started_late", "held"),
+    [(True, True), (False, True), (True, False)],
+    ids=["started late", "there before", "when results are gone"],
+)
 async def test_a_recognizer_that_comes_after_the_window_knows_what_another_has_published(
-    server: NatsServer, bundles: Path, bundle: Bundle, started_late: bool
+    server: NatsServer, bundles: Path, bundle: Bundle, started_late: bool, held: bool
 ) -> None:
     settings = {"nats": server.address}
     async with (
@@ -84,6 +95,8 @@ async def test_a_recognizer_that_comes_after_the_window_knows_what_another_has_p
         if started_late:
             await _publish_unread(bundles, bundle, settings, seen)
             await window_passed(server)
+            if not held:
+                await purge(server)
         other = await recognizers.enter_async_context(running_recognizer(bundles, **settings))
         if not started_late:
             await _publish_unread(bundles, bundle, settings, seen)
@@ -119,8 +132,9 @@ async def _resume(device: Device, bundle: Bundle) -> None:
     assert answers.acknowledged[-1] == 5
 
 
+@pytest.mark.parametrize("held", [True, False], ids=["held", "gone"])
 async def test_what_waited_while_nats_was_away_is_not_published_when_another_did_it(
-    server: NatsServer,
+    server: NatsServer, held: bool
 ) -> None:
     """The window has passed when the connection is back: the stream is read before that."""
     async with (
@@ -135,6 +149,8 @@ async def test_what_waited_while_nats_was_away_is_not_published_when_another_did
         waiting = [two.hub.publish(origin(), result(seq)) for seq in (1, 2, 3, 4)]
         await publish(one.hub, [1, 2, 3])
         await window_passed(server)
+        if not held:
+            await purge(server)
         assert two.hub.published_seq("door", 4) == 0
         await way.mend()
         await asyncio.gather(*waiting)
@@ -155,6 +171,56 @@ async def test_what_was_lost_with_the_memory_of_nats_is_published_again(
         await eventually(lambda: hub.hub.published_seq("door", 4) == 0)
         await publish(hub.hub, [1, 2])
         await eventually(lambda: hub.hub.published_seq("door", 4) == 2)
+
+
+async def test_what_is_marked_is_the_last_chunk_of_each_epoch_and_nothing_of_its_faces(
+    server: NatsServer,
+) -> None:
+    async with asyncio.timeout(PATIENCE_S), opened(nats=server.address) as hub:
+        await publish(hub.hub, [1, 2, 3], "front.door", epoch=4)
+        await publish(hub.hub, [7], "front.door", epoch=5)
+        client = await nats.connect(server.address)
+        context = client.jetstream()
+        info = await context.stream_info(nats_stream.MARKS)
+        while info.state.last_seq < 4:  # NATS marks what it has acknowledged already
+            await asyncio.sleep(0.01)
+            info = await context.stream_info(nats_stream.MARKS)
+        marks = [
+            await context.get_last_msg(nats_stream.MARKS, f"mien.v1.published.front=door.{epoch}")
+            for epoch in (4, 5)
+        ]
+        await client.close()
+    assert (info.config.max_age, info.config.storage, info.state.messages) == (86_400, "memory", 2)
+    assert [mark.data for mark in marks] == [None, None]
+    ids = [(mark.headers or {})["Nats-Msg-Id"] for mark in marks]
+    assert ids == ["front.door:4:3", "front.door:5:7"]
+
+
+async def test_a_stream_that_is_made_again_has_no_marks_of_the_one_before(
+    server: NatsServer,
+) -> None:
+    async with asyncio.timeout(PATIENCE_S), opened(nats=server.address) as hub:
+        await publish(hub.hub, [1, 2])
+        await eventually(lambda: hub.hub.published_seq("door", 4) == 2)
+        client = await nats.connect(server.address)
+        await client.jetstream().delete_stream(nats_stream.STREAM)
+        await client.close()
+        await eventually(lambda: hub.sample("hub_connected") == 0)
+        await eventually(lambda: hub.sample("hub_connected") == 1)
+        assert hub.hub.published_seq("door", 4) == 0
+
+
+async def test_marks_that_are_none_of_ours_are_counted_and_passed_over(server: NatsServer) -> None:
+    async with opened(nats=server.address) as before:
+        await publish(before.hub, [3])
+        client = await nats.connect(server.address)
+        for epoch, headers in enumerate((None, {"Nats-Msg-Id": "door:x:1"})):
+            name = f"{nats_stream.MARK_SUBJECTS}.door.{epoch}"
+            await client.jetstream().publish(name, b"", headers=headers)
+        await client.close()
+    async with opened(nats=server.address) as hub:
+        assert hub.sample("dropped_total", reason="hub_malformed") == 2
+        assert hub.hub.published_seq("door", 4) == 3
 
 
 async def test_a_hub_publishes_although_what_it_should_read_first_has_left_the_stream(
