@@ -6,7 +6,7 @@ Two keep it: LocalHub for one recognizer, NatsHub for several that share a NATS 
 """
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from types import TracebackType
@@ -61,6 +61,12 @@ class Hub(Protocol):
         self, device_ids: Collection[str], track_ids: Collection[int], resume_token: bytes = b""
     ) -> AbstractAsyncContextManager[Subscription]:
         """Subscribe while the context lasts: see Fanout.subscription."""
+
+    def on_published(self, callback: Callable[[WatchedChunk, float], None]) -> None:
+        """Call back with every chunk that is published from now on, and its age in seconds.
+
+        Whoever published it, in the order in which those who watch get them. It must not raise.
+        """
 
     def close(self) -> None:
         """Let every subscription end once it is read."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import secrets
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Self
@@ -11,6 +11,7 @@ from cloud_recognizer.hub.contract import Origin, published, watched
 from cloud_recognizer.hub.fanout import Fanout
 from cloud_recognizer.hub.subscription import Subscription
 from mien.messages.results import ChunkResult
+from mien.messages.watched import WatchedChunk
 
 
 class LocalHub:
@@ -48,6 +49,10 @@ class LocalHub:
     ) -> AbstractAsyncContextManager[Subscription]:
         """See Hub."""
         return self._fanout.subscription(device_ids, track_ids, resume_token)
+
+    def on_published(self, callback: Callable[[WatchedChunk, float], None]) -> None:
+        """See Hub."""
+        self._fanout.on_append(callback)
 
     def close(self) -> None:
         """See Hub."""

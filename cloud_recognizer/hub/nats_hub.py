@@ -12,7 +12,7 @@ one way out: the connection is closed, and made again.
 
 import asyncio
 import logging
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Final, Self
@@ -128,6 +128,10 @@ class NatsHub:
     ) -> AbstractAsyncContextManager[Subscription]:
         """See Hub."""
         return self._fanout.subscription(device_ids, track_ids, resume_token)
+
+    def on_published(self, callback: Callable[[WatchedChunk, float], None]) -> None:
+        """See Hub."""
+        self._fanout.on_append(callback)
 
     def close(self) -> None:
         """See Hub."""
