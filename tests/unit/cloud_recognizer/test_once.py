@@ -132,6 +132,28 @@ async def _resume(device: Device, bundle: Bundle) -> None:
     assert answers.acknowledged[-1] == 5
 
 
+async def test_a_stream_opens_while_nats_is_away_and_begins_where_results_were_published(
+    server: NatsServer, bundles: Path, bundle: Bundle
+) -> None:
+    async with (
+        asyncio.timeout(PATIENCE_S),
+        opened(nats=server.address) as other,
+        running_recognizer(bundles, nats=server.address) as running,
+    ):
+        watch = running.stub.WatchRecognitions(pb.WatchRecognitionsRequest())
+        await watch.initial_metadata()
+        await publish(other.hub, [1, 2], epoch=1)
+        for _ in range(2):
+            assert isinstance(await watch.read(), pb.WatchRecognitionsResponse)
+        server.kill()
+        await eventually(lambda: running.sample("hub_connected") == 0)
+        device = Device(running.stub)
+        assert (await device.open(hello(bundle))).acknowledged_seq == 2
+        await device.send(2, payload(bundle))
+        assert (await device.acknowledged(2)).results == []
+        watch.cancel()
+
+
 @pytest.mark.parametrize("held", [True, False], ids=["held", "gone"])
 async def test_what_waited_while_nats_was_away_is_not_published_when_another_did_it(
     server: NatsServer, held: bool
