@@ -7,7 +7,7 @@ device ⇄ RecognitionServicer ⇄ DeviceStreams → Admission → Policy, befor
                                     ├→ Hub → Fanout → Subscription → WatchRecognitions
                                     ├→ AuditLog, before anything is shown
                                     ├→ Archive → a folder of Parquet parts, where that is asked for
-                                    ├→ Accuracy → AccuracyCollector; ReportLabels → Accuracy
+                                    ├→ Accuracy → AccuracyCollector; ReportLabels, Hub → Accuracy
                                     └→ LayerRequests → LivePage ← Hub, Figures, Reconstruction
 folder → Repository → Catalogue, which all of them read; Prober → Intake, on a schedule
 """
@@ -135,6 +135,7 @@ async def _serving(
     audit = _audit(config, metrics)
     archive = _archive(config, models, metrics)
     metrics.registry.register(AccuracyCollector(accuracy))
+    hub.on_published(accuracy.remember)
     admission = Admission(policy, metrics)
     streams = DeviceStreams(
         *(config, models, intake, ledger, hub, metrics, accuracy, admission, layers),

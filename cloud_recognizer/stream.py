@@ -4,7 +4,9 @@ receive(chunk) → intake → settle(): results in the order the chunks came, th
 acknowledgement and the credits that the ledger gives. Nothing here knows gRPC.
 
 A chunk is settled once its result is published to the hub: from then on it is acknowledged, also
-on the next stream of the same epoch, and never recognised again.
+on the next stream of the same epoch, and never recognised again. So is what the hub knows to be
+published already when the stream opens: another recognizer has settled it, or this one before it
+was started anew.
 """
 
 import asyncio
@@ -82,6 +84,7 @@ class DeviceStream:
         self._hello = hello
         self._sessions = sessions
         self._intake = intake
+        self._hub = hub
         self._ledger = ledger
         self._metrics = metrics
         self._accuracy = accuracy
@@ -119,7 +122,10 @@ class DeviceStream:
         except OverloadedError:
             self._sessions.leave(self._session, self)
             raise
-        self._highest_seq = self._session.acknowledged_seq
+        self._session.acknowledged_seq = self._highest_seq = max(
+            self._session.acknowledged_seq,
+            self._hub.published_seq(self._hello.device_id, self._hello.epoch),
+        )
         return self
 
     def __exit__(

@@ -1,8 +1,10 @@
 """How right the answers are: estimated without labels, and measured where people give some.
 
 DeviceStream, Recognize ─observe─▶ SlidingWindow of (bundle, group) ─▶ AccuracyCollector
-                             └───▶ RecentAnswers ◀─report─ ReportLabels ─▶ the same windows
+Hub ─remember─▶ RecentAnswers ◀─report─ ReportLabels ─▶ the same windows
 
+What is estimated is what this recognizer has answered; what can be labelled is what any recognizer
+of its hub has published, for a label may come to any of them.
 Labels of metrics are bounded: bundles in memory × groups of the operator's. No device id is one.
 """
 
@@ -24,8 +26,9 @@ from mien.background import background
 from mien.calibration import confidence
 from mien.errors import LabelsDisabledError, MienError, UnknownExpressionError, UnknownFaceError
 from mien.messages.labels import FaceLabel, LabelResult, LabelStatus
-from mien.messages.results import ChunkResult, ItemError
+from mien.messages.results import ChunkResult, ItemError, Recognition
 from mien.messages.upward import Hello
+from mien.messages.watched import WatchedChunk
 
 # Answers are forgotten by a task that looks no more often than this.
 LEAST_WAIT_S = 0.05
@@ -91,12 +94,7 @@ class Accuracy:
         model = self._catalogue.in_memory.get(result.bundle_id)
         if model is None or not result.recognitions:
             return
-        calibration = model.bundle.manifest.calibration
-        temperature = calibration.temperature if calibration else 1.0
-        answers = [
-            Answer(face.expression, confidence(face.probabilities, temperature))
-            for face in result.recognitions
-        ]
+        answers = _answers(model, result.recognitions)
         group = CALLS if hello is None else self._groups.of(hello.device_id)
         now_s = self._clock()
         with self._lock:
@@ -104,9 +102,17 @@ class Accuracy:
             for answer in answers:
                 top = model.expressions.index(answer.expression)
                 window.add(now_s, top, answer.confidence)
-        if self._recent is not None and hello is not None:
-            key = ChunkKey(hello.device_id, hello.epoch, result.seq)
-            self._recent.keep(now_s, key, model.bundle_id, group, model.expressions, answers)
+
+    def remember(self, chunk: WatchedChunk, age_s: float) -> None:
+        """Keep what was published `age_s` seconds ago, by whichever recognizer, for labels."""
+        model = self._catalogue.in_memory.get(chunk.bundle_id)
+        if self._recent is None or model is None or not _fits(model, chunk.recognitions):
+            return
+        key = ChunkKey(chunk.device_id, chunk.epoch, chunk.seq)
+        group = self._groups.of(chunk.device_id)
+        answers = _answers(model, chunk.recognitions)
+        answered_s = self._clock() - age_s
+        self._recent.keep(answered_s, key, model.bundle_id, group, model.expressions, answers)
 
     def report(self, labels: Sequence[FaceLabel]) -> list[LabelResult]:
         """Compare people's labels with the answers, count them, and forget those answers.
@@ -185,3 +191,18 @@ class Accuracy:
         models = self._catalogue.in_memory
         for key in [key for key in self._tracks if key[0] not in models]:
             del self._tracks[key]
+
+
+def _answers(model: ExpressionModel, faces: Sequence[Recognition]) -> list[Answer]:
+    calibration = model.bundle.manifest.calibration
+    temperature = calibration.temperature if calibration else 1.0
+    return [Answer(face.expression, confidence(face.probabilities, temperature)) for face in faces]
+
+
+def _fits(model: ExpressionModel, faces: Sequence[Recognition]) -> bool:
+    """Whether these can be answers of the model: what comes through NATS may be of anyone."""
+    return all(
+        len(face.probabilities) == len(model.expressions)
+        and all(0 <= p <= 1 for p in face.probabilities)
+        for face in faces
+    )

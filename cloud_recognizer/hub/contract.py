@@ -6,7 +6,7 @@ Two keep it: LocalHub for one recognizer, NatsHub for several that share a NATS 
 """
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from types import TracebackType
@@ -50,10 +50,23 @@ class Hub(Protocol):
         recognizer, is seen once; how long that holds is the hub's to say.
         """
 
+    def published_seq(self, device_id: str, epoch: int) -> int:
+        """The highest seq of an epoch that is known to be published, whoever did it; 0 for none.
+
+        Whatever is at or below it is settled. What this process has published itself, its sessions
+        know, so a hub of its own may know nothing.
+        """
+
     def subscription(
         self, device_ids: Collection[str], track_ids: Collection[int], resume_token: bytes = b""
     ) -> AbstractAsyncContextManager[Subscription]:
         """Subscribe while the context lasts: see Fanout.subscription."""
+
+    def on_published(self, callback: Callable[[WatchedChunk, float], None]) -> None:
+        """Call back with every chunk that is published from now on, and its age in seconds.
+
+        Whoever published it, in the order in which those who watch get them. It must not raise.
+        """
 
     def close(self) -> None:
         """Let every subscription end once it is read."""

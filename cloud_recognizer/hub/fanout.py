@@ -4,7 +4,7 @@ append(sequence, chunk) → every Subscription, and the Ring for those who come 
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 
 from cloud_recognizer.hub.resume_token import ResumeToken
@@ -38,6 +38,7 @@ class Fanout:
         self._arrival_s = arrival_s
         self._watchers = 0
         self._subscriptions: set[Subscription] = set()
+        self._callbacks: list[Callable[[WatchedChunk, float], None]] = []
         self._arrived = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
@@ -56,9 +57,15 @@ class Fanout:
         for subscription in self._subscriptions:
             subscription.close(error)
 
+    def on_append(self, callback: Callable[[WatchedChunk, float], None]) -> None:
+        """Call back with each chunk that is appended, and its age in seconds."""
+        self._callbacks.append(callback)
+
     def append(self, sequence: int, chunk: WatchedChunk, data: bytes, age_s: float = 0.0) -> None:
         """Hand on the message after `last`; `data` is its wire form, used where `holds`."""
         self.last = sequence
+        for callback in self._callbacks:
+            callback(chunk, age_s)
         if self._ring.holds:
             self._note_evicted(self._ring.append(sequence, data, age_s))
             self._set_timer()

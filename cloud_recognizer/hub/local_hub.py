@@ -2,7 +2,7 @@
 
 import asyncio
 import secrets
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Self
@@ -11,6 +11,7 @@ from cloud_recognizer.hub.contract import Origin, published, watched
 from cloud_recognizer.hub.fanout import Fanout
 from cloud_recognizer.hub.subscription import Subscription
 from mien.messages.results import ChunkResult
+from mien.messages.watched import WatchedChunk
 
 
 class LocalHub:
@@ -39,11 +40,19 @@ class LocalHub:
             self._fanout.append(self._fanout.last + 1, chunk, data)
         return published()
 
+    def published_seq(self, device_id: str, epoch: int) -> int:
+        """See Hub: nobody else publishes here."""
+        return 0
+
     def subscription(
         self, device_ids: Collection[str], track_ids: Collection[int], resume_token: bytes = b""
     ) -> AbstractAsyncContextManager[Subscription]:
         """See Hub."""
         return self._fanout.subscription(device_ids, track_ids, resume_token)
+
+    def on_published(self, callback: Callable[[WatchedChunk, float], None]) -> None:
+        """See Hub."""
+        self._fanout.on_append(callback)
 
     def close(self) -> None:
         """See Hub."""

@@ -1,16 +1,18 @@
 """The hub of several recognizers: one JetStream stream that all publish to and all read.
 
-publish → JetStream acknowledges → settled        JetStream → Tail → Fanout → Subscription
+publish → NatsPublisher → JetStream acknowledges → settled
+               ▲
+        HighWaterMarks ◀─ JetStream → Tail → Fanout → Subscription
 
 Every recognizer reads all results, its own included, in the stream's order: a watcher may go to
-any of them, and a token's sequence is the stream's. Trouble of any kind has one way out: the
-connection is closed, and made again.
+any of them, and a token's sequence is the stream's. So each knows what the others have published,
+and publishes nothing before it has read what was there when it connected. Trouble of any kind has
+one way out: the connection is closed, and made again.
 """
 
 import asyncio
 import logging
-import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Final, Self
@@ -18,20 +20,22 @@ from typing import Final, Self
 from google.protobuf.message import DecodeError
 from nats.aio.msg import Msg
 from nats.js import JetStreamContext
-from nats.js.api import Header
 
-from cloud_recognizer.hub.contract import Origin, published, watched
+from cloud_recognizer.hub.contract import Origin
 from cloud_recognizer.hub.fanout import Fanout
+from cloud_recognizer.hub.high_water import HighWaterMarks
 from cloud_recognizer.hub.message_age import MessageAge
 from cloud_recognizer.hub.nats_access import NatsAccess
 from cloud_recognizer.hub.nats_connection import connection
+from cloud_recognizer.hub.nats_marks import message_ids
+from cloud_recognizer.hub.nats_publisher import NatsPublisher
 from cloud_recognizer.hub.nats_stream import (
+    MARKS,
     STREAM,
     StreamPlace,
     StreamSettings,
     ensure_stream,
-    message_id,
-    subject,
+    parse_message_id,
 )
 from cloud_recognizer.hub.nats_tail import Tail
 from cloud_recognizer.hub.subscription import Subscription
@@ -42,17 +46,19 @@ from mien.messages.results import ChunkResult
 from mien.messages.watched import WatchedChunk
 from mien.v1.recognition_pb2 import WatchRecognitionsResponse
 
-ACK_S: Final = 2.0  # after which a publish is tried again, under the same id
 _API_S: Final = 5.0
 
 _log = logging.getLogger(__name__)
 
 
 class NatsHub:
-    """See Hub. Seen once: within the stream's duplicate window, its retention or two minutes.
+    """See Hub. Seen once: what this hub has read in the stream is never published again.
 
-    window: publishes that wait for JetStream at a
-    time; beyond, results wait for their turn, and with them the credits of their devices.
+    What it has not read yet, because another recognizer published it this moment, JetStream drops
+    within its duplicate window.
+
+    window: publishes that wait for JetStream at a time; beyond, results wait for their turn, and
+    with them the credits of their devices.
     start_s: how long JetStream may take to be there and to hand over what it holds.
     """
 
@@ -70,15 +76,13 @@ class NatsHub:
         self._metrics = metrics
         self._access = access
         self._settings = settings
-        self._window = asyncio.Semaphore(window)
         self._start_s = start_s
-        self._up = asyncio.Event()
+        self._marks = HighWaterMarks(settings.max_chunks)
+        self._publisher = NatsPublisher(metrics, self._marks, window=window)
         self._context: JetStreamContext | None = None
-        self._latest: dict[tuple[str, int], asyncio.Task[None]] = {}
         self._caught_up_at = 0
         self._age = MessageAge()
         self._last_error: Exception | None = None
-        self._complaint = ""
 
     async def __aenter__(self) -> Self:
         """Connect, and read what the stream holds.
@@ -106,67 +110,28 @@ class NatsHub:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
-        tasks = [self._running, *self._latest.values()]
+        tasks = [self._running, *self._publisher.tasks]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def publish(self, origin: Origin, result: ChunkResult) -> "asyncio.Future[None]":
         """See Hub. Unbounded by itself: a stream has no more results than it has credits."""
-        if not result.recognitions:
-            return published()
-        body = watched(origin, result).to_proto().SerializeToString()
-        key = (origin.device_id, origin.epoch)
-        task = asyncio.create_task(self._publish(self._latest.get(key), key, result.seq, body))
-        self._latest[key] = task
-        self._metrics.hub_unpublished.inc()
-        task.add_done_callback(lambda done: self._forget(key, done))
-        return task
+        return self._publisher.publish(origin, result)
 
-    def _forget(self, key: tuple[str, int], done: "asyncio.Task[None]") -> None:
-        self._metrics.hub_unpublished.dec()
-        if self._latest.get(key) is done:
-            del self._latest[key]
-
-    async def _publish(
-        self,
-        previous: "asyncio.Task[None] | None",
-        key: tuple[str, int],
-        seq: int,
-        body: bytes,
-    ) -> None:
-        # One at a time for each device, so that trying again never changes the order.
-        if previous is not None:
-            await asyncio.wait((previous,))
-        started_s = time.monotonic()
-        backoff = Backoff(first_s=0.05, longest_s=1.0)
-        async with self._window:
-            while not await self._try(subject(key[0]), message_id(*key, seq), body):
-                self._metrics.hub_retries.inc()
-                await asyncio.sleep(backoff.next_s())
-        self._metrics.hub_publish_seconds.observe(time.monotonic() - started_s)
-
-    async def _try(self, to: str, known_as: str, body: bytes) -> bool:
-        await self._up.wait()
-        context = self._context
-        if context is None:
-            return False
-        try:
-            headers = {Header.MSG_ID.value: known_as}
-            await context.publish(to, body, timeout=ACK_S, stream=STREAM, headers=headers)
-        except Exception as error:  # whatever nats-py meets in a connection that goes away
-            # Said once, for it may be said of every result that waits.
-            level = logging.DEBUG if str(error) == self._complaint else logging.WARNING
-            self._complaint = str(error)
-            _log.log(level, "a publish was not acknowledged, trying again: %s", error)
-            return False
-        return True
+    def published_seq(self, device_id: str, epoch: int) -> int:
+        """See Hub: as far as the stream was read, so it needs no NATS."""
+        return self._marks.of(device_id, epoch)
 
     def subscription(
         self, device_ids: Collection[str], track_ids: Collection[int], resume_token: bytes = b""
     ) -> AbstractAsyncContextManager[Subscription]:
         """See Hub."""
         return self._fanout.subscription(device_ids, track_ids, resume_token)
+
+    def on_published(self, callback: Callable[[WatchedChunk, float], None]) -> None:
+        """See Hub."""
+        self._fanout.on_append(callback)
 
     def close(self) -> None:
         """See Hub."""
@@ -188,37 +153,59 @@ class NatsHub:
     async def _hold_connection(self, backoff: Backoff) -> None:
         async with connection(self._access) as (client, lost):
             context = client.jetstream(timeout=_API_S)
-            self._take_place(await ensure_stream(context, self._settings))
+            place = await ensure_stream(context, self._settings)
+            if not self._goes_on(place):
+                self._begin(place.run, place.first - 1)
+                await self._read_marks(context)
+            self._caught_up_at = place.last
             self._age = MessageAge()
             self._context = context
-            self._up.set()
             self._metrics.hub_connected.set(1)
             backoff.reset()
-            self._note_ready()
+            self._note_caught_up()
             try:
-                await Tail(client, context, self._receive, lost).run(self._fanout.last)
+                tail = Tail(client, context, self._receive, self._note_idle, lost)
+                await tail.run(self._fanout.last)
             finally:
-                self._up.clear()
+                self._publisher.pause()
                 self._context = None
                 self._metrics.hub_connected.set(0)
 
-    def _take_place(self, place: StreamPlace) -> None:
-        """Go on where this recognizer was, or begin anew where that is not possible."""
+    def _goes_on(self, place: StreamPlace) -> bool:
+        """Whether this recognizer can read on where it was; if not, it has to begin anew."""
         there = place.first - 1 <= self._fanout.last <= place.last
-        if self._fanout.run != place.run or not there:
-            self._begin(place.run, place.first - 1)
-        self._caught_up_at = place.last
+        return self._fanout.run == place.run and there
+
+    async def _read_marks(self, context: JetStreamContext) -> None:
+        """Learn what was published and has left the stream, or was never read here."""
+        async for known_as in message_ids(context, since_us=self._fanout.run):
+            try:
+                self._marks.note(*parse_message_id(known_as))
+            except ValueError:
+                _log.warning("a message of %s is none of ours", MARKS)
+                self._metrics.dropped.labels(HUB_MALFORMED).inc()
 
     def _begin(self, run: int, floor: int) -> None:
         error = ResumeLostError(
             "results were lost on the way to this server, or may have been: its NATS stream began "
             "anew or holds them no more; watch again without a token"
         )
+        if run != self._fanout.run:
+            # Lost with the stream to those who had not read it, so what is sent again is published.
+            self._marks.clear()
         self._fanout.begin(run, floor, error)
 
-    def _note_ready(self) -> None:
-        if self._fanout.last >= self._caught_up_at and not self._ready.done():
+    def _note_caught_up(self) -> None:
+        if self._context is None or self._fanout.last < self._caught_up_at:
+            return
+        self._publisher.resume(self._context)
+        if not self._ready.done():
             self._ready.set_result(None)
+
+    def _note_idle(self) -> None:
+        # What was there when we looked may have left the stream before we could read it.
+        self._caught_up_at = min(self._caught_up_at, self._fanout.last)
+        self._note_caught_up()
 
     def _receive(self, message: Msg) -> None:
         metadata = message.metadata
@@ -234,4 +221,5 @@ class NatsHub:
         else:
             age_s = self._age.of(metadata.timestamp, fresh=sequence > self._caught_up_at)
             self._fanout.append(sequence, chunk, message.data, age_s)
-        self._note_ready()
+            self._marks.note(chunk.device_id, chunk.epoch, chunk.seq)
+        self._note_caught_up()

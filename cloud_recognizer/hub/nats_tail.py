@@ -21,6 +21,7 @@ _EXPIRES_S: Final = 30.0  # after which JetStream ends a request that is not fil
 _HEARTBEAT_S: Final = 5.0
 _SILENCE_S: Final = 3 * _HEARTBEAT_S
 _INACTIVE_S: Final = 60.0  # after which JetStream forgets a consumer that nobody asks
+_HEARTBEAT: Final = "100"
 # Statuses that say that a request is done, and that another one may follow.
 _DONE: Final = ("404", "408")
 
@@ -32,18 +33,23 @@ class TailBrokenError(Exception):
 
 
 class Tail:
-    """Calls `receive` with every message after position `after`; what that raises ends it."""
+    """Calls `receive` with every message after position `after`; what that raises ends it.
+
+    idle: called now and then while there is nothing left to read.
+    """
 
     def __init__(
         self,
         client: Client,
         context: JetStreamContext,
         receive: Callable[[Msg], None],
+        idle: Callable[[], None],
         lost: "asyncio.Future[None]",
     ) -> None:
         self._client = client
         self._context = context
         self._receive = receive
+        self._idle = idle
         self._ended = lost
         self._heard = False
         self._outstanding = 0
@@ -89,7 +95,9 @@ class Tail:
                 self._receive(message)
             if status in _DONE or self._outstanding == 0:
                 await self._ask()
-            elif status is not None and status != "100":  # 100 is a heartbeat
+            elif status == _HEARTBEAT:
+                self._idle()
+            elif status is not None:
                 description = (message.headers or {}).get("Description", "")
                 raise TailBrokenError(f"JetStream says {status} {description}")  # noqa: TRY301
         except Exception as error:

@@ -1,6 +1,7 @@
 """Accuracy without labels and with some, on a real recognizer and its /metrics."""
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import grpc
@@ -11,6 +12,7 @@ from cloud_recognizer.accuracy.estimate import Accuracy
 from cloud_recognizer.accuracy.sliding_window import stability_index
 from cloud_recognizer.bundles.catalogue import Catalogue
 from cloud_recognizer.config import CloudConfig
+from cloud_recognizer.hub.contract import watched
 from cloud_recognizer.metrics import Metrics
 from cloud_recognizer.model import ExpressionModel, RuntimeOptions
 from mien.bitstream import Box, Limits
@@ -19,7 +21,9 @@ from mien.calibration import Calibration, confidence, confidence_bin
 from mien.messages.labels import FaceLabel, LabelResult, LabelStatus
 from mien.messages.results import ChunkResult, ItemError, ItemStatus, Recognition
 from mien.v1 import recognition_pb2 as pb
+from tests.support.hubs import origin
 from tests.support.metrics_page import metrics_page
+from tests.support.nats_server import nats_server
 from tests.support.recognizer import (
     RPC_TIMEOUT_S,
     Device,
@@ -188,6 +192,64 @@ async def test_a_label_that_comes_late_finds_no_answer(calibrated: Bundle) -> No
     assert late.error.code == "unknown_face"
 
 
+async def test_a_face_can_be_labelled_at_any_recognizer_and_is_counted_there(
+    calibrated: Bundle, tmp_path: Path
+) -> None:
+    with nats_server(tmp_path) as nats:
+        settings = {"nats": nats.address, "label_window_s": 60.0}
+        async with (
+            running_recognizer(calibrated.folder.parent, **settings) as answering,
+            running_recognizer(calibrated.folder.parent, **settings) as other,
+        ):
+            watch = other.stub.WatchRecognitions(pb.WatchRecognitionsRequest())
+            await watch.initial_metadata()
+            result = await recognised(answering, calibrated, "door")
+            assert isinstance(await watch.read(), pb.WatchRecognitionsResponse)
+            watch.cancel()
+            label = FaceLabel("door", 1, 1, 0, result.recognitions[0].expression)
+            statuses = [(await report(other, label))[0].status for _ in range(2)]
+            assert statuses == [LabelStatus.AGREED, LabelStatus.UNKNOWN]
+            of = {"bundle_id": calibrated.bundle_id, "group": "other"}
+            assert other.sample("labelled_faces_total", **of) == 1
+            assert other.sample("accuracy_measured", **of) == 1
+            # What it did not answer itself is no part of its estimate.
+            assert other.sample("accuracy_window_faces", **of) == 0
+            assert answering.sample("accuracy_window_faces", **of) == 8
+            assert answering.sample("labelled_faces_total", **of) == 0
+
+
+def test_a_published_chunk_that_is_no_answer_of_the_bundle_is_not_remembered(
+    calibrated: Bundle, catalogue: Catalogue
+) -> None:
+    accuracy = Accuracy(CloudConfig(calibrated.folder, label_window_s=60), catalogue, Metrics())
+    source = replace(origin(), bundle_id=calibrated.bundle_id)
+    good = answered(calibrated, 1, 0, 1)
+    for row in ((), (1.0,), (-1.0,) * 8, (float("nan"),) * 8, (2.0,) * 8):
+        bad = replace(good.recognitions[1], probabilities=row)
+        faces = (good.recognitions[0], bad)
+        accuracy.remember(watched(source, replace(good, recognitions=faces)), 0.0)
+    accuracy.remember(watched(origin(), good), 0.0)  # of a bundle that is not here
+    assert accuracy._recent is not None
+    assert accuracy._recent.faces == 0
+    accuracy.remember(watched(source, good), 0.0)
+    assert accuracy._recent.faces == 2
+    (result,) = accuracy.report([FaceLabel("door", 4, 1, 1, good.recognitions[1].expression)])
+    assert result.status is LabelStatus.AGREED
+
+
+def test_a_chunk_is_remembered_for_as_long_as_others_of_its_age(
+    calibrated: Bundle, catalogue: Catalogue
+) -> None:
+    accuracy = Accuracy(CloudConfig(calibrated.folder, label_window_s=60), catalogue, Metrics())
+    source = replace(origin(), bundle_id=calibrated.bundle_id)
+    for seq, age_s in ((1, 61.0), (2, 30.0)):
+        accuracy.remember(watched(source, answered(calibrated, seq, 0)), age_s)
+    name = calibrated.manifest.expressions[0]
+    labels = [FaceLabel("door", 4, seq, 0, name) for seq in (1, 2)]
+    statuses = [result.status for result in accuracy.report(labels)]
+    assert statuses == [LabelStatus.UNKNOWN, LabelStatus.AGREED]
+
+
 async def test_labels_are_refused_unless_the_operator_asks_for_them(calibrated: Bundle) -> None:
     async with running_recognizer(calibrated.folder.parent) as running:
         for labels in ((), (FaceLabel("door", 1, 1, 0, "fear"),)):
@@ -265,7 +327,10 @@ def test_ten_thousand_devices_are_as_many_series_as_there_are_groups(
     accuracy = Accuracy(config, catalogue, metrics, Clock())
     for number in range(5000):
         for device_id in (f"lobby-{number}", f"hostile-{number}"):
-            accuracy.observe(hello(calibrated, device_id), answered(calibrated, 1, 0))
+            result = answered(calibrated, 1, 0)
+            accuracy.observe(hello(calibrated, device_id), result)
+            source = replace(origin(device_id), bundle_id=calibrated.bundle_id)
+            accuracy.remember(watched(source, result), 0.0)
     assert [(row.group, row.window.faces) for row in accuracy.figures()] == [
         ("lobby", 5000),
         ("other", 5000),
@@ -280,7 +345,9 @@ async def test_answers_are_forgotten_though_nothing_more_comes(
     calibrated: Bundle, catalogue: Catalogue
 ) -> None:
     accuracy = Accuracy(CloudConfig(calibrated.folder, label_window_s=0.1), catalogue, Metrics())
-    accuracy.observe(hello(calibrated), answered(calibrated, 1, *[0] * 8))
+    result = answered(calibrated, 1, *[0] * 8)
+    accuracy.observe(hello(calibrated), result)
+    accuracy.remember(watched(replace(origin(), bundle_id=calibrated.bundle_id), result), 0.0)
     recent = accuracy._recent
     assert recent is not None
     assert recent.faces == 8

@@ -44,10 +44,10 @@ async def watched_seqs(watch: Watch, count: int) -> list[int]:
 
 def test_every_device_id_is_one_token_of_its_own() -> None:
     ids = ["front.door", "front_door", "frontdoor", "front..door", ".", "-", "_"]
-    subjects = {subject(device_id) for device_id in ids}
+    subjects = {subject(device_id, 4) for device_id in ids}
     assert len(subjects) == len(ids)
-    assert {len(each.split(".")) for each in subjects} == {4}
-    assert subject("front.door") == "mien.v1.recognitions.front=door"
+    assert {len(each.split(".")) for each in subjects} == {5}
+    assert subject("front.door", 4) == "mien.v1.recognitions.front=door.4"
 
 
 async def test_the_stream_holds_little_and_not_for_long(server: NatsServer) -> None:
@@ -60,7 +60,7 @@ async def test_the_stream_holds_little_and_not_for_long(server: NatsServer) -> N
     config = info.config
     assert (config.max_age, config.duplicate_window, config.storage) == (60, 60, "memory")
     assert (config.max_bytes, config.max_msgs, config.discard) == (64 << 20, 65536, "old")
-    assert message.subject == "mien.v1.recognitions.front=door"
+    assert message.subject == "mien.v1.recognitions.front=door.4"
     assert message.headers is not None
     assert message.headers["Nats-Msg-Id"] == message_id("front.door", 4, 2) == "front.door:4:2"
     stored = WatchedChunk.from_proto(pb.WatchRecognitionsResponse.FromString(message.data or b""))
@@ -201,7 +201,7 @@ async def test_a_message_that_is_none_of_ours_is_counted_and_passed_over(
 ) -> None:
     async with opened(nats=server.address) as hub, hub.hub.subscription((), ()) as subscription:
         client = await nats.connect(server.address)
-        await client.jetstream().publish(subject("door"), b"\xff\xff\xff")
+        await client.jetstream().publish(subject("door", 4), b"\xff\xff\xff")
         await client.close()
         await publish(hub.hub, [1])
         assert seqs(await read(subscription, 1)) == [1]
