@@ -86,7 +86,9 @@ def _run(arguments: Sequence[str]) -> int:
     _set_up_logging(config.logging_level, f"{config.device} ", shown)
     # Only now: nothing heavy is loaded to say what is wrong with a flag.
     from edge_encoder.device import run
+    from edge_encoder.memory import map_large_blocks
 
+    map_large_blocks()
     return asyncio.run(run(config))
 
 

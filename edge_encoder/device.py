@@ -30,8 +30,8 @@ from edge_encoder.detector import Detector, open_detector
 from edge_encoder.dialling import Dialler, open_dialler
 from edge_encoder.encoder_cache import fetch_encoder
 from edge_encoder.faces import FaceEncoder
-from edge_encoder.inference import return_freed_memory
 from edge_encoder.layering import Layering
+from edge_encoder.memory import return_freed_memory
 from edge_encoder.metrics import Metrics
 from edge_encoder.pacing import PaceSettings, Pacing, level_bytes
 from edge_encoder.pipeline import Pipeline

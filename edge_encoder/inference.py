@@ -1,7 +1,5 @@
 """ONNX Runtime as a small camera device wants it: one thread that sleeps when idle."""
 
-import ctypes
-import sys
 from pathlib import Path
 
 import onnxruntime as ort
@@ -23,15 +21,3 @@ def open_session(model: Path | bytes) -> ort.InferenceSession:
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     source = model if isinstance(model, bytes) else str(model)
     return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
-
-
-def return_freed_memory() -> None:
-    """Hand the system what loading models has freed: with glibc, else nothing is done.
-
-    ONNX Runtime converts weights several times while it plans a model. The analysis transform of
-    the released bundle leaves 17 MB behind that glibc would otherwise keep for the process's life.
-    """
-    if sys.platform.startswith("linux"):
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # musl has none
-        if trim is not None:
-            trim(0)
