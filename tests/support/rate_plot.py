@@ -4,7 +4,7 @@ from pathlib import Path
 
 
 def draw(series: dict[str, list[float]], changes_s: tuple[float, float], path: Path) -> None:
-    """Steps down, lag and bytes a second over time. changes_s: when the line shrank and grew."""
+    """Steps down, lag, faces and bytes a second over time. changes_s: when the line shrank and grew."""
     import matplotlib as mpl
 
     mpl.use("svg")
@@ -14,11 +14,12 @@ def draw(series: dict[str, list[float]], changes_s: tuple[float, float], path: P
     mpl.rcParams["svg.hashsalt"] = "mien"
     start_s = series["time_s"][0]
     times = [at - start_s for at in series["time_s"]]
-    figure, axes = plt.subplots(3, 1, sharex=True, figsize=(8, 6), layout="constrained")
+    figure, axes = plt.subplots(4, 1, sharex=True, figsize=(8, 8), layout="constrained")
     for axis, values, label in (
         (axes[0], per_second(times, series["bytes"]), "payload, bytes a second"),
-        (axes[1], series["lag_s"], "lag, seconds"),
-        (axes[2], series["rung"], "steps down"),
+        (axes[1], per_second(times, series["faces"]), "faces a second"),
+        (axes[2], series["lag_s"], "lag, seconds"),
+        (axes[3], series["rung"], "steps down"),
     ):
         axis.step(times, values, where="post", color="#0072b2")
         axis.axvspan(*changes_s, color="#e69f00", alpha=0.15)
