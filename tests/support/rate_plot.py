@@ -4,7 +4,10 @@ from pathlib import Path
 
 
 def draw(series: dict[str, list[float]], changes_s: tuple[float, float], path: Path) -> None:
-    """Steps down, lag, faces and bytes a second over time. changes_s: when the line shrank and grew."""
+    """Steps down, lag, faces and bytes a second over time.
+
+    changes_s: when the line shrank and grew.
+    """
     import matplotlib as mpl
 
     mpl.use("svg")
