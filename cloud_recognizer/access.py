@@ -24,7 +24,7 @@ from mien.errors import UnauthenticatedError, WrongRoleError
 from mien.identity import Identity, Role
 from mien.v1 import bundle_pb2, recognition_pb2
 
-_RECOGNITION: Final = recognition_pb2.DESCRIPTOR.services_by_name["RecognitionService"].full_name
+RECOGNITION: Final = recognition_pb2.DESCRIPTOR.services_by_name["RecognitionService"].full_name
 _BUNDLES: Final = bundle_pb2.DESCRIPTOR.services_by_name["BundleService"].full_name
 _EVERYONE: Final = frozenset(Role)
 _BACKEND: Final = frozenset({Role.CONSUMER, Role.OPERATOR})
@@ -32,11 +32,11 @@ _OPERATOR: Final = frozenset({Role.OPERATOR})
 
 # Full method → roles. What does not stand here nobody may call.
 ROLES: Final[Mapping[str, frozenset[Role]]] = {
-    f"/{_RECOGNITION}/StreamFaces": frozenset({Role.DEVICE}),
-    f"/{_RECOGNITION}/Recognize": _BACKEND,
-    f"/{_RECOGNITION}/WatchRecognitions": _BACKEND,
-    f"/{_RECOGNITION}/ReportLabels": _BACKEND,
-    f"/{_RECOGNITION}/Reconstruct": _OPERATOR,  # makes faces viewable
+    f"/{RECOGNITION}/StreamFaces": frozenset({Role.DEVICE}),
+    f"/{RECOGNITION}/Recognize": _BACKEND,
+    f"/{RECOGNITION}/WatchRecognitions": _BACKEND,
+    f"/{RECOGNITION}/ReportLabels": _BACKEND,
+    f"/{RECOGNITION}/Reconstruct": _OPERATOR,  # makes faces viewable
     f"/{_BUNDLES}/ListBundles": _EVERYONE,
     f"/{_BUNDLES}/DownloadEncoder": _EVERYONE,
     f"/{reflection.SERVICE_NAME}/ServerReflectionInfo": _OPERATOR,

@@ -14,13 +14,12 @@ from typing import Any, Final
 import grpc
 from google.protobuf.message import DecodeError
 
-from cloud_recognizer.access import Access, Context, share_of
+from cloud_recognizer.access import RECOGNITION, Access, Context, share_of
 from cloud_recognizer.config import CloudConfig
 from cloud_recognizer.metrics import CALLS, REFLECTIONS, SLOW_REQUESTS, UNREAD_CALLS, Metrics
 from cloud_recognizer.places import Places
 from cloud_recognizer.status import aborting
 from mien.errors import ProtocolError
-from mien.v1 import recognition_pb2
 
 # Calls whose request is not all there. Most are there at once.
 MAX_UNREAD: Final = 1024
@@ -35,8 +34,7 @@ SHARE: Final = 4
 # their way out, and when a fleet comes back from an outage all of it does both.
 CALLS_A_STREAM: Final = 2
 
-_SERVICE: Final = recognition_pb2.DESCRIPTOR.services_by_name["RecognitionService"].full_name
-STREAM_FACES: Final = f"/{_SERVICE}/StreamFaces"
+STREAM_FACES: Final = f"/{RECOGNITION}/StreamFaces"
 
 Behaviour = Callable[..., Any]
 

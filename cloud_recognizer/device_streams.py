@@ -117,7 +117,11 @@ class DeviceStreams:
 
     def connected(self) -> dict[str, float]:
         """Id of each device with an open stream → seconds since it sent faces, or since it came."""
-        return {stream.device_id: stream.silent_s for stream in self._streams}
+        silent_s: dict[str, float] = {}
+        for stream in self._streams:  # a device may have a late one beside its live one
+            known_s = silent_s.get(stream.device_id, stream.silent_s)
+            silent_s[stream.device_id] = min(known_s, stream.silent_s)
+        return silent_s
 
     async def drain(self) -> None:
         """Ask every device to go, open no new stream; return when the last one has left."""

@@ -10,6 +10,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from cloud_recognizer.access import RECOGNITION
 from cloud_recognizer.bounds import connection_streams
 from cloud_recognizer.bundles.catalogue import Catalogue
 from cloud_recognizer.bundles.service import BundleServicer
@@ -19,13 +20,12 @@ from cloud_recognizer.health import Health, Status
 from cloud_recognizer.hub.contract import Hub
 from cloud_recognizer.servicer import RecognitionServicer
 from mien.background import background
-from mien.v1 import bundle_pb2, recognition_pb2
+from mien.v1 import bundle_pb2
 from mien.v1.bundle_pb2_grpc import add_BundleServiceServicer_to_server
 from mien.v1.recognition_pb2_grpc import add_RecognitionServiceServicer_to_server
 
 _log = logging.getLogger(__name__)
 
-RECOGNITION: Final = recognition_pb2.DESCRIPTOR.services_by_name["RecognitionService"].full_name
 BUNDLES: Final = bundle_pb2.DESCRIPTOR.services_by_name["BundleService"].full_name
 # Seconds that calls other than device streams get to end once those are gone.
 CLOSE_GRACE_S: Final = 1.0

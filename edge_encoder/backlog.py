@@ -173,6 +173,8 @@ class Backlog:
         out of its turn it could not be sent under this epoch any more.
         """
         since_s = self._clock() - older_than_s
+        if not self._waiting or self._waiting[0].offered_s >= since_s:
+            return []  # the oldest is first
         stale = [
             item for item in list(self._waiting)[:-1] if item.offered_s < since_s and not item.kept
         ]

@@ -77,8 +77,9 @@ def fit(config: FitConfig) -> dict[str, Figures]:
 def _base_trained(config: FitConfig, train: FaceSet, valid: FaceSet, teacher: ResNet18) -> Figures:
     torch.manual_seed(config.seed + 1)
     base = BaseStage(config.base, new_base(config), teacher)
-    start(base.base, "base", config)
-    if config.bundle is not None:
+    if config.start is not None:
+        start(base.base, "base", config.start)
+    if config.bundle is not None and not (config.out / "base.pt").is_file():
         begin_base(base.base, config.bundle, as_float(train.pixels[:RESTORED_FACES]))
     figures = _finished(Loop(base, config, train, valid), config)
     if current().leads and config.base.placed:
@@ -92,10 +93,11 @@ def _enhancement(
 ) -> dict[str, Figures]:
     torch.manual_seed(config.seed + 2)
     model, base = EnhancementModel(config.model), load_base(config)
-    if not (config.out / "enhancement.pt").is_file():
+    trained = (config.out / "enhancement.pt").is_file()
+    if not trained:
         _begin_enhancement(model, base, config, train)
     if not config.enhancement.epochs:
-        if current().leads:
+        if current().leads and not trained:
             write(model, "enhancement", config.out)
         return {}
     stage = EnhancementStage(config.enhancement, model, base, teacher)
@@ -107,7 +109,8 @@ def _begin_enhancement(
 ) -> None:
     """As in the run or the bundle that this run goes on from, or from principal components."""
     faces = as_float(train.pixels[:RESTORED_FACES])
-    if start(model, "enhancement", config) and config.start is not None:
+    if config.start is not None:
+        start(model, "enhancement", config.start)
         rebase_to(model, base_of(config, config.start), base, faces)
         return
     if config.bundle is not None:

@@ -90,12 +90,9 @@ def write(model: nn.Module, stage: str, out: Path) -> None:
     (out / f"{stage}{RELEASED}").write_bytes(write_npz(arrays))
 
 
-def start(model: nn.Module, stage: str, config: FitConfig) -> bool:
-    """Load a stage's networks from config.start. Returns whether there is one to start from."""
-    if config.start is None:
-        return False
-    model.load_state_dict(states(config.start, stage))
-    return True
+def start(model: nn.Module, stage: str, run: Path) -> None:
+    """Load a stage's networks of a run that another one goes on from."""
+    model.load_state_dict(states(run, stage))
 
 
 def load_trained(config: FitConfig) -> Trained:

@@ -2,6 +2,7 @@
 
 import asyncio
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
@@ -43,24 +44,34 @@ SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 
+@dataclass
+class Fault:
+    """A bundle whose probe fails while it is broken."""
+
+    bundle_id: str
+    broken: bool = False
+
+    def load(self, one: Bundle, options: RuntimeOptions, limits: Limits) -> ExpressionModel:
+        """What to serve a bundle with."""
+        return Turning(
+            one, options, limits, lambda: self.broken and one.bundle_id == self.bundle_id
+        )
+
+
 async def test_a_promoted_bundle_whose_probe_fails_in_service_is_rolled_back(
     repository: Path, first: Bundle, second: Bundle
 ) -> None:
-    broken = False
-
-    def load(one: Bundle, options: RuntimeOptions, limits: Limits) -> ExpressionModel:
-        return Turning(one, options, limits, lambda: broken and one.bundle_id == second.bundle_id)
-
+    fault = Fault(second.bundle_id)
     shutil.copytree(second.folder, repository / "second")
     change_rollout(
         repository, lambda state: state.promote(first.bundle_id).promote(second.bundle_id)
     )
-    async with watching(repository, load=load, probe_interval_s=0.05) as running:
+    async with watching(repository, load=fault.load, probe_interval_s=0.05) as running:
         device = Device(running.stub)
         assert (await device.open(able(second, first))).bundle_id == second.bundle_id
         await eventually(lambda: running.sample("probes_total", outcome="held") >= 2)
         assert running.sample("rollbacks_total") == 0
-        broken = True
+        fault.broken = True
         assert await device.read() == UseBundle(first.bundle_id)
         await eventually(lambda: read_rollout(repository) == Rollout(first.bundle_id))
         assert running.sample("rollbacks_total") == 1
@@ -68,7 +79,7 @@ async def test_a_promoted_bundle_whose_probe_fails_in_service_is_rolled_back(
         assert await listed(running) == [first.bundle_id]
         assert await health(running.channel) == SERVING
         # An operator who names it again is obeyed.
-        broken = False
+        fault.broken = False
         assert await asyncio.to_thread(main, [*bundles(repository), "promote", "second"]) == 0
         assert await device.read() == UseBundle(second.bundle_id)
 
@@ -76,18 +87,14 @@ async def test_a_promoted_bundle_whose_probe_fails_in_service_is_rolled_back(
 async def test_a_canary_whose_probe_fails_in_service_is_taken_from_its_devices(
     repository: Path, first: Bundle, second: Bundle
 ) -> None:
-    broken = False
-
-    def load(one: Bundle, options: RuntimeOptions, limits: Limits) -> ExpressionModel:
-        return Turning(one, options, limits, lambda: broken and one.bundle_id == second.bundle_id)
-
+    fault = Fault(second.bundle_id)
     shutil.copytree(second.folder, repository / "second")
     canary = Canary(second.bundle_id, 1.0)
     change_rollout(repository, lambda _: Rollout(first.bundle_id, canary=canary))
-    async with watching(repository, load=load, probe_interval_s=0.05) as running:
+    async with watching(repository, load=fault.load, probe_interval_s=0.05) as running:
         device = Device(running.stub)
         assert (await device.open(able(second, first))).bundle_id == second.bundle_id
-        broken = True
+        fault.broken = True
         assert await device.read() == UseBundle(first.bundle_id)
         await eventually(lambda: read_rollout(repository) == Rollout(first.bundle_id))
         assert has_role(running, first, "promoted")
@@ -99,18 +106,14 @@ async def test_a_canary_whose_probe_fails_in_service_is_taken_from_its_devices(
 async def test_a_rollback_holds_where_the_folder_cannot_be_written(
     repository: Path, first: Bundle, second: Bundle
 ) -> None:
-    broken = False
-
-    def load(one: Bundle, options: RuntimeOptions, limits: Limits) -> ExpressionModel:
-        return Turning(one, options, limits, lambda: broken and one.bundle_id == second.bundle_id)
-
+    fault = Fault(second.bundle_id)
     shutil.copytree(second.folder, repository / "second")
     change_rollout(repository, lambda _: Rollout(second.bundle_id, (first.bundle_id,)))
-    async with watching(repository, load=load, probe_interval_s=0.05) as running:
+    async with watching(repository, load=fault.load, probe_interval_s=0.05) as running:
         # A folder in its place makes writing fail for every user, root included.
         (repository / FILE).unlink()
         (repository / FILE).mkdir()
-        broken = True
+        fault.broken = True
         await eventually(lambda: has_role(running, first, "promoted"))
         await look_again(running)
         assert has_role(running, first, "promoted")
@@ -120,19 +123,15 @@ async def test_a_rollback_holds_where_the_folder_cannot_be_written(
 async def test_without_another_bundle_health_says_so_until_the_probe_holds_again(
     repository: Path, first: Bundle
 ) -> None:
-    broken = False
-
-    def load(one: Bundle, options: RuntimeOptions, limits: Limits) -> ExpressionModel:
-        return Turning(one, options, limits, lambda: broken)
-
-    async with watching(repository, load=load, probe_interval_s=0.05) as running:
-        broken = True
+    fault = Fault(first.bundle_id)
+    async with watching(repository, load=fault.load, probe_interval_s=0.05) as running:
+        fault.broken = True
         await eventually_async(lambda: health(running.channel), NOT_SERVING)
         assert await health(running.channel, LIVENESS) == SERVING, "another start mends no model"
         device = Device(running.stub)
         await device.call.write(hello_request(first, "door"))
         assert (await device.status())[0] is grpc.StatusCode.UNAVAILABLE
-        broken = False
+        fault.broken = False
         await eventually_async(lambda: health(running.channel), SERVING)
         assert await listed(running) == [first.bundle_id]
 

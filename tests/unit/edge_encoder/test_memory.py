@@ -6,6 +6,10 @@ import sys
 
 import pytest
 
+import edge_encoder.device
+import edge_encoder.memory
+from edge_encoder.cli import main
+
 # Frames of all sizes come and go, one small block stays behind each: with the sizes that glibc
 # takes to by itself they would be in the heap, and the heap would stay.
 PROGRAM = """
@@ -50,3 +54,16 @@ def resident_kb(kind: str) -> int:
 )
 def test_what_is_large_goes_back_when_it_is_freed() -> None:
     assert resident_kb("mapped") < resident_kb("as it is") - 1024
+
+
+def test_a_device_says_so_before_it_loads_anything(monkeypatch: pytest.MonkeyPatch) -> None:
+    steps: list[str] = []
+
+    async def run(_: object) -> int:
+        steps.append("run")
+        return 0
+
+    monkeypatch.setattr(edge_encoder.memory, "map_large_blocks", lambda: steps.append("mapped"))
+    monkeypatch.setattr(edge_encoder.device, "run", run)
+    assert main(["run", "--source", "0", "--server", "127.0.0.1:1", "--insecure", "true"]) == 0
+    assert steps == ["mapped", "run"]
