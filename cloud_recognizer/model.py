@@ -1,9 +1,11 @@
 """The networks of a bundle that is served, in ONNX Runtime: loaded, proven, warm."""
 
+import contextlib
+import io
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Final
 
 import numpy as np
@@ -51,7 +53,7 @@ class Network:
         if options.provider == "cuda" and self.provider != CUDA:
             raise ConfigError(
                 f"provider is cuda, but ONNX Runtime would run {name} on {self.provider}: "
-                "install mien[cloud-gpu] and the CUDA libraries, or set provider to auto"
+                "install mien[cloud-gpu] where a GPU and its driver are, or set provider to auto"
             )
 
     def __call__(self, **inputs: NDArray[np.int32]) -> NDArray[np.generic]:
@@ -189,8 +191,22 @@ class ExpressionModel:
 def _wanted(provider: Provider) -> list[str | tuple[str, dict[str, str]]]:
     if provider == "cpu" or CUDA not in ort.get_available_providers():
         return [CPU]
+    _load_cuda()
     # TF32 rounds to 10 bits; these networks are too small to gain from it.
     return [(CUDA, {"use_tf32": "0"}), CPU]
+
+
+@cache
+def _load_cuda() -> None:
+    """Load CUDA and cuDNN from the wheels that `cloud-gpu` brings, else from where the system has them.
+
+    ONNX Runtime does not look into wheels by itself. Without a GPU there is nothing to be had from
+    them, but they load all the same.
+    """
+    with contextlib.redirect_stdout(io.StringIO()) as said:  # it prints what it cannot find
+        ort.preload_dlls()
+    for line in filter(None, said.getvalue().splitlines()):
+        _log.warning("CUDA: %s", line)
 
 
 def _session_options(options: RuntimeOptions) -> ort.SessionOptions:

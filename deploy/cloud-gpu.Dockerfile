@@ -1,23 +1,13 @@
 # The recognizer on CUDA, for x86-64. Build from the repository root:
 #   docker build --file deploy/cloud-gpu.Dockerfile --tag mien-cloud-gpu .
 #   docker run --gpus all --publish 50051:50051 mien-cloud-gpu
-# CUDA 13 and cuDNN 9 are what the wheels of onnxruntime-gpu 1.31 are built for: raise both together.
-# The two stages have one base, for a virtual environment belongs to its Python.
+# CUDA and cuDNN come as wheels, locked by hash like all else, and those that this ONNX Runtime was
+# built for; so the base is that of the other images. The driver is the host's, as ever: 580 or newer.
 # BASE is a tag; an operator names its digest instead: docs/integrity.md.
-ARG BASE=nvidia/cuda:13.0.2-cudnn-runtime-ubuntu24.04
-FROM ${BASE} AS base
-# hadolint ignore=DL3008
-RUN apt-get update \
-    && apt-get install --yes --no-install-recommends python3 \
-    && rm -rf /var/lib/apt/lists/*
-
-FROM base AS build
+ARG BASE=python:3.11-slim-bookworm
+FROM ${BASE} AS build
 WORKDIR /src
-# hadolint ignore=DL3008
-RUN apt-get update \
-    && apt-get install --yes --no-install-recommends python3-venv \
-    && rm -rf /var/lib/apt/lists/* \
-    && python3 -m venv /opt/mien
+RUN python -m venv /opt/mien
 COPY pyproject.toml README.md LICENSE ./
 COPY mien mien
 COPY edge_encoder edge_encoder
@@ -33,7 +23,7 @@ RUN --mount=type=cache,target=/root/.cache/pip \
 RUN ["/opt/mien/bin/python", "-c", \
      "import importlib.util, sys; sys.exit(importlib.util.find_spec('torch') is not None)"]
 
-FROM base
+FROM ${BASE}
 RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin mien
 COPY --from=build /opt/mien /opt/mien
 COPY deploy/check_health.py /opt/mien/check_health.py

@@ -11,7 +11,6 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -20,25 +19,13 @@ FOLDER: Final = ROOT / "deploy" / "requirements"
 PYTHON: Final = "3.11"
 
 
-@dataclass(frozen=True)
-class Installed:
-    """What an image installs: mien with these extras.
-
-    python: that of its base. only: requirements beyond those of pyproject.toml.
-    """
-
-    extras: Sequence[str]
-    python: str = PYTHON
-    only: Sequence[str] = ()
-
-
 _SERVICE: Final = ("nats", "page", "tracing", "archive")
-IMAGES: Final[Mapping[str, Installed]] = {
-    "edge": Installed(("edge", "tracing")),
-    "cloud": Installed(("cloud", *_SERVICE)),
-    # What its base has CUDA and cuDNN for.
-    "cloud-gpu": Installed(("cloud-gpu", *_SERVICE), "3.12", ("onnxruntime-gpu==1.31.*",)),
-    "trainer": Installed(("trainer",)),
+# What each image installs: mien with these extras.
+IMAGES: Final[Mapping[str, Sequence[str]]] = {
+    "edge": ("edge", "tracing"),
+    "cloud": ("cloud", *_SERVICE),
+    "cloud-gpu": ("cloud-gpu", *_SERVICE),
+    "trainer": ("trainer",),
 }
 # What makes mien's wheel and the bill of materials, and is in no image.
 BUILD: Final = "build"
@@ -51,11 +38,11 @@ def build_requirements() -> list[str]:
     return [*project["build-system"]["requires"], BILL]
 
 
-def lock(name: str, arguments: Sequence[str], given: Sequence[str], python: str = PYTHON) -> None:
+def lock(name: str, arguments: Sequence[str], given: Sequence[str] = ()) -> None:
     """Resolve and write one file, given further lines. Raises CalledProcessError when uv cannot."""
     command = [
         *(sys.executable, "-m", "uv", "pip", "compile", "--quiet", "--upgrade"),
-        *("--generate-hashes", "--no-header", "--python-version", python),
+        *("--generate-hashes", "--no-header", "--python-version", PYTHON),
         *("--python-platform", "x86_64-manylinux_2_28"),
         *("--output-file", str(FOLDER / f"{name}.txt"), *arguments, "-"),
     ]
@@ -64,9 +51,8 @@ def lock(name: str, arguments: Sequence[str], given: Sequence[str], python: str 
 
 def main() -> None:
     """Write them all."""
-    for name, image in IMAGES.items():
-        extras = (f"--extra={extra}" for extra in image.extras)
-        lock(name, ["pyproject.toml", *extras], image.only, image.python)
+    for name, extras in IMAGES.items():
+        lock(name, ["pyproject.toml", *(f"--extra={extra}" for extra in extras)])
     lock(BUILD, [], build_requirements())
 
 

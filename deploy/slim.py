@@ -24,6 +24,7 @@ NEVER_LOADED = (
     # For C++ programs, and a server of Arrow's own.
     *("pyarrow/include", "pyarrow/src", "pyarrow/libarrow_flight.so.*", "pyarrow/_flight*"),
     *(f"onnxruntime/{part}" for part in ("transformers", "quantization", "tools", "datasets")),
+    *("nvidia/*/include", "nvidia/*/lib/*.a"),  # for compilers
     "onnxruntime/capi/libonnxruntime.so.*",  # for C programs: the Python module has it built in
 )
 

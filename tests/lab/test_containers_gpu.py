@@ -1,0 +1,65 @@
+"""The recognizer's image for GPUs: built and, where there is none, run as far as one can."""
+
+import json
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.containers import MARKS, said_of_itself, until_healthy
+from tests.support.lab import Lab
+from tests.support.podman import Podman
+
+pytestmark = MARKS
+IMAGE = "localhost/mien-cloud-gpu"
+DRIVER = "libcuda.so.1"  # the host's, never an image's
+# Each library of the wheels, after ONNX Runtime has loaded what it wants itself. Prints what is missing.
+_LOAD_ALL = f"""
+import ctypes, pathlib, onnxruntime
+onnxruntime.preload_dlls()
+libraries = list(pathlib.Path("/opt/mien/lib").rglob("nvidia/*/lib/*.so*"))
+libraries += pathlib.Path(onnxruntime.__file__).parent.glob("capi/libonnxruntime_providers_cuda.so")
+for library in libraries:
+    try:
+        ctypes.CDLL(str(library))
+    except OSError as error:
+        if not str(error).startswith("{DRIVER}:"):
+            print(library.name, error)
+print(len(libraries), "CUDAExecutionProvider" in onnxruntime.get_available_providers())
+"""
+
+
+@pytest.fixture(scope="module")
+def image(store: Podman) -> Iterator[str]:
+    """Three gigabytes, most of them CUDA's, and so it is not kept."""
+    store.build_file("cloud-gpu.Dockerfile", IMAGE, "--layers=false", "--force-rm")
+    yield IMAGE
+    store.outside("rmi", IMAGE)
+
+
+def test_the_gpu_recognizer_lacks_nothing_but_the_hosts_driver(
+    podman: Podman, lab: Lab, image: str
+) -> None:
+    assert said_of_itself(podman, image)[1:] == ["10001", "False"]
+    loaded = podman.run("run", "--rm", "--read-only", "--entrypoint=python", image, "-c", _LOAD_ALL)
+    libraries, provider = loaded.split()  # and no line about any that did not load
+    assert int(libraries) > 10
+    assert provider == "True"
+
+    with pytest.raises(subprocess.CalledProcessError, match="provider is cuda") as refused:
+        podman.run("run", "--rm", "--read-only", "--tmpfs=/tmp", image)
+    assert DRIVER in str(refused.value)
+    lab.entry.rows = [("MB", round(podman.size_mb(image))), ("libraries", int(libraries))]
+
+
+def test_where_it_is_let_it_serves_on_the_processor(podman: Podman, lab: Lab, image: str) -> None:
+    """`--provider auto`, and everything else as the image has it."""
+    run = ("run", "--detach", "--name=gpu", "--read-only", "--tmpfs=/tmp")
+    served = ("serve", "--bundles=/bundles", "--host=0.0.0.0", "--insecure=true")
+    podman.run(*run, image, *served, "--metrics_host=0.0.0.0", "--provider=auto")
+    until_healthy(podman, "gpu")
+    (serving,) = [
+        json.loads(line) for line in podman.logs("gpu").splitlines() if '"event": "serving"' in line
+    ]
+    assert serving["providers"] == ["CPUExecutionProvider"]
+    lab.entry.rows = [("served by", serving["providers"][0])]
