@@ -198,10 +198,9 @@ def _wanted(provider: Provider) -> list[str | tuple[str, dict[str, str]]]:
 
 @cache
 def _load_cuda() -> None:
-    """Load CUDA and cuDNN from the wheels that `cloud-gpu` brings, else from where the system has them.
+    """Load CUDA and cuDNN from the wheels that `cloud-gpu` brings, else those of the system.
 
-    ONNX Runtime does not look into wheels by itself. Without a GPU there is nothing to be had from
-    them, but they load all the same.
+    ONNX Runtime does not look into wheels by itself.
     """
     with contextlib.redirect_stdout(io.StringIO()) as said:  # it prints what it cannot find
         ort.preload_dlls()

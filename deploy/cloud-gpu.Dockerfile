@@ -1,6 +1,7 @@
 # The recognizer on CUDA, for x86-64. Build from the repository root:
 #   docker build --file deploy/cloud-gpu.Dockerfile --tag mien-cloud-gpu .
-#   docker run --gpus all --publish 50051:50051 mien-cloud-gpu
+#   docker run --gpus all mien-cloud-gpu serve --bundles /bundles --provider cuda
+# By itself it listens for others and wants certificates: docs/deploy.md.
 # CUDA and cuDNN come as wheels, locked by hash like all else, and those that this ONNX Runtime was
 # built for; so the base is that of the other images. The driver is the host's, as ever: 580 or newer.
 # BASE is a tag; an operator names its digest instead: docs/integrity.md.

@@ -28,8 +28,10 @@ from trainer.evaluate import (
     default_level,
     evaluate_faces,
 )
+from trainer.examples import EVALUATION_FACES, as_float
 from trainer.layer_tables import layer_tables
 from trainer.level_tables import latents_of, level_tables
+from trainer.models.consistency import Consistency
 from trainer.onnx_export import (
     AnalysisGraph,
     ClassifierGraph,
@@ -48,6 +50,8 @@ from trainer.track_tables import with_tracks
 # integers: medians of two detectors over the validation faces, made symmetric.
 FER_LANDMARKS = ((14.59, 18.06), (32.4, 18.06), (23.5, 28.46), (16.23, 36.67), (30.78, 36.67))
 PROBE_FACES = 64
+# Enough for the strongest directions of their errors.
+ERROR_FACES = 6000
 Seal = Callable[[dict[str, Any], Calibration | None], str]
 
 
@@ -61,7 +65,7 @@ def export(trained: Trained, data: Path, folder: Path, name: str) -> str:
     """
     folder.mkdir(parents=True, exist_ok=True)
     train, valid = read_train_and_valid(data)
-    _write_networks(trained, valid, folder)
+    _write_networks(trained, train, valid, folder)
     gains = torch.exp(trained.base.log_gains).detach().numpy()
     write_tables(folder, gains, train, trained.config.enhancement.layer_channels)
     card = (trained.config.out, len(train))
@@ -131,7 +135,7 @@ def _sealer(folder: Path, name: str, level: int) -> Seal:
     return seal
 
 
-def _write_networks(trained: Trained, valid: FaceSet, folder: Path) -> None:
+def _write_networks(trained: Trained, train: FaceSet, valid: FaceSet, folder: Path) -> None:
     base, enhancement = trained.base, trained.enhancement
     face = torch.zeros(2, 1, FACE_SIZE, FACE_SIZE, dtype=torch.uint8)
     latent = {
@@ -144,9 +148,23 @@ def _write_networks(trained: Trained, valid: FaceSet, folder: Path) -> None:
     write_onnx(classifier, latent, "probabilities", folder / "classifier.onnx")
     analysis = EnhancementGraph(base, enhancement)
     write_onnx(analysis, {"face": face} | latent, "e", folder / "enhancement.onnx")
-    synthesis = SynthesisGraph(base, enhancement)
+    consistency = Consistency(base.analysis, reconstruction_errors(trained, train))
+    synthesis = SynthesisGraph(base, enhancement, consistency)
     write_onnx(synthesis, latent | layers, "face", folder / "synthesis.onnx")
     write_onnx(PixelGraph(trained.pixel), {"face": face}, "probabilities", folder / PIXEL_FILE)
+
+
+@torch.no_grad()
+def reconstruction_errors(trained: Trained, train: FaceSet) -> torch.Tensor:
+    """What all layers leave of training faces at the middle level, (N, P) in 0..1."""
+    base, enhancement, errors = trained.base, trained.enhancement, []
+    for start in range(0, min(len(train), ERROR_FACES), EVALUATION_FACES):
+        faces = as_float(train.pixels[start : start + EVALUATION_FACES])
+        level = torch.full((len(faces),), len(base.log_gains) // 2)
+        y_hat = base.coded(base.analysis(faces), level)[0]
+        drawn = enhancement.synthesis(y_hat, torch.round(enhancement.analysis(faces, y_hat)))
+        errors.append((drawn.clamp(0, 1) - faces).flatten(1))
+    return torch.cat(errors)
 
 
 @torch.no_grad()

@@ -11,6 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
 from trainer.models.base import BaseModel
+from trainer.models.consistency import Consistency
 from trainer.models.enhancement import EnhancementModel
 
 # Initializers larger than this are stored as float16 and cast back when a session loads them:
@@ -79,13 +80,23 @@ class EnhancementGraph(nn.Module):
 class SynthesisGraph(nn.Module):
     """symbols, level, enhancement int32 (N, E, 6, 6) → face uint8 (N, 1, 48, 48)."""
 
-    def __init__(self, base: BaseModel, enhancement: EnhancementModel) -> None:
+    def __init__(
+        self, base: BaseModel, enhancement: EnhancementModel, consistency: Consistency
+    ) -> None:
         super().__init__()
         self.dequantise, self.synthesis = Dequantise(base), enhancement.synthesis
+        self.consistency = consistency
 
     def forward(self, symbols: Tensor, level: Tensor, enhancement: Tensor) -> Tensor:
-        """Reconstruct, clamp and round; layers that are not there are zeros."""
-        faces = self.synthesis(self.dequantise(symbols, level), enhancement.float())
+        """Reconstruct, clamp and round; layers that are not there are zeros.
+
+        What the base alone draws is its own, and no picture to be held against it.
+        """
+        y_hat = self.dequantise(symbols, level)
+        faces = self.synthesis(y_hat, enhancement.float())
+        half = self.dequantise.steps[level.long()][:, :, None, None] / 2
+        layered = enhancement.abs().amax(dim=(1, 2, 3), keepdim=True) > 0
+        faces = torch.where(layered, self.consistency(faces, y_hat, half), faces)
         return torch.round(faces.clamp(0, 1) * 255).to(torch.uint8)
 
 

@@ -1,6 +1,5 @@
 """The recognizer's image for GPUs: built and, where there is none, run as far as one can."""
 
-import json
 import subprocess
 from collections.abc import Iterator
 
@@ -13,7 +12,9 @@ from tests.support.podman import Podman
 pytestmark = MARKS
 IMAGE = "localhost/mien-cloud-gpu"
 DRIVER = "libcuda.so.1"  # the host's, never an image's
-# Each library of the wheels, after ONNX Runtime has loaded what it wants itself. Prints what is missing.
+READ_ONLY = ("--read-only", "--tmpfs=/tmp")
+SERVE = ("serve", "--bundles=/bundles")  # on loopback, and so without TLS
+# Each library of the wheels, after ONNX Runtime has loaded what it wants. Prints what is missing.
 _LOAD_ALL = f"""
 import ctypes, pathlib, onnxruntime
 onnxruntime.preload_dlls()
@@ -47,19 +48,14 @@ def test_the_gpu_recognizer_lacks_nothing_but_the_hosts_driver(
     assert provider == "True"
 
     with pytest.raises(subprocess.CalledProcessError, match="provider is cuda") as refused:
-        podman.run("run", "--rm", "--read-only", "--tmpfs=/tmp", image)
+        podman.run("run", "--rm", *READ_ONLY, image, *SERVE, "--provider=cuda")
     assert DRIVER in str(refused.value)
     lab.entry.rows = [("MB", round(podman.size_mb(image))), ("libraries", int(libraries))]
 
 
 def test_where_it_is_let_it_serves_on_the_processor(podman: Podman, lab: Lab, image: str) -> None:
     """`--provider auto`, and everything else as the image has it."""
-    run = ("run", "--detach", "--name=gpu", "--read-only", "--tmpfs=/tmp")
-    served = ("serve", "--bundles=/bundles", "--host=0.0.0.0", "--insecure=true")
-    podman.run(*run, image, *served, "--metrics_host=0.0.0.0", "--provider=auto")
+    podman.run("run", "--detach", "--name=gpu", *READ_ONLY, image, *SERVE, "--provider=auto")
     until_healthy(podman, "gpu")
-    (serving,) = [
-        json.loads(line) for line in podman.logs("gpu").splitlines() if '"event": "serving"' in line
-    ]
-    assert serving["providers"] == ["CPUExecutionProvider"]
-    lab.entry.rows = [("served by", serving["providers"][0])]
+    assert '"providers": ["CPUExecutionProvider"]' in podman.logs("gpu")
+    lab.entry.rows = [("provider", "CPUExecutionProvider")]

@@ -18,7 +18,7 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
 
     def preload() -> None:
         happened.append("CUDA")
-        print("Failed to load libcudnn.so.9")  # as it does  # noqa: T201
+        print("Failed to load libcudnn.so.9")  # as it does
 
     monkeypatch.setattr(ort, "preload_dlls", preload)
     monkeypatch.setattr(ort, "get_available_providers", lambda: [CUDA, CPU])

@@ -22,12 +22,14 @@ from trainer.config import (
     StageConfig,
 )
 from trainer.data.faces import EXPRESSIONS
-from trainer.data.layout import read_split
+from trainer.data.layout import read_split, read_train_and_valid
 from trainer.evaluate import BUNDLE_FILES, analysed, evaluate_faces, recognised
 from trainer.examples import as_float
+from trainer.export import reconstruction_errors
 from trainer.fit import fit
 from trainer.level_tables import row_of
 from trainer.loop import Loop
+from trainer.models.consistency import Consistency
 from trainer.networks import release
 from trainer.run_folder import load_trained
 from trainer.runtime import Network
@@ -144,16 +146,23 @@ def test_exported_networks_compute_what_was_trained(data: Path, run: Path, bundl
         y = base.analysis(x)
         y_hat, _, symbols = base.coded(y, level)
         e = enhancement.analysis(x, y_hat)
-        picture = enhancement.synthesis(y_hat, torch.round(e)).clamp(0, 1) * 255
+        drawn = enhancement.synthesis(y_hat, torch.round(e))
+        alone = enhancement.synthesis(y_hat, 0 * e)
+        train, _ = read_train_and_valid(data)
+        consistency = Consistency(base.analysis, reconstruction_errors(trained, train)).eval()
+        moved = consistency(drawn, y_hat, 0.5 / base.gains(level))
         said = base.classifier(y_hat, level).argmax(dim=1)
     coded = symbols.int().numpy(), level.int().numpy()
     assert np.allclose(Network(bundle / "analysis.onnx")(faces), y.numpy(), atol=0.05)
     found = Network(bundle / "classifier.onnx")(*coded)
     assert np.array_equal(found.argmax(axis=1), said.numpy())
     assert np.allclose(Network(bundle / "enhancement.onnx")(faces, *coded), e.numpy(), atol=0.05)
-    made = Network(bundle / "synthesis.onnx")(*coded, torch.round(e).int().numpy())
-    assert made.dtype == np.uint8
-    assert np.abs(made.astype(float) - picture.numpy()).max() <= 2
+    synthesis, symbols_of_e = Network(bundle / "synthesis.onnx"), torch.round(e).int().numpy()
+    assert not torch.allclose(moved, drawn, atol=0.01)
+    for given, picture in ((symbols_of_e, moved), (0 * symbols_of_e, alone)):
+        made = synthesis(*coded, given)
+        assert made.dtype == np.uint8
+        assert np.abs(made.astype(float) - picture.clamp(0, 1).numpy() * 255).max() <= 2
 
 
 def test_an_exported_bundle_says_how_its_classifier_is_calibrated(bundle: Path, data: Path) -> None:
