@@ -23,8 +23,10 @@ from torch import Tensor, nn
 from trainer.models.base import Analysis
 from trainer.models.blocks import ResidualBlock, Squeeze
 
-STEPS = 5
-STEP, SHORTER = 3e-4, 0.25
+STEPS = 8
+STEP, SHORTER = 6e-4, 0.25
+# Of half a quantisation step: how near to the middle of its cell a picture is moved.
+NEAR = 0.5
 # Directions of errors; in all others they are taken to be alike.
 DIRECTIONS = 128
 
@@ -145,11 +147,12 @@ class Consistency(nn.Module):
         self.rest = float(rest)
 
     def forward(self, faces: Tensor, y_hat: Tensor, half: Tensor) -> Tensor:
-        """Faces (N, 1, H, W) that g_a reads as y_hat (N, C, 3, 3) ± half, or more nearly so.
+        """Faces (N, 1, H, W) that g_a reads as y_hat (N, C, 3, 3), or more nearly so.
 
-        half: of a quantisation step, (N, C, 1, 1). A step that leads further away is taken back,
-        and a shorter one tried.
+        half: of a quantisation step, (N, C, 1, 1), of which NEAR is near enough. A step that leads
+        further away is taken back, and a shorter one tried.
         """
+        half = half * NEAR
         outside, made = self._outside(faces, y_hat, half)
         far = outside.square().sum(dim=(1, 2, 3), keepdim=True)
         slope = self._along(self.analysis.back(outside, made))
