@@ -31,8 +31,9 @@ def faces() -> Tensor:
 
 
 def outside(analysis: Analysis, faces: Tensor, y_hat: Tensor, half: Tensor) -> Tensor:
-    """How far outside of its cell each face lies, squared, (N,)."""
-    return ((analysis(faces) - y_hat).abs() - half).relu().square().sum(dim=(1, 2, 3))
+    """How far each face lies from what is near enough to the middle of its cell, squared, (N,)."""
+    beyond = ((analysis(faces) - y_hat).abs() - half * consistency.NEAR).relu()
+    return beyond.square().sum(dim=(1, 2, 3))
 
 
 def test_the_gradient_that_is_written_out_is_the_gradient(
@@ -64,7 +65,8 @@ def test_a_picture_comes_nearer_to_its_cell_and_never_goes_further_away(
     after = outside(analysis, consistent(drawn, y_hat, half), y_hat, half)
     assert (after <= before + 1e-4).all()
     assert after.mean() <= left * before.mean()
-    assert torch.equal(consistent(faces, y_hat, half), faces)  # in its cell already
+    middle = analysis(faces)
+    assert torch.equal(consistent(faces, middle, half), faces)  # there already
 
 
 def test_a_norm_that_has_seen_nothing_is_refused() -> None:
