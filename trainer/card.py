@@ -25,6 +25,7 @@ al., 2013), exact duplicates removed. A pixel classifier teaches: it is asked ab
 codec sees it, changed and blended with others. Analysis transform, gains, positional prior and
 latent classifier were trained jointly for all levels, by the votes and by what the teacher said:
 {base}. Then the enhancement, given the base: {enhancement}. Seed {seed}.
+What is drawn is moved, untrained, to where the base says that the face lies.
 
 ## Use and limits
 

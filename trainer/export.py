@@ -2,6 +2,7 @@
 
 import datetime
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from trainer.evaluate import (
     default_level,
     evaluate_faces,
 )
-from trainer.examples import EVALUATION_FACES, as_float
+from trainer.examples import device_of, in_parts
 from trainer.layer_tables import layer_tables
 from trainer.level_tables import latents_of, level_tables
 from trainer.models.consistency import Consistency
@@ -50,8 +51,8 @@ from trainer.track_tables import with_tracks
 # integers: medians of two detectors over the validation faces, made symmetric.
 FER_LANDMARKS = ((14.59, 18.06), (32.4, 18.06), (23.5, 28.46), (16.23, 36.67), (30.78, 36.67))
 PROBE_FACES = 64
-# Enough for the strongest directions of their errors.
-ERROR_FACES = 6000
+# Some 6,000 faces: enough for the strongest directions of their errors.
+ERROR_PARTS = 24
 Seal = Callable[[dict[str, Any], Calibration | None], str]
 
 
@@ -158,8 +159,7 @@ def _write_networks(trained: Trained, train: FaceSet, valid: FaceSet, folder: Pa
 def reconstruction_errors(trained: Trained, train: FaceSet) -> torch.Tensor:
     """What all layers leave of training faces at the middle level, (N, P) in 0..1."""
     base, enhancement, errors = trained.base, trained.enhancement, []
-    for start in range(0, min(len(train), ERROR_FACES), EVALUATION_FACES):
-        faces = as_float(train.pixels[start : start + EVALUATION_FACES])
+    for faces, _ in islice(in_parts(train, device_of(base)), ERROR_PARTS):
         level = torch.full((len(faces),), len(base.log_gains) // 2)
         y_hat = base.coded(base.analysis(faces), level)[0]
         drawn = enhancement.synthesis(y_hat, torch.round(enhancement.analysis(faces, y_hat)))

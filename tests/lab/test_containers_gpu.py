@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.containers import MARKS, said_of_itself, until_healthy
+from tests.support.containers import MARKS, not_kept, said_of_itself, until_healthy
 from tests.support.lab import Lab
 from tests.support.podman import Podman
 
@@ -32,10 +32,8 @@ print(len(libraries), "CUDAExecutionProvider" in onnxruntime.get_available_provi
 
 @pytest.fixture(scope="module")
 def image(store: Podman) -> Iterator[str]:
-    """Three gigabytes, most of them CUDA's, and so it is not kept."""
-    store.build_file("cloud-gpu.Dockerfile", IMAGE, "--layers=false", "--force-rm")
-    yield IMAGE
-    store.outside("rmi", IMAGE)
+    with not_kept(store, "cloud-gpu.Dockerfile", IMAGE):
+        yield IMAGE
 
 
 def test_the_gpu_recognizer_lacks_nothing_but_the_hosts_driver(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.containers import MARKS, said_of_itself
+from tests.support.containers import MARKS, not_kept, said_of_itself
 from tests.support.lab import Lab
 from tests.support.podman import Podman
 from tests.unit.trainer.datasets import write_fer
@@ -18,10 +18,8 @@ FACES = (96, 40)  # to learn from, to be measured by
 
 @pytest.fixture(scope="module")
 def image(store: Podman) -> Iterator[str]:
-    """Some gigabytes, most of them CUDA's, and so the one image that is not kept."""
-    store.build_file("trainer.Dockerfile", IMAGE, "--layers=false", "--force-rm")
-    yield IMAGE
-    store.outside("rmi", IMAGE)
+    with not_kept(store, "trainer.Dockerfile", IMAGE):
+        yield IMAGE
 
 
 def test_the_trainer_trains_without_root_and_without_a_gpu(

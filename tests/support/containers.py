@@ -1,5 +1,8 @@
 """What scenarios in containers share: waiting for health and faces, a container's own metrics."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import pytest
 
 from mien.tls import TlsFiles
@@ -24,6 +27,16 @@ _SAYS = (
     "import importlib.util as i, os, platform as p; "
     "print(p.machine(), os.getuid(), i.find_spec('torch') is not None)"
 )
+
+
+@contextmanager
+def not_kept(store: Podman, dockerfile: str, image: str) -> Iterator[None]:
+    """Build an image for as long as it is used: some gigabytes, most of them CUDA's."""
+    store.build_file(dockerfile, image, "--layers=false", "--force-rm")
+    try:
+        yield
+    finally:
+        store.outside("rmi", image)
 
 
 def until_healthy(podman: Podman, *containers: str) -> None:

@@ -85,6 +85,16 @@ def test_a_services_image_can_be_traced_and_a_recognizers_can_archive(name: str)
     assert ("cloud_recognizer.archive.files" in loaded.split()) == (name != "edge")
 
 
+def test_the_gpu_image_brings_cuda_and_cudnn_and_no_other_service_does() -> None:
+    """ONNX Runtime asks for them by extras, which the lock does not show beside its version."""
+    for name in ("edge", "cloud", "cloud-gpu"):
+        nvidia = {package for package in locked(name) if package.startswith("nvidia-")}
+        assert bool(nvidia) == (name == "cloud-gpu")
+        if nvidia:
+            assert {"nvidia-cublas", "nvidia-cuda-runtime", "nvidia-cufft"} <= nvidia
+            assert any(package.startswith("nvidia-cudnn-") for package in nvidia)
+
+
 def test_the_tools_of_the_build_are_those_that_are_asked_for() -> None:
     for requirement in map(Requirement, build_requirements()):
         version = locked(BUILD)[canonicalize_name(requirement.name)]
