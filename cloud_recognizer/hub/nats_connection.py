@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from typing import Final, TypeAlias
 
@@ -13,6 +13,7 @@ from cloud_recognizer.hub.nats_access import NatsAccess
 
 _CONNECT_S: Final = 2
 _CLOSE_S: Final = 2.0
+_CANCEL_S: Final = 0.2
 _PING_S: Final = 5  # a peer that is gone without a word is noticed after three of them
 
 Lost: TypeAlias = "asyncio.Future[None]"
@@ -72,6 +73,20 @@ async def connection(access: NatsAccess) -> AsyncIterator[tuple[Client, Lost]]:
         if not lost.cancel() and not lost.cancelled():
             lost.exception()  # looked at, whether or not somebody waited for it
         await _close(client)
+
+
+async def ended(tasks: Collection[asyncio.Task[None]]) -> None:
+    """Cancel tasks that use NATS, and wait until they are done, however they end.
+
+    More than once: nats-py takes a cancellation that comes while it connects for a failure of the
+    connection, and who tries again then goes on for ever.
+    """
+    running = set(tasks)
+    while running:
+        for task in running:
+            task.cancel()
+        _, running = await asyncio.wait(running, timeout=_CANCEL_S)
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _close(client: Client) -> None:

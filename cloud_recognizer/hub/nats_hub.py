@@ -26,7 +26,7 @@ from cloud_recognizer.hub.fanout import Fanout
 from cloud_recognizer.hub.high_water import HighWaterMarks
 from cloud_recognizer.hub.message_age import MessageAge
 from cloud_recognizer.hub.nats_access import NatsAccess
-from cloud_recognizer.hub.nats_connection import connection
+from cloud_recognizer.hub.nats_connection import connection, ended
 from cloud_recognizer.hub.nats_marks import message_ids
 from cloud_recognizer.hub.nats_publisher import NatsPublisher
 from cloud_recognizer.hub.nats_stream import (
@@ -110,10 +110,7 @@ class NatsHub:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
-        tasks = [self._running, *self._publisher.tasks]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await ended([self._running, *self._publisher.tasks])
 
     def publish(self, origin: Origin, result: ChunkResult) -> "asyncio.Future[None]":
         """See Hub. Unbounded by itself: a stream has no more results than it has credits."""

@@ -3,15 +3,18 @@
 import asyncio
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 
 import grpc
 import nats
+import nats.errors
 import pytest
 
 from cloud_recognizer.config import CloudConfig
+from cloud_recognizer.hub import nats_hub
 from cloud_recognizer.hub.message_age import MessageAge
 from cloud_recognizer.hub.nats_stream import STREAM, message_id, subject
 from mien.bundle import Bundle
@@ -65,6 +68,27 @@ async def test_the_stream_holds_little_and_not_for_long(server: NatsServer) -> N
     assert message.headers["Nats-Msg-Id"] == message_id("front.door", 4, 2) == "front.door:4:2"
     stored = WatchedChunk.from_proto(pb.WatchRecognitionsResponse.FromString(message.data or b""))
     assert (stored.seq, stored.recognitions) == (2, result(2).recognitions)
+
+
+async def test_a_hub_closes_though_a_cancellation_is_taken_for_a_lost_connection(
+    server: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connecting = asyncio.Event()
+
+    @asynccontextmanager
+    async def deaf(_: object) -> AsyncIterator[None]:
+        """Connects for ever, and treats a cancellation as nats-py does."""
+        connecting.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            raise nats.errors.NoServersError from None
+        yield
+
+    async with asyncio.timeout(PATIENCE_S), opened(nats=server.address):
+        monkeypatch.setattr(nats_hub, "connection", deaf)
+        server.kill()
+        await connecting.wait()
 
 
 async def test_what_two_recognizers_publish_is_seen_once_at_either(server: NatsServer) -> None:
