@@ -142,7 +142,8 @@ class ExpressionModel:
             raise RuntimeError("reconstruction was not allowed when the model was loaded")
         nothing = np.zeros(self._layers.shape, np.int32)
         enhancement = np.stack([nothing if e is None else e for e in enhancements])
-        faces = self._synthesis(symbols=symbols, level=level, enhancement=enhancement)
+        said = self._layers.values(enhancement)
+        faces = self._synthesis(symbols=symbols, level=level, enhancement=said)
         return faces.astype(np.uint8, copy=False)[:, 0]
 
     def layers(

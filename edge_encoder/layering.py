@@ -97,5 +97,5 @@ class _Encoder:
                 "level": np.array([coded[index].level for index in chosen], np.int32),
             },
         )[0]
-        latents = dict(zip(chosen, np.rint(e).astype(np.int32), strict=True))
+        latents = dict(zip(chosen, self._codec.chosen(e), strict=True))
         return tuple(self._codec.encode(payload, [latents.get(i) for i in range(len(coded))]))

@@ -38,6 +38,7 @@ from mien.side_reading import (
     read_fields,
 )
 from mien.stir import AFRESH, ALL_AFRESH, BY_BEFORE, GIVEN, LARGEST, STILL
+from mien.trellis import NEXT
 
 Given = tuple[Integers, Integers, Integers]
 Sizes = tuple[int, int, int]
@@ -92,7 +93,8 @@ def read_layer(
 ) -> None:
     """Read an enhancement layer of len(there) faces, and its end, as mien.layers writes it.
 
-    there gets 1 for each face that has one, and 0; symbols its latents. Raises MalformedError.
+    there gets 1 for each face that has one, and 0; symbols its latents. The tables have the rows of
+    the trellis' quantisers where others have those of quality levels. Raises MalformedError.
     """
     enter(state, words)
     state[LEVEL] = 0
@@ -100,9 +102,13 @@ def read_layer(
     for face in range(len(there)):
         there[face] = read_bits(state, words, 1)
         if there[face] == 1:
-            first = read_prior(state, words, sizes)
-            chosen = first_rows[first : first + positions]
-            read_symbols(state, words, cdf, rows, chosen, symbols, face * positions, 0)
+            first, step = read_prior(state, words, sizes), sizes[1] * positions
+            at, trellis = face * positions, 0
+            for place in range(positions):
+                row = first + (trellis & 1) * step + place
+                chosen = first_rows[row : row + 1]
+                read_symbols(state, words, cdf, rows, chosen, symbols, at + place, 0)
+                trellis = NEXT[2 * trellis + (symbols[at + place] & 1)]
     check_end(state, words)
 
 

@@ -22,6 +22,7 @@ from mien import (
     side_information,
     side_reading,
     stir,
+    trellis,
 )
 from mien.bitstream import Limits
 from mien.chunk_reading import read_chunk, read_layer
@@ -53,7 +54,7 @@ _log = logging.getLogger(__name__)
 
 _SOURCES = (
     *(range_coder, range_decoder, stir, side_counts, side_information, side_reading),
-    chunk_reading,
+    *(chunk_reading, trellis),
 )
 
 

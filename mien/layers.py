@@ -11,11 +11,12 @@ never looks at it, and one that wants fewer bytes leaves the last ones out. The 
 payload's kind (mien.bitstream); its CRC starts from the payload's and the layer's number, so a
 layer of another chunk, or out of order, does not pass.
 The symbols are those of an enhancement that was analysed given the base: they say only what the
-base does not.
+base does not. Of which of two quantisers each is, those before it in its layer say (mien.trellis).
+The first of the first layer is the face's gain, by which the others were multiplied.
 """
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -26,6 +27,7 @@ from mien.errors import (
     BitstreamError,
     ChecksumError,
     LimitError,
+    TablesError,
     TruncatedError,
 )
 from mien.plain_reader import PlainReader
@@ -33,17 +35,25 @@ from mien.range_coder import RangeEncoder
 from mien.reading import ChunkReader, FlatTables, ReaderKind
 from mien.side_information import choice_bits
 from mien.tables import CdfTables
+from mien.trellis import QUANTISERS, quantisers, values
+from mien.trellis_choice import chosen
 
 LAYER_HEADER_BYTES = CHECKSUM_BYTES
 
 Latent = NDArray[np.int32]
 
 
+def kept(index: int) -> int:
+    """How many of a layer's first positions are kept as they are: one, the gain, of the first."""
+    return int(index == 0)
+
+
 class LayerCodec:
     """Codes one layer of a chunk's faces; threads may share it.
 
-    tables: the layer's, of one level. index: its number, from 0. limits: a layer is no longer than
-    a chunk may be.
+    tables: the layer's: in place of quality levels, the rows of each quantiser. index: its number,
+    from 0. limits: a layer is no longer than a chunk may be.
+    Raises TablesError for tables of anything else.
     """
 
     def __init__(
@@ -53,6 +63,11 @@ class LayerCodec:
         limits: Limits | None = None,
         reader: ReaderKind = PlainReader,
     ) -> None:
+        if tables.levels != QUANTISERS:
+            raise TablesError(
+                f"a layer's tables have rows of {QUANTISERS} quantisers, these of {tables.levels}: "
+                "they are of another version of mien, export the bundle again"
+            )
         self.tables, self._index = tables, index
         self._limits = limits or Limits()
         self._reader_kind = reader
@@ -102,10 +117,12 @@ class LayerCodec:
 
     def _encode(self, coder: RangeEncoder, latent: Latent) -> None:
         self.tables.check_symbols(latent)
-        prior = self.tables.best_prior(latent, 0)
+        further = quantisers(latent.reshape(1, -1)) * self.tables.first_row(1, 0)
+        rows = further + [self.tables.first_rows(0, prior) for prior in range(self.tables.priors)]
+        prior = int(self.tables.costs(latent, rows).sum(axis=1).argmin())
         coder.encode_bits(prior, choice_bits(self.tables.priors))
-        rows = [self.tables.row(row) for row in self.tables.first_rows(0, prior).tolist()]
-        coder.encode_symbols(latent.ravel().tolist(), rows)
+        by = [self.tables.row(row) for row in rows[prior].tolist()]
+        coder.encode_symbols(latent.ravel().tolist(), by)
 
     def _checksum(self, payload: bytes, body: bytes) -> bytes:
         seed = zlib.crc32(bytes([self._index]), zlib.crc32(payload))
@@ -113,7 +130,10 @@ class LayerCodec:
 
 
 class LayersCodec:
-    """Codes all layers of a chunk: a latent's channels, the first layer's first."""
+    """Codes all layers of a chunk: a latent's channels, the first layer's first.
+
+    ends: of each layer, how many channels a latent has with it and those before.
+    """
 
     def __init__(
         self,
@@ -123,6 +143,7 @@ class LayersCodec:
     ) -> None:
         self._layers = [LayerCodec(t, index, limits, reader) for index, t in enumerate(tables)]
         self._starts = np.cumsum([0, *(t.shape[0] for t in tables)]).tolist()
+        self.ends: tuple[int, ...] = tuple(self._starts[1:])
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -130,11 +151,33 @@ class LayersCodec:
         _, height, width = self._layers[0].tables.shape
         return self._starts[-1], height, width
 
+    def chosen(self, e: NDArray[np.float32]) -> NDArray[np.int32]:
+        """Return the symbols for faces' enhancements, float32 (N, E, H, W): int32, same shape.
+
+        Raises EncodeError where e is not finite.
+        """
+        parts = [
+            chosen(e[:, start:end], layer.tables, kept(index))
+            for index, (layer, start, end) in enumerate(self._parts())
+        ]
+        return np.concatenate(parts, axis=1)
+
+    def values(self, latents: NDArray[np.int32]) -> NDArray[np.int32]:
+        """Return what symbols stand for, in half steps, as the synthesis reads them.
+
+        latents: int32 (N, E, H, W), zeros for layers that are not there; the same shape comes back.
+        """
+        parts = [
+            values(latents[:, start:end].reshape(len(latents), -1))
+            for _, start, end in self._parts()
+        ]
+        return np.concatenate(parts, axis=1).reshape(latents.shape)
+
     def encode(self, payload: bytes, latents: Sequence[Latent | None]) -> list[bytes]:
         """Return the layers of a chunk; latents int32 (E, H, W). Raises as LayerCodec does."""
         return [
             layer.encode(payload, [None if e is None else e[start:end] for e in latents])
-            for layer, start, end in zip(self._layers, self._starts, self._starts[1:], strict=False)
+            for layer, start, end in self._parts()
         ]
 
     def decode(self, payload: bytes, faces: int, layers: Sequence[bytes]) -> list[Latent | None]:
@@ -153,3 +196,7 @@ class LayersCodec:
                         whole = latents[face] = np.zeros(self.shape, np.int32)
                     whole[start : start + len(part)] = part
         return latents
+
+    def _parts(self) -> Iterator[tuple[LayerCodec, int, int]]:
+        """Each layer, and where its channels begin and end."""
+        return zip(self._layers, self._starts, self.ends, strict=False)

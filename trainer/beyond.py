@@ -66,7 +66,7 @@ def _fer2013(seen: tuple[Rows, Rows], train: FaceSet, valid: FaceSet) -> dict[st
 
 def _views(bundle: Bundle) -> dict[str, Any]:
     analysis = Network(bundle.path("analysis.onnx"))
-    tables = bundle.tables
+    tables, layers = bundle.tables, bundle.layers()
 
     def decoded(level: int) -> Any:
         def see(pixels: NDArray[np.uint8]) -> Rows:
@@ -79,7 +79,7 @@ def _views(bundle: Bundle) -> dict[str, Any]:
         level = np.full(len(pixels), bundle.manifest.latent.default_level, np.int32)
         symbols = quantised(analysis(pixels), tables.gains[level])
         e = Network(bundle.path("enhancement.onnx"))(pixels, symbols, level)
-        enhancement = np.rint(e).astype(np.int32)
+        enhancement = layers.values(layers.chosen(e))
         return _rows(Network(bundle.path("synthesis.onnx"))(symbols, level, enhancement))
 
     levels = {f"level_{level}": decoded(level) for level in range(tables.levels)}

@@ -24,7 +24,8 @@ expression, at {levels} quality levels; enhancement layers are for a face that c
 al., 2013), exact duplicates removed. A pixel classifier teaches: it is asked about each face as the
 codec sees it, changed and blended with others. Analysis transform, gains, positional prior and
 latent classifier were trained jointly for all levels, by the votes and by what the teacher said:
-{base}. Then the enhancement, given the base: {enhancement}. Seed {seed}.
+{base}. Then the enhancement, given the base: {enhancement}. Then what draws it, from the symbols
+that devices choose: {synthesis}. Seed {seed}.
 What is drawn is moved, untrained, to where the base says that the face lies.
 
 ## Use and limits
@@ -102,7 +103,7 @@ def model_card(name: str, run: Path, train_faces: int, figures: dict[str, Any]) 
         levels=len(figures["levels"]),
         measured=measured(figures),
         train_faces=train_faces,
-        **{stage: trained(stage) for stage in ("base", "enhancement")},
+        **{stage: trained(stage) for stage in ("base", "enhancement", "synthesis")},
         seed=parts[0]["seed"],
     )
 

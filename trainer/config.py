@@ -116,8 +116,33 @@ class EnhancementConfig(StageConfig):
 
 
 @dataclass(frozen=True)
+class SynthesisConfig(StageConfig):
+    """g_s alone, for the symbols that devices choose; without epochs it stays as it is.
+
+    loss = MSE in dB + expression · what the teacher sees of pictures that lack layers.
+    bytes: what all layers should cost a face, in chunks of eight; gains are moved for that.
+    """
+
+    epochs: int = 10
+    batch_faces: int = 128
+    optimizer: Literal["sgd", "adamw"] = "adamw"
+    learning_rate: float = 6e-4
+    weight_decay: float = 1e-3
+    warmup_share: float = 0.03
+    ema_decay: float = 0.999
+    mixup_share: float = 0.0
+    calm_share: float = 1.0
+    augmentation: Augmentation = field(
+        default_factory=lambda: Augmentation(0.1, 0.05, 8.0, 0.15, 0.08, 0.25, 0.05, 0.0, 0.05)
+    )
+    bytes: float = 95.0
+    expression: float = 0.5
+
+
+@dataclass(frozen=True)
 class FitConfig:
-    """One run: the pixel classifier that teaches, the base layer, the enhancement layers.
+    """One run: the pixel classifier that teaches, the base layer, the enhancement layers, and once
+    more what draws them.
 
     data: a dataset folder in a layout that trainer.data reads. out: where checkpoints and the
     log go; a run that was killed goes on from there.
@@ -141,3 +166,4 @@ class FitConfig:
     classifier: StageConfig = field(default_factory=StageConfig)
     base: BaseConfig = field(default_factory=BaseConfig)
     enhancement: EnhancementConfig = field(default_factory=EnhancementConfig)
+    synthesis: SynthesisConfig = field(default_factory=SynthesisConfig)

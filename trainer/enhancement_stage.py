@@ -5,7 +5,6 @@ from itertools import accumulate
 from types import MappingProxyType
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trainer.config import EnhancementConfig
@@ -14,7 +13,7 @@ from trainer.models.base import BaseModel
 from trainer.models.enhancement import EnhancementModel
 from trainer.models.resnet import ResNet18
 from trainer.quantise import straight_through
-from trainer.stages import Batch, Figures, augmented, psnr_sum
+from trainer.stages import Batch, Figures, augmented, psnr_sum, seen
 from trainer.targets import Multiplier
 
 RATE_GAIN, SETTLING_SHARE, PROPORTION = 0.004, 0.05, 0.5
@@ -26,8 +25,6 @@ WHOLE_SHARE, BARE_SHARE = 0.65, 0.08
 LEAST_MSE = 2e-4
 # What the teacher sees is asked of this share of the faces: it costs more than all else.
 SEEN_SHARE = 0.35
-# What the teacher answers counts most: like features ask for texture, which costs decibels.
-FEATURES_WEIGHT = 0.1
 
 
 class EnhancementStage:
@@ -75,7 +72,7 @@ class EnhancementStage:
         faces, shown, noise, level = batch
         with torch.no_grad():
             y_hat = self.base.coded(self.base.analysis(faces), level)[0]
-        e = self.net.analysis(faces, y_hat).float()
+        e = self.net.with_dead_zone(self.net.analysis(faces, y_hat).float())
         e_hat = straight_through(e)
         there = (torch.arange(len(self.targets)) < shown[:, None]).float()
         coded = e + noise if progress < NOISE_SHARE else e_hat
@@ -85,7 +82,8 @@ class EnhancementStage:
         weight = self.lmbda.weight * min(1.0, progress / RAMP_SHARE + 0.05)
         loss = (10 * torch.log10(mse + LEAST_MSE) + (bits * there) @ weight).mean()
         if self.config.expression:
-            loss = loss + self.config.expression * self._seen(faces, x_hat)
+            part = slice(0, max(1, round(len(faces) * SEEN_SHARE)))
+            loss = loss + self.config.expression * seen(self.teacher, faces[part], x_hat[part])
         whole = (shown == len(self.targets)).float()
         psnr = -10 * torch.log10(mse.detach().clamp_min(1e-9))
         means = bits.detach().mean(dim=0) / 8
@@ -98,19 +96,6 @@ class EnhancementStage:
         """Bits of each face and layer; no product of matrices, which autocast would round."""
         bits = net.prior.bits(e_hat).sum(dim=(2, 3))
         return (bits[:, None] * self.layer).sum(dim=2)
-
-    def _seen(self, faces: Tensor, x_hat: Tensor) -> Tensor:
-        """How differently the teacher sees faces and their reconstructions, features and answer."""
-        part = slice(0, max(1, round(len(faces) * SEEN_SHARE)))
-        wanted = self.teacher.features(faces[part])
-        found = self.teacher.features(x_hat[part].contiguous(memory_format=torch.channels_last))
-        distances = [
-            F.mse_loss(f, w) / w.square().mean() for f, w in zip(found[1:], wanted[1:], strict=True)
-        ]
-        said = F.log_softmax(self.teacher.classify(found), dim=1)
-        right = F.softmax(self.teacher.classify(wanted), dim=1)
-        answered = F.kl_div(said, right, reduction="batchmean")
-        return answered + FEATURES_WEIGHT * torch.stack(distances).sum()
 
     def stepped(self, figures: Figures, progress: float) -> Figures:
         """Move lmbda towards the bytes of each layer."""
@@ -129,7 +114,7 @@ class EnhancementStage:
         for x, _ in in_parts(valid, device_of(model)):
             level = torch.full((len(x),), len(self.base.log_gains) // 2)
             y_hat = self.base.coded(self.base.analysis(x), level)[0]
-            e_hat = torch.round(net.analysis(x, y_hat))
+            e_hat = torch.round(net.with_dead_zone(net.analysis(x, y_hat)))
             total += self._layer_bits(net, e_hat).sum(dim=0) / 8
             for shown in range(layers + 1):
                 mask = self.layer[:shown].sum(dim=0)[:, None, None]

@@ -177,18 +177,19 @@ def enhanced(
     level: NDArray[np.int32],
     payloads: list[bytes],
 ) -> tuple[NDArray[np.int32], list[int]]:
-    """Enhancements over the wire: decoded, int32 (N, E, H, W), and the bytes of each layer."""
+    """Enhancements over the wire: what their symbols stand for, int32 (N, E, H, W), in half steps,
+    and the bytes of each layer."""
     e = Network(bundle.path("enhancement.onnx"))(pixels, symbols, level)
     codec = bundle.layers()
     decoded: list[NDArray[np.int32]] = []
     sizes: list[int] = []
     for start, payload in zip(range(0, len(e), CHUNK_FACES), payloads, strict=True):
-        latents = list(np.rint(e[start : start + CHUNK_FACES]).astype(np.int32))
+        latents = list(codec.chosen(e[start : start + CHUNK_FACES]))
         layers = codec.encode(payload, latents)
         read = codec.decode(payload, len(latents), layers)
         decoded += [latent for latent in read if latent is not None]
         sizes = [a + len(b) for a, b in zip(sizes or [0] * len(layers), layers, strict=True)]
-    return np.stack(decoded), sizes
+    return codec.values(np.stack(decoded)), sizes
 
 
 def chunks_of(symbols: NDArray[np.int32], level: int) -> Iterator[list[EncodedFace]]:

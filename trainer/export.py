@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from mien.bundle import LAYER_FILES, load_bundle, write_manifest
 from mien.calibration import Calibration
 from mien.holding import quantised
+from mien.layers import LayersCodec
 from mien.manifest import ImageSpec, LatentSpec
 from mien.probe import Probe, golden_payloads, probe_levels
 from mien.tables import CdfTables
@@ -32,6 +33,7 @@ from trainer.evaluate import (
 from trainer.examples import device_of, in_parts
 from trainer.layer_tables import layer_tables
 from trainer.level_tables import latents_of, level_tables
+from trainer.models.base import BaseModel
 from trainer.models.consistency import Consistency
 from trainer.onnx_export import (
     AnalysisGraph,
@@ -45,6 +47,7 @@ from trainer.placing import latents
 from trainer.run_folder import Trained
 from trainer.runtime import Network
 from trainer.schematic import schematic_faces
+from trainer.synthesis_stage import coded
 from trainer.track_tables import with_tracks
 
 # Where the five landmarks of an average FER2013 face lie, px of the 48×48 crop, pixel centres at
@@ -66,17 +69,21 @@ def export(trained: Trained, data: Path, folder: Path, name: str) -> str:
     """
     folder.mkdir(parents=True, exist_ok=True)
     train, valid = read_train_and_valid(data)
-    _write_networks(trained, train, valid, folder)
+    _write_networks(trained, valid, folder)
     gains = torch.exp(trained.base.log_gains).detach().numpy()
-    write_tables(folder, gains, train, trained.config.enhancement.layer_channels)
+    layers = write_tables(folder, gains, train, trained.config.enhancement.layer_channels)
+    _write_synthesis(trained, LayersCodec(layers), train, folder)
     card = (trained.config.out, len(train))
     return finish(folder, train, valid, name, lambda figures: model_card(name, *card, figures))
 
 
 def write_tables(
     folder: Path, gains: NDArray[np.float32], train: FaceSet, layer_channels: tuple[int, ...]
-) -> None:
-    """Tables of all layers, fitted on training faces, for the networks that lie in a folder."""
+) -> list[CdfTables]:
+    """Tables of the base and all layers, fitted on training faces, for the networks in a folder.
+
+    Returns those of the layers.
+    """
     analysis, classifier = Network(folder / "analysis.onnx"), Network(folder / "classifier.onnx")
     first = level_tables(latents_of(analysis, train), np.asarray(gains, np.float32))
     tables = with_tracks(first, analysis, classifier, train)
@@ -86,6 +93,7 @@ def write_tables(
     for file, of_layer in zip(LAYER_FILES, layers, strict=True):
         of_layer.save(folder / file)
     _write_probe(folder, tables)
+    return layers
 
 
 def finish(
@@ -136,33 +144,41 @@ def _sealer(folder: Path, name: str, level: int) -> Seal:
     return seal
 
 
-def _write_networks(trained: Trained, train: FaceSet, valid: FaceSet, folder: Path) -> None:
+def _write_networks(trained: Trained, valid: FaceSet, folder: Path) -> None:
+    """All that is there before tables are: all but the synthesis."""
     base, enhancement = trained.base, trained.enhancement
     face = torch.zeros(2, 1, FACE_SIZE, FACE_SIZE, dtype=torch.uint8)
-    latent = {
-        "symbols": torch.zeros(2, *base.prior.shape, dtype=torch.int32),
-        "level": torch.zeros(2, dtype=torch.int32),
-    }
-    layers = {"enhancement": torch.zeros(2, *enhancement.prior.shape, dtype=torch.int32)}
+    latent = _latent(base)
     write_onnx(AnalysisGraph(base), {"face": face}, "y", folder / "analysis.onnx")
     classifier = ClassifierGraph(base, _temperatures(trained, valid))
     write_onnx(classifier, latent, "probabilities", folder / "classifier.onnx")
     analysis = EnhancementGraph(base, enhancement)
     write_onnx(analysis, {"face": face} | latent, "e", folder / "enhancement.onnx")
-    consistency = Consistency(base.analysis, reconstruction_errors(trained, train))
-    synthesis = SynthesisGraph(base, enhancement, consistency)
-    write_onnx(synthesis, latent | layers, "face", folder / "synthesis.onnx")
     write_onnx(PixelGraph(trained.pixel), {"face": face}, "probabilities", folder / PIXEL_FILE)
 
 
+def _write_synthesis(trained: Trained, layers: LayersCodec, train: FaceSet, folder: Path) -> None:
+    base, enhancement = trained.base, trained.enhancement
+    consistency = Consistency(base.analysis, reconstruction_errors(trained, layers, train))
+    synthesis = SynthesisGraph(base, enhancement, consistency)
+    values = {"enhancement": torch.zeros(2, *layers.shape, dtype=torch.int32)}
+    write_onnx(synthesis, _latent(base) | values, "face", folder / "synthesis.onnx")
+
+
+def _latent(base: BaseModel) -> dict[str, torch.Tensor]:
+    return {
+        "symbols": torch.zeros(2, *base.prior.shape, dtype=torch.int32),
+        "level": torch.zeros(2, dtype=torch.int32),
+    }
+
+
 @torch.no_grad()
-def reconstruction_errors(trained: Trained, train: FaceSet) -> torch.Tensor:
+def reconstruction_errors(trained: Trained, layers: LayersCodec, train: FaceSet) -> torch.Tensor:
     """What all layers leave of training faces at the middle level, (N, P) in 0..1."""
     base, enhancement, errors = trained.base, trained.enhancement, []
     for faces, _ in islice(in_parts(train, device_of(base)), ERROR_PARTS):
         level = torch.full((len(faces),), len(base.log_gains) // 2)
-        y_hat = base.coded(base.analysis(faces), level)[0]
-        drawn = enhancement.synthesis(y_hat, torch.round(enhancement.analysis(faces, y_hat)))
+        drawn = enhancement.synthesis(*coded(enhancement, base, layers, faces, level))
         errors.append((drawn.clamp(0, 1) - faces).flatten(1))
     return torch.cat(errors)
 

@@ -1,4 +1,4 @@
-"""One run from data to trained networks: the pixel classifier, the base layer, the enhancement."""
+"""One run from data to trained networks: pixel classifier, base layer, enhancement, synthesis."""
 
 import contextlib
 import json
@@ -22,6 +22,7 @@ from trainer.released import OtherNetworksError, begin_base, begin_enhancement
 from trainer.run_folder import (
     ADDED,
     base_of,
+    last_drawn,
     load_base,
     load_pixel_classifier,
     new_base,
@@ -32,6 +33,7 @@ from trainer.run_folder import (
     write,
 )
 from trainer.stages import ClassifierStage, Figures
+from trainer.synthesis_stage import SynthesisStage, placed
 
 # Of so many faces the enhancement begins with the components: a gigabyte as they are found.
 BEGIN_FACES = 30_000
@@ -69,6 +71,8 @@ def fit(config: FitConfig) -> dict[str, Figures]:
     if config.base.epochs:
         figures["base"] = _base_trained(config, train, valid, teacher)
     figures |= _enhancement(config, train, valid, teacher)
+    if config.synthesis.epochs:
+        figures["synthesis"] = _synthesis(config, train, valid, teacher)
     if processes.leads:
         (config.out / "figures.json").write_text(json.dumps(figures, indent=2) + "\n")
     return figures
@@ -104,13 +108,22 @@ def _enhancement(
     return {"enhancement": _finished(Loop(stage, config, train, valid), config)}
 
 
+def _synthesis(config: FitConfig, train: FaceSet, valid: FaceSet, teacher: ResNet18) -> Figures:
+    torch.manual_seed(config.seed + 3)
+    model, base = EnhancementModel(config.model), load_base(config)
+    start(model, "enhancement", config.out)
+    layers = placed(config.synthesis, config.enhancement.layer_channels, model, base, train)
+    stage = SynthesisStage(config.synthesis, model, base, teacher, layers)
+    return _finished(Loop(stage, config, train, valid), config)
+
+
 def _begin_enhancement(
     model: EnhancementModel, base: BaseModel, config: FitConfig, train: FaceSet
 ) -> None:
     """As in the run or the bundle that this run goes on from, or from principal components."""
     faces = as_float(train.pixels[:RESTORED_FACES])
     if config.start is not None:
-        start(model, "enhancement", config.start)
+        start(model, last_drawn(config.start), config.start)
         rebase_to(model, base_of(config, config.start), base, faces)
         return
     if config.bundle is not None:

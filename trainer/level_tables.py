@@ -55,7 +55,8 @@ def level_tables(y: NDArray[np.float32], gains: NDArray[np.float32]) -> CdfTable
     for level, of_channels in enumerate(gains):
         symbols = quantised(y, of_channels)
         flat = np.clip(symbols, -SYMBOL_RANGE, SYMBOL_RANGE).reshape(len(y), -1)
-        for pmf in competing(flat, np.random.default_rng(level)):
+        places = np.broadcast_to(np.arange(flat.shape[1]), flat.shape)
+        for pmf in competing(flat, places, flat.shape[1], np.random.default_rng(level)):
             for position in pmf:
                 row, offset = row_of(position, -SYMBOL_RANGE)
                 rows.append(row)
@@ -64,20 +65,33 @@ def level_tables(y: NDArray[np.float32], gains: NDArray[np.float32]) -> CdfTable
     return CdfTables.from_rows(rows, offsets, shape, gains=gains, priors=PRIORS)
 
 
-def competing(symbols: NDArray[np.int32], random: np.random.Generator) -> Counts:
-    """The priors of one level, float64 (PRIORS, L, 2·SYMBOL_RANGE + 1), from symbols (N, L)."""
-    chosen = symbols[random.permutation(len(symbols))[:CLUSTERED_FACES]]
+def competing(
+    symbols: NDArray[np.int32],
+    places: NDArray[np.int64],
+    count: int,
+    random: np.random.Generator,
+) -> Counts:
+    """Priors that compete for faces, float64 (PRIORS, count, 2·SYMBOL_RANGE + 1).
+
+    symbols: (N, L). places: (N, L), of each symbol the row that tells it, of so many.
+    """
+    some = random.permutation(len(symbols))[:CLUSTERED_FACES]
+    chosen, theirs = symbols[some], places[some]
     # By size at first: the sorts differ most in how far from zero their symbols are.
     order = np.abs(chosen).sum(axis=1).argsort(kind="stable").argsort(kind="stable")
     sort = order * PRIORS // len(chosen)
     for _ in range(ROUNDS):
-        sort = _cheapest(chosen, _masses(chosen, sort))
-    pmf = _masses(chosen, sort)
-    return _masses(symbols, _cheapest(symbols, pmf))
+        sort = _cheapest(chosen, theirs, _masses(chosen, theirs, count, sort))
+    pmf = _masses(chosen, theirs, count, sort)
+    return _masses(symbols, places, count, _cheapest(symbols, places, pmf))
 
 
-def _masses(symbols: NDArray[np.int32], sort: NDArray[np.int64]) -> Counts:
-    counts = np.stack([_histogram(symbols[sort == prior]) for prior in range(PRIORS)])
+def _masses(
+    symbols: NDArray[np.int32], places: NDArray[np.int64], count: int, sort: NDArray[np.int64]
+) -> Counts:
+    counts = np.stack(
+        [_histogram(symbols[sort == p], places[sort == p], count) for p in range(PRIORS)]
+    )
     span = np.abs(np.arange(-SYMBOL_RANGE, SYMBOL_RANGE + 1))
     # Further out is less likely, also where nothing was seen, but never impossible.
     guess = 0.5 ** (2 * span) + UNSEEN
@@ -88,22 +102,24 @@ def _masses(symbols: NDArray[np.int32], sort: NDArray[np.int64]) -> Counts:
     return np.asarray(mass / mass.sum(axis=2, keepdims=True))
 
 
-def _histogram(symbols: NDArray[np.int32]) -> Counts:
-    """How often each symbol was seen at each position, float64 (L, 2·SYMBOL_RANGE + 1)."""
-    positions, bins = symbols.shape[1], 2 * SYMBOL_RANGE + 1
-    places = np.arange(positions) * bins + symbols + SYMBOL_RANGE
-    return np.bincount(places.ravel(), minlength=positions * bins).reshape(positions, bins) * 1.0
+def _histogram(symbols: NDArray[np.int32], places: NDArray[np.int64], count: int) -> Counts:
+    """How often each symbol was seen at each place, float64 (count, 2·SYMBOL_RANGE + 1)."""
+    bins = 2 * SYMBOL_RANGE + 1
+    at = places * bins + symbols + SYMBOL_RANGE
+    return np.bincount(at.ravel(), minlength=count * bins).reshape(count, bins) * 1.0
 
 
-def _cheapest(symbols: NDArray[np.int32], pmf: Counts) -> NDArray[np.int64]:
+def _cheapest(
+    symbols: NDArray[np.int32], places: NDArray[np.int64], pmf: Counts
+) -> NDArray[np.int64]:
     """By which prior each face costs the fewest bits, int64 (N,)."""
     cost = -np.log2(pmf).astype(np.float32)
-    place = np.arange(symbols.shape[1])
     bits = np.zeros((PRIORS, len(symbols)), np.float32)
     for start in range(0, len(symbols), BATCH_FACES):
-        part = symbols[start : start + BATCH_FACES] + SYMBOL_RANGE
+        part = slice(start, start + BATCH_FACES)
         for prior in range(PRIORS):
-            bits[prior, start : start + BATCH_FACES] = cost[prior][place, part].sum(axis=1)
+            of_symbols = cost[prior][places[part], symbols[part] + SYMBOL_RANGE]
+            bits[prior, part] = of_symbols.sum(axis=1)
     return np.asarray(bits.argmin(axis=0), np.int64)
 
 

@@ -10,6 +10,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
+from mien.trellis import HALF_STEPS
 from trainer.models.base import BaseModel
 from trainer.models.consistency import Consistency
 from trainer.models.enhancement import EnhancementModel
@@ -65,7 +66,7 @@ class ClassifierGraph(nn.Module):
 
 
 class EnhancementGraph(nn.Module):
-    """face uint8 (N, 1, 48, 48), symbols, level → e float32 (N, E, 6, 6)."""
+    """face uint8 (N, 1, 48, 48), symbols, level → e float32 (N, E, 1, 1)."""
 
     def __init__(self, base: BaseModel, enhancement: EnhancementModel) -> None:
         super().__init__()
@@ -78,7 +79,7 @@ class EnhancementGraph(nn.Module):
 
 
 class SynthesisGraph(nn.Module):
-    """symbols, level, enhancement int32 (N, E, 6, 6) → face uint8 (N, 1, 48, 48)."""
+    """symbols, level, enhancement int32 (N, E, 1, 1) in half steps → face uint8 (N, 1, 48, 48)."""
 
     def __init__(
         self, base: BaseModel, enhancement: EnhancementModel, consistency: Consistency
@@ -93,7 +94,7 @@ class SynthesisGraph(nn.Module):
         What the base alone draws is its own, and no picture to be held against it.
         """
         y_hat = self.dequantise(symbols, level)
-        faces = self.synthesis(y_hat, enhancement.float())
+        faces = self.synthesis(y_hat, enhancement.float() / HALF_STEPS)
         half = self.dequantise.steps[level.long()][:, :, None, None] / 2
         layered = enhancement.abs().amax(dim=(1, 2, 3), keepdim=True) > 0
         faces = torch.where(layered, self.consistency(faces, y_hat, half), faces)

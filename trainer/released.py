@@ -26,11 +26,7 @@ from trainer.rebasing import rebase_to
 
 # What the exporter calls the bias that it has folded into a convolution.
 _FOLDED = ".weight_bias"
-# What the exporter has made of the dead zones.
-_DEAD = "sigmoid"
-_NOT_RELEASED = ("prior.", "classifier.imitation.")
-# Of half precision: a dead zone of 0 or 1 would be infinitely far out.
-_DEAD_RANGE = (1e-4, 1 - 1e-4)
+_NOT_RELEASED = ("prior.", "classifier.imitation.", "dead")
 PRIOR_STEPS, PRIOR_FACES, PRIOR_RATE = 300, 256, 2e-2
 
 # Of so many faces drawn at random: noisy latents, and half of a quantisation step.
@@ -106,9 +102,7 @@ def restore_enhancement(model: EnhancementModel, folder: Path) -> None:
     """
     bundle = load_bundle(folder, BUNDLE_FILES)
     states = weights_of(onnx.load_from_string(bundle.read("enhancement.onnx")))
-    dead = states.pop(_DEAD).clamp(*_DEAD_RANGE)
-    states |= weights_of(onnx.load_from_string(bundle.read("synthesis.onnx")))
-    _load(model, {**states, "analysis.dead": torch.logit(dead)})
+    _load(model, states | weights_of(onnx.load_from_string(bundle.read("synthesis.onnx"))))
 
 
 @torch.no_grad()

@@ -31,7 +31,7 @@ ADDED = "added_log_gains"
 # Which bundle a run goes on from.
 BUNDLE_NOTE = "bundle.json"
 # Of each stage's checkpoint, what the names of its networks' states begin with.
-PREFIXES = {"base": "base.", "enhancement": "net."}
+PREFIXES = {"base": "base.", "enhancement": "net.", "synthesis": "net."}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,10 +95,16 @@ def start(model: nn.Module, stage: str, run: Path) -> None:
     model.load_state_dict(states(run, stage))
 
 
+def last_drawn(run: Path) -> str:
+    """The last stage of a run that has trained an enhancement."""
+    files = (run / f"synthesis{suffix}" for suffix in (".pt", RELEASED))
+    return "synthesis" if any(file.is_file() for file in files) else "enhancement"
+
+
 def load_trained(config: FitConfig) -> Trained:
     """The averaged networks of a finished run in config.out."""
     enhancement = EnhancementModel(config.model)
-    enhancement.load_state_dict(states(config.out, "enhancement"))
+    start(enhancement, last_drawn(config.out), config.out)
     pixel = load_pixel_classifier(config)
     return Trained(config, pixel, load_base(config), enhancement.eval())
 

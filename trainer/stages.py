@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from trainer.augment import augment, erase, mixup
 from trainer.config import StageConfig
 from trainer.examples import Examples, device_of, in_parts
+from trainer.models.resnet import ResNet18
 
 Figures = dict[str, float]
 Batch = tuple[Tensor, ...]
@@ -24,6 +25,8 @@ Batch = tuple[Tensor, ...]
 EVERYTHING_ALIKE: Mapping[str, float] = MappingProxyType({})
 # What is left of the augmentation in the calm steps at the end.
 CALM_SCALE = 0.4
+# What a teacher answers counts most: like features ask for texture, which costs decibels.
+FEATURES_WEIGHT = 0.1
 
 
 class Stage(Protocol):
@@ -76,6 +79,19 @@ def soft_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
 def cross_entropies(logits: Tensor, target: Tensor) -> Tensor:
     """Cross-entropy in nats of each face (N,) against its distribution, both (N, K)."""
     return -(target * F.log_softmax(logits, dim=1)).sum(dim=1)
+
+
+def seen(teacher: ResNet18, faces: Tensor, x_hat: Tensor) -> Tensor:
+    """How differently a teacher sees faces and their reconstructions, features and answer."""
+    wanted = teacher.features(faces)
+    found = teacher.features(x_hat.contiguous(memory_format=torch.channels_last))
+    distances = [
+        F.mse_loss(f, w) / w.square().mean() for f, w in zip(found[1:], wanted[1:], strict=True)
+    ]
+    said = F.log_softmax(teacher.classify(found), dim=1)
+    right = F.softmax(teacher.classify(wanted), dim=1)
+    answered = F.kl_div(said, right, reduction="batchmean")
+    return answered + FEATURES_WEIGHT * torch.stack(distances).sum()
 
 
 def psnr_sum(x_hat: Tensor, x: Tensor) -> float:

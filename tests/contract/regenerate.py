@@ -10,10 +10,29 @@ import numpy as np
 
 from mien.bitstream import MAX_BOX_PX, MAX_TIME_MS, MAX_TRACK_ID, Box, EncodedFace
 from mien.codec import ChunkCodec
+from mien.layers import LayersCodec
 from mien.manifest import FileEntry, ImageSpec, LatentSpec, Manifest
 from mien.range_coder import MAX_SYMBOL
-from tests.contract.fixtures import CHUNKS, FOLDER, MANIFEST, TABLES, chunks_document
-from tests.support.tiny_bundle import EXPRESSIONS, LANDMARKS, SHAPE, tiny_symbols, tiny_tables
+from tests.contract.fixtures import (
+    CHUNKS,
+    FOLDER,
+    LAYER_TABLES,
+    LAYERS,
+    MANIFEST,
+    TABLES,
+    Enhancement,
+    GoldenLayers,
+    chunks_document,
+    layers_document,
+)
+from tests.support.tiny_bundle import (
+    EXPRESSIONS,
+    LANDMARKS,
+    SHAPE,
+    tiny_layer_tables,
+    tiny_symbols,
+    tiny_tables,
+)
 
 
 def moving_track() -> list[EncodedFace]:
@@ -53,6 +72,28 @@ def lone_faces() -> list[list[EncodedFace]]:
     ]
 
 
+def golden_layers(codec: LayersCodec) -> list[GoldenLayers]:
+    """Layers of faces that have some and of such that have none, and symbols far out."""
+    random = np.random.default_rng(4)
+    drawn = [random.normal(0, spread, codec.shape) for spread in (0.5, 1.5, 4, 12)]
+    some = [np.rint(each).astype(np.int32) for each in drawn]
+    far = np.linspace(-MAX_SYMBOL, MAX_SYMBOL, int(np.prod(codec.shape))).astype(np.int32)
+    chunks: list[list[Enhancement]] = [
+        [some[0], None, some[1]],
+        [far.reshape(codec.shape)],
+        [None, some[2], some[3], np.zeros(codec.shape, np.int32)],
+    ]
+    return [
+        GoldenLayers(
+            payload := bytes([0x50, index]),
+            chunk,
+            [None if face is None else codec.values(face[None])[0] for face in chunk],
+            codec.encode(payload, chunk),
+        )
+        for index, chunk in enumerate(chunks)
+    ]
+
+
 def main() -> None:
     """Write all golden files."""
     FOLDER.mkdir(exist_ok=True)
@@ -79,6 +120,10 @@ def main() -> None:
     ]
     coded = [(faces, codec.encode(faces)) for faces in chunks]
     CHUNKS.write_text(chunks_document(bundle_id, SHAPE, coded))
+    layer_tables = tiny_layer_tables()
+    layer_tables[0].save(LAYER_TABLES)
+    layers = LayersCodec(layer_tables)
+    LAYERS.write_text(layers_document(layers.shape, golden_layers(layers)))
 
 
 if __name__ == "__main__":

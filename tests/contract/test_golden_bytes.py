@@ -1,14 +1,29 @@
 """The bytes on the wire and on disk are those that were agreed."""
 
+import numpy as np
 import pytest
 
+from benchmarks.paths import PATHS
 from mien.bitstream import EncodedFace, payload_tag
 from mien.bundle import load_bundle
 from mien.codec import ChunkCodec
+from mien.layers import LayersCodec
 from mien.manifest import Manifest
-from tests.contract.fixtures import FOLDER, MANIFEST, TABLES, read_bundle_id, read_chunks
+from mien.reading import ReaderKind
+from mien.tables import CdfTables
+from tests.contract.fixtures import (
+    FOLDER,
+    LAYER_TABLES,
+    MANIFEST,
+    TABLES,
+    GoldenLayers,
+    read_bundle_id,
+    read_chunks,
+    read_layers,
+)
 
 GOLDEN = read_chunks()
+GOLDEN_LAYERS = read_layers()
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +43,20 @@ def test_golden_faces_are_coded_to_their_payloads(
     codec: ChunkCodec, faces: tuple[EncodedFace, ...], payload: bytes
 ):
     assert codec.encode(faces).hex() == payload.hex()
+
+
+@pytest.mark.parametrize("reader", PATHS.values(), ids=PATHS.keys())
+@pytest.mark.parametrize("golden", GOLDEN_LAYERS, ids=range(len(GOLDEN_LAYERS)))
+def test_golden_layers_are_what_they_stand_for(golden: GoldenLayers, reader: ReaderKind):
+    codec = LayersCodec([CdfTables.load(LAYER_TABLES.read_bytes())] * 2, reader=reader)
+    read = codec.decode(golden.payload, len(golden.enhancements), golden.layers)
+    for found, symbols, stood in zip(read, golden.enhancements, golden.values, strict=True):
+        if symbols is None or found is None:
+            assert found is symbols is None
+        else:
+            assert np.array_equal(found, symbols)
+            assert np.array_equal(codec.values(found[None])[0], stood)
+    assert codec.encode(golden.payload, golden.enhancements) == golden.layers
 
 
 def test_the_golden_manifest_has_its_bundle_id():

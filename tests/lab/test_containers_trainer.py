@@ -40,6 +40,6 @@ def test_the_trainer_trains_without_root_and_without_a_gpu(
     )
     log = (runs / "first" / "log.jsonl").read_text().splitlines()
     stages = {json.loads(line)["stage"] for line in log}
-    assert stages == {"classifier", "base", "enhancement"}
+    assert stages == {"classifier", "base", "enhancement", "synthesis"}
     assert all((runs / "first" / f"{stage}.pt").is_file() for stage in stages)
     lab.entry.rows = [("MB", round(podman.size_mb(image))), ("stages", len(stages))]

@@ -26,6 +26,7 @@ from mien.probe import Probe, golden_payloads, probe_levels
 from mien.range_coder import TOTAL
 from mien.stir import GIVEN
 from mien.tables import CdfTables
+from mien.trellis import QUANTISERS
 from trainer.schematic import schematic_faces
 
 EXPRESSIONS = (
@@ -117,16 +118,18 @@ def tiny_tables(width: float = 4.0) -> CdfTables:
 
 
 def tiny_layer_tables() -> list[CdfTables]:
-    """Of two layers with a channel each."""
+    """Of two layers with a channel each; the second quantiser is at zero more often."""
     symbols = np.arange(-8, 9)
-    masses = [2.0 ** (-np.abs(symbols) / (3.0 * spread)) for spread in SPREADS]
+    masses = [
+        2.0 ** (-np.abs(symbols) / (width * spread)) for width in (3.0, 2.0) for spread in SPREADS
+    ]
     rows = [
         integer_cdf(np.append(mass / mass.sum(), 1e-3))
         for mass in masses
         for _ in range(ENHANCEMENT[1] * ENHANCEMENT[2])
     ]
-    shape = (1, *ENHANCEMENT[1:])
-    layer = CdfTables.from_rows(rows, [-8] * len(rows), shape, priors=len(SPREADS))
+    shape, gains = (1, *ENHANCEMENT[1:]), np.ones((QUANTISERS, 1))
+    layer = CdfTables.from_rows(rows, [-8] * len(rows), shape, gains=gains, priors=len(SPREADS))
     return [layer] * ENHANCEMENT[0]
 
 
@@ -252,7 +255,7 @@ def _synthesis() -> onnx.ModelProto:
     squares[0] = 12
     weights = {
         "squares": squares,
-        "small_squares": np.stack([np.full((1, 8, 8), step, np.float32) for step in (16, 2)]),
+        "small_squares": np.stack([np.full((1, 8, 8), step, np.float32) for step in (8, 1)]),
         "grey": np.array([110], np.float32),
         "black": np.array(0, np.float32),
         "white": np.array(255, np.float32),

@@ -1,14 +1,14 @@
 """Enhancement layers: what a viewable face needs beyond the base, coded given the base.
 
-    face ── components, gain, dead zone ── round ── symbols ─┐
-                    │        E×1×1, in layers                ├── g_s ── reconstruction
-    base ŷ ─────────┴────────────────────────────────────────┘
+    face ── components, gain ── trellis ── symbols ─┐
+                   │        E×1×1, in layers        ├── g_s ── reconstruction
+    base ŷ ────────┴────────────────────────────────┘
      C×3×3
 
 Aligned faces have so much in common that a few hundred numbers, their principal components (Turk
 and Pentland, 1991, "Eigenfaces for recognition"), say more per byte than the maps of a small
 convolutional network: so that is where the analysis begins, and it stays linear but for a gain of
-each face's own and a dead zone. What is not linear is in the synthesis, which runs in the cloud.
+each face's own. What is not linear is in the synthesis, which runs in the cloud.
 """
 
 import torch
@@ -70,7 +70,12 @@ class EnhancementAnalysis(nn.Module):
         self.components = nn.Linear(PIXELS, channels - 1)
         self.given = _silent(nn.Linear(base * 9, channels - 1))
         self.gain = nn.Sequential(nn.Linear(channels - 1, 64), nn.ReLU(), _silent(nn.Linear(64, 1)))
-        self.dead = nn.Parameter(torch.full((channels - 1,), -0.4))
+
+    @torch.no_grad()
+    def finer(self, gains: float) -> None:
+        """Code every face by so many gains more."""
+        last: nn.Linear = self.gain[-1]  # type: ignore[assignment]  # as built above
+        last.bias.add_(gains)
 
     def forward(self, faces: Tensor, y_hat: Tensor) -> Tensor:
         """The enhancement before quantisation."""
@@ -78,8 +83,6 @@ class EnhancementAnalysis(nn.Module):
         size = torch.log1p(e.abs())
         gain = straight_through(self.gain(size).clamp(-MOST_GAIN, MOST_GAIN))
         e = e * torch.exp(gain * GAIN_STEP)
-        # Small ones are worth less than their bits: a dead zone that rounding makes of this.
-        e = e * (1 - torch.sigmoid(self.dead) * torch.exp(-((e / 0.6) ** 2)))
         return torch.cat([gain, e], dim=1)[:, :, None, None]
 
 
@@ -135,6 +138,16 @@ class EnhancementModel(nn.Module):
         self.analysis = EnhancementAnalysis(base, channels)
         self.prior = PositionalPrior((channels, 1, 1), config.prior_components)
         self.synthesis = LayeredSynthesis(base, channels, config.synthesis_widths)
+        self.dead = nn.Parameter(torch.full((channels - 1, 1, 1), -0.4))
+
+    def with_dead_zone(self, e: Tensor) -> Tensor:
+        """An enhancement to be rounded, where there is no trellis to choose its symbols.
+
+        Small components are worth less than their bits: a dead zone is what rounding makes of this.
+        """
+        gain, components = e[:, :1], e[:, 1:]
+        left = 1 - torch.sigmoid(self.dead) * torch.exp(-((components / 0.6) ** 2))
+        return torch.cat([gain, components * left], dim=1)
 
     @torch.no_grad()
     def begin(self, faces: Tensor) -> None:

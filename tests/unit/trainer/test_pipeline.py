@@ -11,6 +11,7 @@ import torch
 from mien.bundle import ALL_FILES, BundleRepository, load_bundle
 from mien.probe import check_payloads, load_probe, probe_levels
 from mien.tables import CdfTables
+from mien.trellis import HALF_STEPS
 from tests.unit.trainer.datasets import write_fer
 from trainer.calibration import calibrate, confidences
 from trainer.cli import main, read_config
@@ -20,6 +21,7 @@ from trainer.config import (
     FitConfig,
     ModelConfig,
     StageConfig,
+    SynthesisConfig,
 )
 from trainer.data.faces import EXPRESSIONS
 from trainer.data.layout import read_split, read_train_and_valid
@@ -46,6 +48,10 @@ ENHANCEMENT = EnhancementConfig(
     expression=0.1,
 )
 
+STAGES = ["classifier", "base", "enhancement", "synthesis"]
+SYNTHESIS = SynthesisConfig(epochs=1, batch_faces=16, learning_rate=5e-3, bytes=25)
+NO_SYNTHESIS = dataclasses.replace(SYNTHESIS, epochs=0)
+
 
 def config(data: Path, out: Path) -> FitConfig:
     return FitConfig(
@@ -56,6 +62,7 @@ def config(data: Path, out: Path) -> FitConfig:
         classifier=STAGE,
         base=BASE,
         enhancement=ENHANCEMENT,
+        synthesis=SYNTHESIS,
     )
 
 
@@ -83,7 +90,7 @@ class KilledError(Exception):
     pass
 
 
-@pytest.mark.parametrize("stop_after", [4, 12, 17])
+@pytest.mark.parametrize("stop_after", [4, 12, 17, 39])
 def test_a_killed_run_ends_where_it_would_have_ended(
     data: Path, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_after: int
 ) -> None:
@@ -102,7 +109,7 @@ def test_a_killed_run_ends_where_it_would_have_ended(
         fit(config(data, tmp_path))
     monkeypatch.setattr(Loop, "_one_step", one_step)
     fit(config(data, tmp_path))
-    for stage in ("classifier", "base", "enhancement"):
+    for stage in STAGES:
         straight, resumed = (
             torch.load(out / f"{stage}.pt", weights_only=True) for out in (run, tmp_path)
         )
@@ -113,7 +120,7 @@ def test_a_killed_run_ends_where_it_would_have_ended(
 
 def test_a_run_learns(data: Path, run: Path) -> None:
     lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
-    assert {line["stage"] for line in lines} == {"classifier", "base", "enhancement"}
+    assert {line["stage"] for line in lines} == set(STAGES)
     # What the base draws: components, which are there from the start, have no part in it.
     drawn = [line["psnr_db_0"] for line in lines if "psnr_db_0" in line]
     assert drawn[-1] > drawn[0]
@@ -146,10 +153,13 @@ def test_exported_networks_compute_what_was_trained(data: Path, run: Path, bundl
         y = base.analysis(x)
         y_hat, _, symbols = base.coded(y, level)
         e = enhancement.analysis(x, y_hat)
-        drawn = enhancement.synthesis(y_hat, torch.round(e))
+        layers = load_bundle(bundle, BUNDLE_FILES).layers()
+        stood = layers.values(layers.chosen(e.numpy()))
+        drawn = enhancement.synthesis(y_hat, torch.from_numpy(stood) / HALF_STEPS)
         alone = enhancement.synthesis(y_hat, 0 * e)
         train, _ = read_train_and_valid(data)
-        consistency = Consistency(base.analysis, reconstruction_errors(trained, train)).eval()
+        errors = reconstruction_errors(trained, layers, train)
+        consistency = Consistency(base.analysis, errors).eval()
         moved = consistency(drawn, y_hat, 0.5 / base.gains(level))
         said = base.classifier(y_hat, level).argmax(dim=1)
     coded = symbols.int().numpy(), level.int().numpy()
@@ -157,9 +167,9 @@ def test_exported_networks_compute_what_was_trained(data: Path, run: Path, bundl
     found = Network(bundle / "classifier.onnx")(*coded)
     assert np.array_equal(found.argmax(axis=1), said.numpy())
     assert np.allclose(Network(bundle / "enhancement.onnx")(faces, *coded), e.numpy(), atol=0.05)
-    synthesis, symbols_of_e = Network(bundle / "synthesis.onnx"), torch.round(e).int().numpy()
+    synthesis = Network(bundle / "synthesis.onnx")
     assert not torch.allclose(moved, drawn, atol=0.01)
-    for given, picture in ((symbols_of_e, moved), (0 * symbols_of_e, alone)):
+    for given, picture in ((stood, moved), (0 * stood, alone)):
         made = synthesis(*coded, given)
         assert made.dtype == np.uint8
         assert np.abs(made.astype(float) - picture.clamp(0, 1).numpy() * 255).max() <= 2
@@ -263,6 +273,7 @@ def test_a_run_goes_on_from_another_with_other_settings(
             start=run,
             base=dataclasses.replace(BASE, **base, placed=False),
             enhancement=dataclasses.replace(ENHANCEMENT, **still),
+            synthesis=NO_SYNTHESIS,
         )
     )
     before, after = (load_trained(config(data, out)) for out in (run, tmp_path))
@@ -284,7 +295,7 @@ def test_a_teacher_that_was_released_is_not_trained_again(
             enhancement=dataclasses.replace(ENHANCEMENT, **once),
         )
     )
-    assert set(figures) == {"base", "enhancement"}
+    assert list(figures) == STAGES[1:]
 
 
 def test_a_run_works_where_the_processor_multiplies_bfloat16(
@@ -297,6 +308,7 @@ def test_a_run_works_where_the_processor_multiplies_bfloat16(
             classifier=dataclasses.replace(STAGE, epochs=1),
             base=dataclasses.replace(BASE, epochs=1),
             enhancement=dataclasses.replace(ENHANCEMENT, epochs=1),
+            synthesis=dataclasses.replace(SYNTHESIS, epochs=1),
         )
     )
     assert all(np.isfinite(value) for stage in figures.values() for value in stage.values())
@@ -318,7 +330,7 @@ def test_the_base_of_a_bundle_is_kept_where_it_has_no_epochs(
     data: Path, run: Path, bundle: Path, tmp_path: Path
 ) -> None:
     again = from_bundle(data, run, bundle, tmp_path, epochs=0)
-    assert list(fit(again)) == ["enhancement"]
+    assert list(fit(again)) == STAGES[2:]
     kept, trained = load_trained(again).base, load_trained(config(data, run)).base
     faces = as_float(read_split(data, "valid").pixels[:])
     level = torch.arange(len(faces)) % 3
@@ -346,13 +358,13 @@ def test_base_and_enhancement_of_a_bundle_are_trained_further(
     def noted(loop: Loop) -> dict[str, float]:
         nonlocal steps
         if loop.step == 0:
-            seen.update(loop.evaluate())
+            seen.update({name: each for name, each in loop.evaluate().items() if name not in seen})
         steps += 1
         return one_step(loop)
 
     monkeypatch.setattr(Loop, "_one_step", noted)
     again = from_bundle(data, run, bundle, tmp_path, epochs=2)
-    assert list(fit(again)) == ["base", "enhancement"]
+    assert list(fit(again)) == STAGES[1:]
     assert steps > 0
     # Where they begin, they answer and draw what the bundle does.
     figures = load_bundle(bundle, BUNDLE_FILES).manifest.figures
@@ -375,6 +387,7 @@ def test_an_enhancement_without_epochs_reads_a_base_that_was_trained_further(
             from_bundle(data, run, bundle, tmp_path / name, epochs=1),
             **{"start": None, "bundle": None, **began},  # type: ignore[arg-type]
             enhancement=kept,
+            synthesis=NO_SYNTHESIS,
         )
         assert list(fit(settings)) == ["base"]
         before = load_trained(config(data, run)).enhancement.synthesis.components.weight
@@ -391,7 +404,7 @@ def test_a_base_without_epochs_stays_as_it_was(data: Path, run: Path, tmp_path: 
         start=run,
         base=dataclasses.replace(BASE, epochs=0),
     )
-    assert list(fit(settings)) == ["enhancement"]
+    assert list(fit(settings)) == STAGES[2:]
     before, after = (load_trained(config(data, out)).base.state_dict() for out in (run, tmp_path))
     assert all(torch.equal(state, after[name]) for name, state in before.items())
 

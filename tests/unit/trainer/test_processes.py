@@ -125,7 +125,7 @@ def test_fit_under_torchrun_writes_once_what_one_process_would(tmp_path: Path) -
     sizes += ["latent_classifier_width=8", "enhancement_channels=32"]
     sizes += ["synthesis_widths=[8,8,8]"]
     options = [f"--model.{size}" for size in sizes]
-    stages = ["classifier", "base", "enhancement"]
+    stages = ["classifier", "base", "enhancement", "synthesis"]
     for part in stages:
         options += [f"--{part}.epochs=1", f"--{part}.batch_faces=16"]
     data, out = write_fer(tmp_path / "fer", 48, 16), tmp_path / "run"

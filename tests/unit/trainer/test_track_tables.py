@@ -90,7 +90,8 @@ def test_priors_that_compete_tell_sorts_of_faces_apart():
     scale = np.where(np.arange(4000) % 2, 4.0, 0.3)[:, None]
     drawn = random.laplace(0, scale, (4000, POSITIONS))
     symbols = np.clip(np.rint(drawn), -40, 40).astype(np.int32)
-    pmf = competing(symbols, random)
+    places = np.broadcast_to(np.arange(POSITIONS), symbols.shape)
+    pmf = competing(symbols, places, POSITIONS, random)
     assert np.allclose(pmf.sum(axis=2), 1)
     zero = pmf[:, :, pmf.shape[2] // 2].mean(axis=1)
     assert zero.max() > 0.8
