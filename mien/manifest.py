@@ -31,7 +31,7 @@ from mien.manifest_fields import (
     refuse_constant,
 )
 
-FORMAT = 1
+FORMAT = 2
 MAX_MANIFEST_BYTES = 1 << 20
 MAX_FILE_BYTES = 64 << 20
 _MAX_FILES = 64
@@ -149,7 +149,7 @@ class Manifest:
         if root.take("format", int) != FORMAT:
             raise ManifestError(
                 f"manifest.format is {shortened(document['format'])}, {FORMAT} is read here: "
-                "use a release of mien that is as new as the bundle"
+                "use the release of mien that made the bundle, or export it again with this one"
             )
         expressions = read_expressions(root.take("expressions", list))
         manifest = cls(
