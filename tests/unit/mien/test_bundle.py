@@ -170,7 +170,8 @@ def test_only_files_of_the_manifest_can_be_asked_for(pristine, name):
 
 
 EDITS: dict[str, Callable[[dict], object]] = {
-    "format": lambda m: m.update(format=2),
+    "format": lambda m: m.update(format=1),
+    "next format": lambda m: m.update(format=3),
     "format bool": lambda m: m.update(format=True),
     "no format": lambda m: m.pop("format"),
     "name": lambda m: m.update(name=5),
