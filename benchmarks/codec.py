@@ -9,7 +9,6 @@ the base layer saves against the methods of the published study.
 
 import argparse
 import os
-import time
 from collections.abc import Callable
 from functools import partial
 from itertools import chain, islice
@@ -19,8 +18,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.layers import layering
 from benchmarks.paths import PATHS
 from benchmarks.rivals import rivals
+from benchmarks.timing import least_s
 from cloud_recognizer.model import ExpressionModel, RuntimeOptions
 from edge_encoder.analysis import Analysis
 from mien.bitstream import HEADER_BYTES, EncodedFace, Limits
@@ -45,7 +46,6 @@ from trainer.runtime import Network
 
 FACES = 800
 BATCH_FACES = 256
-ROUNDS = 7
 RESULTS = Path(__file__).parents[1] / "docs" / "results"
 STRENGTHS = (0.0, 0.02, 0.05)
 """Of the choice of symbols; 0 rounds."""
@@ -76,6 +76,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         **_decoding(bundle, chunks),
         **_choosing(bundle, y, truth, level),
         "classify_us_per_face": _classifying(bundle, symbols[:BATCH_FACES], level),
+        **layering(bundle, pixels),
     }
 
 
@@ -122,7 +123,7 @@ def _encoding(bundle: Bundle, pixels: NDArray[np.uint8], chunks: Chunks) -> dict
     """Crops to bytes as the edge does it: one face a call of the analysis, eight a chunk."""
     codec, analysis = bundle.codec(), Analysis(bundle)
     few = _first_faces(chunks)
-    spent_s = _least_s(
+    spent_s = least_s(
         {
             "analysis": lambda: [analysis.symbols([crop]) for crop in pixels],
             "encode": lambda: [codec.encode(chunk) for chunk in few],
@@ -145,7 +146,7 @@ def _decoding(bundle: Bundle, chunks: Chunks) -> dict[str, float]:
     figures: dict[str, float] = {}
     for size, batch in ((CHUNK_FACES, few), (1, [[face] for face in chain.from_iterable(few)])):
         payloads = [codec.encode(chunk) for chunk in batch]
-        spent_s = _least_s({name: _decoder(codec, payloads) for name, codec in codecs.items()})
+        spent_s = least_s({name: _decoder(codec, payloads) for name, codec in codecs.items()})
         faces = sum(map(len, batch))
         for name, seconds in spent_s.items():
             key = f"decode_{name}_{len(payloads)}_chunks_of_{size}"
@@ -172,7 +173,7 @@ def _choosing(
         name: partial(_each_chosen, few, bundle.tables, level, strength)
         for name, strength in (("rounded", 0.0), ("chosen", STRENGTHS[-1]))
     }
-    spent_s = _least_s(tasks)
+    spent_s = least_s(tasks)
     taken_s = spent_s["chosen"] - spent_s["rounded"]
     return figures | {"symbol_choice_us_per_face": taken_s / len(few) * 1e6}
 
@@ -185,7 +186,7 @@ def _each_chosen(y: NDArray[np.float32], tables: CdfTables, level: int, strength
 def _classifying(bundle: Bundle, symbols: NDArray[np.int32], level: int) -> float:
     model = ExpressionModel(bundle, RuntimeOptions(provider="cpu"), Limits())
     levels = np.full(len(symbols), level, np.int32)
-    return _least_s({"": lambda: model.classify(symbols, levels)})[""] / len(symbols) * 1e6
+    return least_s({"": lambda: model.classify(symbols, levels)})[""] / len(symbols) * 1e6
 
 
 def _first_faces(chunks: Chunks) -> Chunks:
@@ -195,14 +196,3 @@ def _first_faces(chunks: Chunks) -> Chunks:
 
 def _decoder(codec: ChunkCodec, payloads: list[bytes]) -> Callable[[], object]:
     return lambda: codec.decode_chunks(payloads)
-
-
-def _least_s(tasks: dict[str, Callable[[], object]]) -> dict[str, float]:
-    """Processor seconds of each task in its best round; the first round only warms up."""
-    spent: dict[str, list[float]] = {name: [] for name in tasks}
-    for _ in range(1 + ROUNDS):
-        for name, task in tasks.items():
-            started = time.process_time()
-            task()
-            spent[name].append(time.process_time() - started)
-    return {name: min(seconds[1:]) for name, seconds in spent.items()}
