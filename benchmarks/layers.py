@@ -1,4 +1,4 @@
-"""What enhancement layers cost, µs of processor time a face: at the device, and at the recognizer."""
+"""What enhancement layers cost a face at device and recognizer: processor time in µs."""
 
 from collections.abc import Callable
 from functools import partial
