@@ -131,9 +131,9 @@ class SynthesisConfig(StageConfig):
     warmup_share: float = 0.03
     ema_decay: float = 0.999
     mixup_share: float = 0.0
-    calm_share: float = 1.0
+    # As they are, but for mirrors: what is resampled is smoother than what is judged.
     augmentation: Augmentation = field(
-        default_factory=lambda: Augmentation(0.1, 0.05, 8.0, 0.15, 0.08, 0.25, 0.05, 0.0, 0.05)
+        default_factory=lambda: Augmentation(0, 0, 0, 0, 0, 0, 0, 0, 0)
     )
     bytes: float = 95.0
     expression: float = 0.5

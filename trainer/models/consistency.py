@@ -24,11 +24,11 @@ from trainer.models.base import Analysis
 from trainer.models.blocks import ResidualBlock, Squeeze
 
 STEPS = 8
-STEP, SHORTER = 6e-4, 0.25
+STEP, SHORTER = 1e-3, 0.25
 # Of half a quantisation step: how near to the middle of its cell a picture is moved.
 NEAR = 0.5
 # Directions of errors; in all others they are taken to be alike.
-DIRECTIONS = 128
+DIRECTIONS = 256
 
 
 class FoldedConv(nn.Module):
