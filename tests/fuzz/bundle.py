@@ -20,7 +20,7 @@ from tests.support.tiny_bundle import tiny_tables
 
 MAX_BYTES = 4096
 SHA256 = "3a" * 32
-MANIFEST = b"""{"format": 1, "name": "tiny", "created": "2026-01-01",
+MANIFEST = b"""{"format": 2, "name": "tiny", "created": "2026-01-01",
 "expressions": ["neutral", "surprise"], "image": {"channels": 1, "height": 48, "width": 48,
 "landmarks": [[15.5, 18.0], [32.5, 18.0], [24.0, 27.0], [17.5, 37.0], [30.5, 37.0]]},
 "latent": {"channels": 4, "height": 3, "width": 3, "default_level": 2},
