@@ -26,14 +26,15 @@ NEXT: Final = (0, 2, 5, 7, 1, 3, 6, 4, 2, 0, 4, 6, 3, 1, 7, 5)
 
 def quantisers(symbols: NDArray[np.int32]) -> NDArray[np.int64]:
     """Return the quantiser of each symbol of faces: int64 (N, L) for int32 (N, L)."""
-    after = np.array(NEXT)
-    odd = (symbols & 1).astype(np.int64)
-    found = np.empty(symbols.shape, np.int64)
-    state = np.zeros(len(symbols), np.int64)
-    for place in range(symbols.shape[1]):
-        found[:, place] = state & 1
-        state = after[2 * state + odd[:, place]]
-    return found
+    found = []
+    # Of one face, as devices and recognizers mostly have it, plain integers are the fastest.
+    for parities in (symbols & 1).tolist():
+        state, of_face = 0, []
+        for parity in parities:
+            of_face.append(state & 1)
+            state = NEXT[2 * state + parity]
+        found.append(of_face)
+    return np.array(found, np.int64).reshape(symbols.shape)
 
 
 def values(symbols: NDArray[np.int32]) -> NDArray[np.int32]:

@@ -58,11 +58,8 @@ class EnhancementStage:
     ) -> Batch:
         """Augmented faces, how many layers of each are shown, noise, and the base's level."""
         faces, _ = augmented(faces, votes, self.config, progress, generator)
-        n, layers = len(faces), len(self.targets)
-        drawn = torch.rand(n, generator=generator)
-        some = 1 + torch.randint(max(layers - 1, 1), (n,), generator=generator)
-        shown = torch.where(drawn < WHOLE_SHARE, layers, some)
-        shown = torch.where(drawn > 1 - BARE_SHARE, 0, shown)
+        n = len(faces)
+        shown = layers_shown(n, len(self.targets), generator)
         noise = torch.rand((n, *self.net.prior.shape), generator=generator) - 0.5
         level = torch.randint(len(self.base.log_gains), (n,), generator=generator)
         return faces, shown, noise, level
@@ -123,3 +120,11 @@ class EnhancementStage:
             **{f"bytes_{index}": float(total[index] / len(valid)) for index in range(layers)},
             **{f"psnr_db_{shown}": float(psnr[shown] / len(valid)) for shown in range(layers + 1)},
         }
+
+
+def layers_shown(faces: int, layers: int, generator: torch.Generator) -> Tensor:
+    """With how many layers each face of a batch is drawn, (N,): mostly all, now and then none."""
+    drawn = torch.rand(faces, generator=generator)
+    some = 1 + torch.randint(max(layers - 1, 1), (faces,), generator=generator)
+    shown = torch.where(drawn < WHOLE_SHARE, layers, some)
+    return torch.where(drawn > 1 - BARE_SHARE, 0, shown)

@@ -68,7 +68,8 @@ def begin_enhancement(
     restore_enhancement(model, folder)
     before = copy.deepcopy(base)
     restore_base(before, folder)
-    e = rebase_to(model, before.eval(), base, faces)
+    with torch.no_grad():
+        e = model.with_dead_zone(rebase_to(model, before.eval(), base, faces))
 
     def latents(count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         face = torch.randint(len(e), (count,), generator=generator)

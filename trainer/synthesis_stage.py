@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from mien.layers import LayersCodec
 from mien.trellis import HALF_STEPS
 from trainer.config import SynthesisConfig
+from trainer.enhancement_stage import LEAST_MSE, layers_shown
 from trainer.evaluate import CHUNK_FACES
 from trainer.examples import Examples, as_float, device_of, in_parts
 from trainer.layer_tables import tables_for
@@ -25,10 +26,6 @@ from trainer.models.enhancement import EnhancementModel
 from trainer.models.resnet import ResNet18
 from trainer.stages import Batch, Figures, augmented, psnr_sum, seen
 
-# Of the faces of a batch, so many are shown with all layers, so many with none.
-WHOLE_SHARE, BARE_SHARE = 0.7, 0.1
-# Below this MSE a decibel is worth nothing.
-LEAST_MSE = 2e-4
 # By so many faces the tables are counted, and by so many of them the bytes.
 COUNTED_FACES, COUNTED_BYTES = 3_000, 512
 # How often the gain is moved, and by what share its step changes the bytes.
@@ -67,22 +64,19 @@ class SynthesisStage:
     def prepare(
         self, faces: Tensor, votes: Tensor, progress: float, generator: torch.Generator
     ) -> Batch:
-        """Augmented faces, their bases, and what the symbols of the layers that are shown say."""
+        """Augmented faces, how many layers of each are shown, and the base's level."""
         faces, _ = augmented(faces, votes, self.config, progress, generator)
+        shown = layers_shown(len(faces), len(self.ends), generator)
         level = torch.randint(len(self.base.log_gains), (len(faces),), generator=generator)
-        drawn = torch.rand(len(faces), generator=generator)
-        some = torch.randint(1, max(len(self.ends), 2), (len(faces),), generator=generator)
-        shown = torch.where(drawn < WHOLE_SHARE, len(self.ends), some)
-        shown = torch.where(drawn > 1 - BARE_SHARE, 0, shown)
-        y_hat, e_hat = coded(self.net, self.base, self.layers, faces, level)
-        ends = torch.tensor([0, *self.ends])[shown]
-        there = torch.arange(e_hat.shape[1]) < ends[:, None]
-        return faces, y_hat, e_hat * there[:, :, None, None], shown
+        return faces, shown, level
 
     def loss(self, batch: Batch, progress: float) -> tuple[Tensor, dict[str, Tensor]]:
         """Decibels of MSE + expression · what the teacher sees of pictures that lack layers."""
-        faces, y_hat, e_hat, shown = batch
-        x_hat = self.net.synthesis(y_hat, e_hat)
+        faces, shown, level = batch
+        y_hat, e_hat = coded(self.net, self.base, self.layers, faces, level)
+        ends = torch.tensor([0, *self.ends], device=shown.device)[shown]
+        there = torch.arange(e_hat.shape[1], device=shown.device) < ends[:, None]
+        x_hat = self.net.synthesis(y_hat, e_hat * there[:, :, None, None])
         mse = (x_hat - faces).square().mean(dim=(1, 2, 3))
         loss = 10 * torch.log10(mse + LEAST_MSE).mean()
         less = torch.nonzero(shown < len(self.ends))[:, 0]
@@ -116,9 +110,14 @@ class SynthesisStage:
 def coded(
     model: EnhancementModel, base: BaseModel, layers: LayersCodec, faces: Tensor, level: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """ŷ (N, C, 3, 3) of faces (N, 1, 48, 48), and what their enhancements' symbols stand for."""
-    y_hat = base.coded(base.analysis(faces), level)[0]
-    symbols = layers.chosen(model.analysis(faces, y_hat).float().cpu().numpy())
+    """ŷ (N, C, 3, 3) of faces (N, 1, 48, 48), and what their enhancements' symbols stand for.
+
+    In full precision, as devices analyse: half of a large component's is coarser than a step.
+    """
+    with torch.autocast(faces.device.type, enabled=False):
+        y_hat = base.coded(base.analysis(faces), level)[0]
+        e = model.analysis(faces, y_hat)
+    symbols = layers.chosen(e.cpu().numpy())
     return y_hat, torch.from_numpy(layers.values(symbols)).to(faces.device) / HALF_STEPS
 
 
