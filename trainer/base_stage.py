@@ -116,17 +116,17 @@ class BaseStage:
     def evaluate(self, model: nn.Module, valid: Examples) -> Figures:
         """Accuracy and ideal bytes of each level, with rounded latents."""
         base: BaseModel = model["base"]  # type: ignore[index]  # a ModuleDict, as built above
-        right, total = torch.zeros(self.levels), torch.zeros(self.levels)
+        right, total = torch.zeros(2, self.levels, device=device_of(model))
         for x, m in in_parts(valid, device_of(model)):
             y = base.analysis(x)
             for index in range(self.levels):
-                level = torch.full((len(x),), index)
+                level = torch.full((len(x),), index, device=x.device)
                 y_hat, bits, _ = base.coded(y, level)
                 right[index] += (base.classifier(y_hat, level).argmax(dim=1) == m).sum()
                 total[index] += bits.sum() / 8
-        named = {"accuracy": right / len(valid), "bytes": total / len(valid)}
+        means = {"accuracy": right / len(valid), "bytes": total / len(valid)}
         return {
-            f"{name}_{index}": float(values[index])
-            for name, values in named.items()
-            for index in range(self.levels)
+            f"{name}_{index}": value
+            for name, values in means.items()
+            for index, value in enumerate(values.tolist())
         }

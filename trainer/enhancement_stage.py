@@ -71,10 +71,11 @@ class EnhancementStage:
             y_hat = self.base.coded(self.base.analysis(faces), level)[0]
         e = self.net.with_dead_zone(self.net.analysis(faces, y_hat).float())
         e_hat = straight_through(e)
-        there = (torch.arange(len(self.targets)) < shown[:, None]).float()
+        layer = self.layer.to(e.device)
+        there = (torch.arange(len(layer), device=e.device) < shown[:, None]).float()
         coded = e + noise if progress < NOISE_SHARE else e_hat
         bits = self._layer_bits(self.net, coded)
-        x_hat = self.net.synthesis(y_hat, e_hat * (there @ self.layer)[:, :, None, None])
+        x_hat = self.net.synthesis(y_hat, e_hat * (there @ layer)[:, :, None, None])
         mse = (x_hat - faces).square().mean(dim=(1, 2, 3))
         weight = self.lmbda.weight * min(1.0, progress / RAMP_SHARE + 0.05)
         loss = (10 * torch.log10(mse + LEAST_MSE) + (bits * there) @ weight).mean()
@@ -92,7 +93,7 @@ class EnhancementStage:
     def _layer_bits(self, net: EnhancementModel, e_hat: Tensor) -> Tensor:
         """Bits of each face and layer; no product of matrices, which autocast would round."""
         bits = net.prior.bits(e_hat).sum(dim=(2, 3))
-        return (bits[:, None] * self.layer).sum(dim=2)
+        return (bits[:, None] * self.layer.to(bits.device)).sum(dim=2)
 
     def stepped(self, figures: Figures, progress: float) -> Figures:
         """Move lmbda towards the bytes of each layer."""
@@ -106,19 +107,19 @@ class EnhancementStage:
     def evaluate(self, model: nn.Module, valid: Examples) -> Figures:
         """Ideal bytes and PSNR after each layer, the base being of a middle level."""
         net: EnhancementModel = model["net"]  # type: ignore[index]  # a ModuleDict, as built above
-        layers = len(self.targets)
-        psnr, total = torch.zeros(layers + 1), torch.zeros(layers)
-        for x, _ in in_parts(valid, device_of(model)):
-            level = torch.full((len(x),), len(self.base.log_gains) // 2)
+        layers, layer = len(self.targets), self.layer.to(device_of(model))
+        psnr, total = [0.0] * (layers + 1), torch.zeros(layers, device=layer.device)
+        for x, _ in in_parts(valid, layer.device):
+            level = torch.full((len(x),), len(self.base.log_gains) // 2, device=x.device)
             y_hat = self.base.coded(self.base.analysis(x), level)[0]
             e_hat = torch.round(net.with_dead_zone(net.analysis(x, y_hat)))
             total += self._layer_bits(net, e_hat).sum(dim=0) / 8
             for shown in range(layers + 1):
-                mask = self.layer[:shown].sum(dim=0)[:, None, None]
+                mask = layer[:shown].sum(dim=0)[:, None, None]
                 psnr[shown] += psnr_sum(net.synthesis(y_hat, e_hat * mask), x)
         return {
-            **{f"bytes_{index}": float(total[index] / len(valid)) for index in range(layers)},
-            **{f"psnr_db_{shown}": float(psnr[shown] / len(valid)) for shown in range(layers + 1)},
+            **{f"bytes_{i}": value for i, value in enumerate((total / len(valid)).tolist())},
+            **{f"psnr_db_{shown}": total / len(valid) for shown, total in enumerate(psnr)},
         }
 
 

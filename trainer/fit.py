@@ -1,6 +1,5 @@
 """One run from data to trained networks: pixel classifier, base layer, enhancement, synthesis."""
 
-import contextlib
 import json
 
 import torch
@@ -103,6 +102,7 @@ def _enhancement(
     if not config.enhancement.epochs:
         if current().leads and not trained:
             write(model, "enhancement", config.out)
+        current().wait()  # the next stage reads it
         return {}
     stage = EnhancementStage(config.enhancement, model, base, teacher)
     return {"enhancement": _finished(Loop(stage, config, train, valid), config)}
@@ -120,17 +120,24 @@ def _synthesis(config: FitConfig, train: FaceSet, valid: FaceSet, teacher: ResNe
 def _begin_enhancement(
     model: EnhancementModel, base: BaseModel, config: FitConfig, train: FaceSet
 ) -> None:
-    """As in the run or the bundle that this run goes on from, or from principal components."""
+    """As in the run or the bundle that this run goes on from, or from principal components.
+
+    Raises OtherNetworksError where it is to stay as in a bundle whose enhancement has other sizes.
+    """
     faces = as_float(train.pixels[:RESTORED_FACES])
     if config.start is not None:
         start(model, last_drawn(config.start), config.start)
         rebase_to(model, base_of(config, config.start), base, faces)
         return
     if config.bundle is not None:
-        with contextlib.suppress(OtherNetworksError):
+        try:
             begin_enhancement(model, base, config.bundle, faces)
+        except OtherNetworksError:
+            if not config.enhancement.epochs:
+                raise
+            print("the bundle's enhancement has other sizes, so this one begins anew")
+        else:
             return
-        print("the bundle's enhancement has other sizes, so this one begins anew")
     model.begin(as_float(train.pixels[:BEGIN_FACES]))
 
 

@@ -87,7 +87,10 @@ def write(model: nn.Module, stage: str, out: Path) -> None:
     """Leave a stage's networks in a run's folder, as a checkpoint of it would."""
     prefix, owned = PREFIXES[stage], model.state_dict()
     arrays = {f"{prefix}{name}": state.numpy() for name, state in owned.items()}
-    (out / f"{stage}{RELEASED}").write_bytes(write_npz(arrays))
+    # Moved there whole: another process may read the one before.
+    unfinished = out / f"{stage}.tmp"
+    unfinished.write_bytes(write_npz(arrays))
+    unfinished.replace(out / f"{stage}{RELEASED}")
 
 
 def start(model: nn.Module, stage: str, run: Path) -> None:
@@ -102,9 +105,12 @@ def last_drawn(run: Path) -> str:
 
 
 def load_trained(config: FitConfig) -> Trained:
-    """The averaged networks of a finished run in config.out."""
+    """The averaged networks of a finished run in config.out.
+
+    Raises FileNotFoundError where a stage that config asks for was not begun.
+    """
     enhancement = EnhancementModel(config.model)
-    start(enhancement, last_drawn(config.out), config.out)
+    start(enhancement, "synthesis" if config.synthesis.epochs else "enhancement", config.out)
     pixel = load_pixel_classifier(config)
     return Trained(config, pixel, load_base(config), enhancement.eval())
 

@@ -95,15 +95,15 @@ class SynthesisStage:
     def evaluate(self, model: nn.Module, valid: Examples) -> Figures:
         """PSNR after each layer, the base being of a middle level."""
         net: EnhancementModel = model["net"]  # type: ignore[index]  # a ModuleDict, as built above
-        psnr = torch.zeros(len(self.ends) + 1)
+        psnr = [0.0] * (len(self.ends) + 1)
         for x, _ in in_parts(valid, device_of(model)):
-            level = torch.full((len(x),), len(self.base.log_gains) // 2)
+            level = torch.full((len(x),), len(self.base.log_gains) // 2, device=x.device)
             y_hat, e_hat = coded(net, self.base, self.layers, x, level)
             for shown, end in enumerate([0, *self.ends]):
                 layered = e_hat.clone()
                 layered[:, end:] = 0
                 psnr[shown] += psnr_sum(net.synthesis(y_hat, layered), x)
-        return {f"psnr_db_{shown}": float(total / len(valid)) for shown, total in enumerate(psnr)}
+        return {f"psnr_db_{shown}": total / len(valid) for shown, total in enumerate(psnr)}
 
 
 @torch.no_grad()

@@ -54,5 +54,5 @@ class PositionalPrior(nn.Module):
 
         half: of a quantisation step, which is 1 where y was not scaled; any that y broadcasts.
         """
-        halves = torch.as_tensor(half).expand_as(y)
+        halves = torch.as_tensor(half, device=y.device).expand_as(y)
         return mixture_bits(y, halves, self.weights, self.means, self.log_scales.clamp(-6, 6))

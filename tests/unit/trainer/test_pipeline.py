@@ -393,6 +393,11 @@ def test_an_enhancement_without_epochs_reads_a_base_that_was_trained_further(
         before = load_trained(config(data, run)).enhancement.synthesis.components.weight
         after = load_trained(settings).enhancement.synthesis.components.weight
         assert torch.allclose(before, after, atol=2e-3)
+        with pytest.raises(FileNotFoundError, match="synthesis"):
+            load_trained(dataclasses.replace(settings, synthesis=SYNTHESIS))
+    other = dataclasses.replace(settings, model=dataclasses.replace(MODEL, enhancement_channels=48))
+    with pytest.raises(ValueError, match="networks are others"):
+        fit(dataclasses.replace(other, out=tmp_path / "other"))
     alone = dataclasses.replace(config(data, tmp_path / "alone"), enhancement=kept)
     with pytest.raises(ValueError, match="has to be in a run or a bundle"):
         fit(alone)

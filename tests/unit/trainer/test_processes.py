@@ -11,18 +11,26 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
+from mien.layers import LayersCodec
 from tests.unit.trainer.datasets import write_fer
 from tests.unit.trainer.shared_training import STEPS, faces, stage, train
+from trainer.base_stage import BaseStage
+from trainer.config import BaseConfig, EnhancementConfig, ModelConfig, SynthesisConfig
+from trainer.enhancement_stage import EnhancementStage
 from trainer.examples import EVALUATION_FACES, Examples, in_parts
+from trainer.layer_tables import tables_for
 from trainer.loop import StageLoss
+from trainer.models.base import BaseModel
+from trainer.models.enhancement import EnhancementModel
 from trainer.models.hyperprior import VariableRateHyperprior
 from trainer.models.resnet import ResNet18
 from trainer.processes import Processes
 from trainer.stages import Stage
 from trainer.study.config import TuneConfig
 from trainer.study.tune import TuneStage
+from trainer.synthesis_stage import SynthesisStage
 
 ROOT = Path(__file__).parents[3]
 CPU = torch.device("cpu")
@@ -205,6 +213,55 @@ def test_a_loss_and_an_estimate_stay_on_the_gpu(made: Callable[[], Stage]) -> No
         assert {loss.device, *(figure.device for figure in figures.values())} == {gpu}
         codec = some.codec  # type: ignore[attr-defined]  # both have one
         assert codec.estimate(batch[0], 1).bits.device == gpu
+
+
+SIZES = ModelConfig(4, (8, 8, 8, 8), 4, 16, 32, (8, 8, 8))
+
+
+def fit_stage(name: str) -> BaseStage | EnhancementStage | SynthesisStage:
+    torch.manual_seed(1)
+    base, teacher = BaseModel(SIZES, 8, 32), ResNet18(1, 48, 4, 8, 0.0)
+    if name == "base":
+        return BaseStage(BaseConfig(), base, teacher)
+    model, channels = EnhancementModel(SIZES), (8, 24)
+    if name == "enhancement":
+        config = EnhancementConfig(layer_channels=channels)
+        return EnhancementStage(config, model, base, teacher)
+    e = np.random.default_rng(0).normal(size=(64, 32, 1, 1)).astype(np.float32)
+    layers = LayersCodec(tables_for(e, channels))
+    return SynthesisStage(SynthesisConfig(), model, base, teacher, layers)
+
+
+@pytest.mark.parametrize("name", ["base", "enhancement"])
+def test_the_loss_of_a_codec_in_training_stays_on_the_gpu(name: str) -> None:
+    gpu, mode = torch.device("cuda", 0), FakeTensorMode(allow_non_fake_inputs=True)
+    some = fit_stage(name)
+    votes = torch.from_numpy(faces(4, 0).votes)
+    whole = some.prepare(torch.rand(4, 1, 48, 48), votes, 0.0, torch.Generator())
+    with mode:
+        batch = tuple(mode.from_tensor(part).to(gpu) for part in whole)
+        for progress in (0.0, 0.9):  # with noise, and without
+            loss, figures = placed(StageLoss(some), mode, gpu)(batch, progress)
+            assert {loss.device, *(figure.device for figure in figures.values())} == {gpu}
+
+
+@pytest.mark.parametrize("name", ["base", "enhancement", "synthesis"])
+def test_a_codec_in_training_is_judged_on_the_gpu(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As far as tensors without content go: to where a figure becomes a number."""
+    gpu, mode = torch.device("cuda", 0), FakeTensorMode(allow_non_fake_inputs=True)
+    some = fit_stage(name)
+
+    def coded(net: EnhancementModel, base: object, layers: object, x: torch.Tensor, level: object):
+        assert x.device == gpu
+        return torch.zeros(len(x), 4, 3, 3, device=gpu), torch.zeros(len(x), 32, 1, 1, device=gpu)
+
+    monkeypatch.setattr("trainer.synthesis_stage.coded", coded)
+    with mode:
+        placed(StageLoss(some), mode, gpu)
+        with pytest.raises(DataDependentOutputException):
+            some.evaluate(some.model.eval(), faces(4, 0))
 
 
 class Counted:
