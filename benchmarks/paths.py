@@ -40,8 +40,11 @@ LIMITS = Limits(max_chunk_bytes=2048, max_faces=6, max_box_px=2000, max_track_id
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
-    """What became of the payloads, and how many of them the paths do not agree about."""
-    return compare(options.payloads or PAYLOADS)
+    """What became of payloads and layers, and how many of them the paths do not agree about."""
+    from benchmarks.layer_paths import compare_layers
+
+    payloads = options.payloads or PAYLOADS
+    return {**compare(payloads), **compare_layers(payloads // 4)}
 
 
 def compare(payloads: int, seed: int = 0) -> dict[str, Any]:
@@ -69,13 +72,14 @@ def compare(payloads: int, seed: int = 0) -> dict[str, Any]:
     }
 
 
-def random_tables(random: np.random.Generator) -> CdfTables:
+def random_tables(random: np.random.Generator, levels: int | None = None) -> CdfTables:
     """Tables of 1 to 60 positions, narrow and wide, skewed and even, some far from zero.
 
-    Of one to three quality levels, and as many priors.
+    Of one to three quality levels, unless it is said of how many, and as many priors.
     """
     shape = tuple(random.integers(1, (5, 4, 4)).tolist())
-    levels, priors = random.integers(1, 4, 2).tolist()
+    some, priors = random.integers(1, 4, 2).tolist()
+    levels = levels or some
     positions = int(np.prod(shape))
     rows, offsets = [], []
     for _ in range(levels * priors * positions):
@@ -134,35 +138,41 @@ def _faces(tables: CdfTables, random: np.random.Generator) -> list[EncodedFace]:
 
 
 def _damaged(payload: bytes, random: np.random.Generator) -> bytes:
-    damage: Callable[[bytes, np.random.Generator], bytes] = random.choice(
-        np.array([_changed, _cut, _longer, _anything, _in_transit])
-    )
-    return damage(payload, random)
+    """Damage that the checksum does not show; once in a while as in transit, which it does."""
+    damage = DAMAGES[random.integers(0, len(DAMAGES))]
+    if damage is None:
+        position = random.integers(0, len(payload))
+        return payload[:position] + random.bytes(1) + payload[position + 1 :]
+    return _sealed(damage(payload[HEADER_BYTES:], random))
 
 
-def _changed(payload: bytes, random: np.random.Generator) -> bytes:
-    body = bytearray(payload[HEADER_BYTES:])
+def changed(body: bytes, random: np.random.Generator) -> bytes:
+    """Up to three of its bytes are others."""
+    new = bytearray(body)
     for _ in range(random.integers(1, 4)):
-        if body:
-            body[random.integers(0, len(body))] = random.integers(0, 256)
-    return _sealed(bytes(body))
+        if new:
+            new[random.integers(0, len(new))] = random.integers(0, 256)
+    return bytes(new)
 
 
-def _cut(payload: bytes, random: np.random.Generator) -> bytes:
-    return _sealed(payload[HEADER_BYTES : random.integers(HEADER_BYTES, len(payload))])
+def cut(body: bytes, random: np.random.Generator) -> bytes:
+    """Its beginning."""
+    return body[: random.integers(0, max(len(body), 1))]
 
 
-def _longer(payload: bytes, random: np.random.Generator) -> bytes:
-    return _sealed(payload[HEADER_BYTES:] + random.bytes(random.integers(1, 5)))
+def longer(body: bytes, random: np.random.Generator) -> bytes:
+    """More than it."""
+    return body + random.bytes(random.integers(1, 5))
 
 
-def _anything(payload: bytes, random: np.random.Generator) -> bytes:
-    return _sealed(random.bytes(random.integers(0, 80)))
+def anything(_: bytes, random: np.random.Generator) -> bytes:
+    """Nothing of it."""
+    return random.bytes(random.integers(0, 80))
 
 
-def _in_transit(payload: bytes, random: np.random.Generator) -> bytes:
-    position = random.integers(0, len(payload))
-    return payload[:position] + random.bytes(1) + payload[position + 1 :]
+Damage = Callable[[bytes, np.random.Generator], bytes]
+# None: in transit.
+DAMAGES: tuple[Damage | None, ...] = (changed, cut, longer, anything, None)
 
 
 def _sealed(body: bytes) -> bytes:

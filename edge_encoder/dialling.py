@@ -21,7 +21,7 @@ _log = logging.getLogger(__name__)
 # Certificates last for hours at least, and stat of three files costs next to nothing.
 LOOK_S: Final = 5.0
 
-# Of channels for streams; `encoder_cache` has other ones.
+# Of channels for streams; `encoder_download` has other ones.
 STREAM_CHANNEL_OPTIONS: Final = (
     # Every attempt is a connection of its own: waits are ours, and its bytes can be counted.
     ("grpc.use_local_subchannel_pool", 1),

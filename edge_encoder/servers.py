@@ -4,7 +4,7 @@
                          ─ looked up when their turn comes ─▶ b's addresses, c's, a's, b's …
 
 The device keeps to the one that it is connected to; nothing leads it back to an earlier one. No
-gRPC here: `connections` and `encoder_cache` dial what a `Walk` says.
+gRPC here: `connections` and `encoder_download` dial what a `Walk` says.
 """
 
 import asyncio

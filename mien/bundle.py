@@ -4,11 +4,12 @@
     analysis.onnx     edge: face uint8 (N, 1, H, W) -> y float32 (N, C, h, w)
     enhancement.onnx  edge: face, symbols, level -> e float32 (N, E, h', w')
     tables.npz        both: integer CDFs of the symbols, rint(gains[level] · y), and the gains
-    layer0.npz, …     both: integer CDFs of the symbols of each enhancement layer, rint(e)
+    layer0.npz, …     both: integer CDFs of the symbols of each enhancement layer, by quantiser
+                      (mien.trellis)
     classifier.onnx   cloud: symbols int32 (N, C, h, w), level int32 (N,)
                       -> probabilities float32 (N, expressions)
-    synthesis.onnx    cloud: symbols, level, enhancement int32 (N, E, h', w')
-                      -> face uint8 (N, 1, H, W)
+    synthesis.onnx    cloud: symbols, level, enhancement int32 (N, E, h', w') in half steps, as
+                      LayersCodec.values gives it -> face uint8 (N, 1, H, W)
     probe.npz         what the bundle must answer, see mien.probe
     MODEL_CARD.md     measured figures, in words
     manifest.sig      signatures of the bundle id, no part of the bundle; see mien.signing
@@ -34,6 +35,7 @@ from mien.errors import (
 )
 from mien.layers import LayersCodec
 from mien.manifest import (
+    FORMAT,
     MAX_FILE_BYTES,
     MAX_MANIFEST_BYTES,
     FileEntry,
@@ -110,6 +112,7 @@ def load_bundle(
     files: Sequence[str] | None = EDGE_FILES,
     bundle_id: str | None = None,
     keys: TrustedKeys | None = None,
+    formats: Sequence[int] = (FORMAT,),
 ) -> Bundle:
     """Load the bundle in a folder, and verify the files that will be used.
 
@@ -117,6 +120,7 @@ def load_bundle(
     bundle_id: the id that it must have, if that is known.
     keys: those of which one must have signed it, looked at before anything of it is parsed; without
         them its signature is not looked at.
+    formats: those that are taken; BASE_FORMATS where no layer is read.
     Raises ManifestError, BundleHashError (IncompleteBundleError, one of them, before anything is
     hashed), TablesError, BundleSignatureError.
     """
@@ -126,7 +130,7 @@ def load_bundle(
         raise BundleHashError(f"{folder} holds bundle {found_id}, expected was {bundle_id}")
     if keys is not None:
         keys.check(found_id, read_signatures(folder))
-    manifest = Manifest.from_json(data)
+    manifest = Manifest.from_json(data, formats)
     wanted = (*ALL_FILES, *manifest.files) if files is None else (*files, "tables.npz")
     entries = {name: _entry(manifest, name) for name in wanted if name != MANIFEST}
     for name, entry in entries.items():

@@ -27,6 +27,7 @@ from mien.errors import (
     BitstreamError,
     ChecksumError,
     LimitError,
+    MalformedError,
     TablesError,
     TruncatedError,
 )
@@ -41,6 +42,12 @@ from mien.trellis_choice import chosen
 LAYER_HEADER_BYTES = CHECKSUM_BYTES
 
 Latent = NDArray[np.int32]
+
+
+def layer_checksum(payload: bytes, index: int, body: bytes) -> bytes:
+    """What stands before the body of a layer, of the chunk with that payload and of that number."""
+    seed = zlib.crc32(bytes([index]), zlib.crc32(payload))
+    return checksum_bytes(zlib.crc32(body, seed))
 
 
 def kept(index: int) -> int:
@@ -93,7 +100,7 @@ class LayerCodec:
                 f"the layer has {LAYER_HEADER_BYTES + len(body)} bytes, at most "
                 f"{self._limits.max_chunk_bytes} are allowed; put fewer faces into one chunk"
             )
-        return self._checksum(payload, body) + body
+        return layer_checksum(payload, self._index, body) + body
 
     def decode(self, payload: bytes, faces: int, layer: bytes) -> list[Latent | None]:
         """Return what `encode` was given, for a payload that holds so many faces.
@@ -106,7 +113,7 @@ class LayerCodec:
         if len(layer) < LAYER_HEADER_BYTES:
             raise TruncatedError(f"a layer has at least {LAYER_HEADER_BYTES} bytes")
         checksum, body = layer[:LAYER_HEADER_BYTES], layer[LAYER_HEADER_BYTES:]
-        if checksum != self._checksum(payload, body):
+        if checksum != layer_checksum(payload, self._index, body):
             raise ChecksumError(
                 "the layer's checksum does not hold: it was damaged, or is another chunk's"
             )
@@ -124,15 +131,12 @@ class LayerCodec:
         by = [self.tables.row(row) for row in rows[prior].tolist()]
         coder.encode_symbols(latent.ravel().tolist(), by)
 
-    def _checksum(self, payload: bytes, body: bytes) -> bytes:
-        seed = zlib.crc32(bytes([self._index]), zlib.crc32(payload))
-        return checksum_bytes(zlib.crc32(body, seed))
-
 
 class LayersCodec:
     """Codes all layers of a chunk: a latent's channels, the first layer's first.
 
     ends: of each layer, how many channels a latent has with it and those before.
+    Raises TablesError for layers that do not go together.
     """
 
     def __init__(
@@ -141,6 +145,11 @@ class LayersCodec:
         limits: Limits | None = None,
         reader: ReaderKind = PlainReader,
     ) -> None:
+        sizes = {t.shape[1:] for t in tables}
+        if len(sizes) != 1:
+            raise TablesError(
+                f"layers of one enhancement have the same height and width, not {sizes}"
+            )
         self._layers = [LayerCodec(t, index, limits, reader) for index, t in enumerate(tables)]
         self._starts = np.cumsum([0, *(t.shape[0] for t in tables)]).tolist()
         self.ends: tuple[int, ...] = tuple(self._starts[1:])
@@ -183,18 +192,22 @@ class LayersCodec:
     def decode(self, payload: bytes, faces: int, layers: Sequence[bytes]) -> list[Latent | None]:
         """Return each face's enhancement, int32 (E, H, W), zeros for layers that are not given.
 
-        None for a face that the first layer does not have. Raises BitstreamError.
+        None for a face that no layer has. Raises BitstreamError, also where a face is in a layer
+        and not in those before: what it would add to is not there.
         """
         if len(layers) > len(self._layers):
             raise LimitError(f"a chunk has at most {len(self._layers)} layers")
         latents: list[Latent | None] = [None] * faces
-        for codec, start, layer in zip(self._layers, self._starts, layers, strict=False):
+        for (codec, start, end), layer in zip(self._parts(), layers, strict=False):
             for face, part in enumerate(codec.decode(payload, faces, layer)):
-                if part is not None:
-                    whole = latents[face]
-                    if whole is None:
-                        whole = latents[face] = np.zeros(self.shape, np.int32)
-                    whole[start : start + len(part)] = part
+                if part is None:
+                    continue
+                if not start:
+                    latents[face] = np.zeros(self.shape, np.int32)
+                whole = latents[face]
+                if whole is None:
+                    raise MalformedError(f"face {face} has a layer, and not those before it")
+                whole[start:end] = part
         return latents
 
     def _parts(self) -> Iterator[tuple[LayerCodec, int, int]]:

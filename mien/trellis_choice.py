@@ -40,7 +40,8 @@ def chosen(e: NDArray[np.float32], tables: CdfTables, kept: int = 0) -> Symbols:
     if not np.isfinite(e).all():
         raise EncodeError("an enhancement is not finite")
     flat = e.reshape(len(e), -1).astype(np.float64)
-    priors = [tables.best_prior(np.rint(face).astype(np.int32), 0) for face in e]
+    rounded = np.rint(e).clip(-_FURTHEST, _FURTHEST).astype(np.int32)
+    priors = [tables.best_prior(face, 0) for face in rounded]
     found = [_by_parity(flat, tables, priors, quantiser, kept) for quantiser in range(QUANTISERS)]
     symbols, losses = (np.stack(parts) for parts in zip(*found, strict=True))
     return _cheapest(symbols, losses).reshape(e.shape)

@@ -3,16 +3,18 @@
 import json
 import platform
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from benchmarks.layer_paths import Layered, layer_tables, random_layers
 from benchmarks.paths import random_payloads, random_tables
 from mien.bundle import ALL_FILES, Bundle, load_bundle
 from mien.cli.released import chosen_bundle
 from mien.codec import ChunkCodec
+from mien.layers import LayersCodec
 from mien.probe import GOLDEN_ID, Probe, golden_payloads, load_probe
 from mien.tables import CdfTables
 from tests.contract import fixtures
@@ -62,6 +64,29 @@ def random_ones(folder: Path, count: int, seed: int) -> Path:
     return laid_out(folder, tables, GOLDEN_ID, list(random_payloads(codec, tables, random, count)))
 
 
+def layers_laid_out(folder: Path, tables: CdfTables, chunks: Iterable[Layered]) -> Path:
+    folder.mkdir()
+    tables.save(folder / "tables.npz")
+    document = [(c.payload.hex(), c.faces, [one.hex() for one in c.layers]) for c in chunks]
+    (folder / decoded.LAYERS).write_text(json.dumps(document))
+    return folder
+
+
+def golden_layers(folder: Path) -> Path:
+    tables = CdfTables.load(fixtures.LAYER_TABLES.read_bytes())
+    golden = fixtures.read_layers()
+    chunks = [Layered(one.payload, len(one.enhancements), one.layers) for one in golden]
+    return layers_laid_out(folder, tables, chunks)
+
+
+def random_layered_ones(folder: Path, count: int, seed: int) -> Path:
+    random = np.random.default_rng(seed)
+    tables = layer_tables(random)
+    return layers_laid_out(
+        folder, tables[0], random_layers(LayersCodec(tables), tables[0], random, count)
+    )
+
+
 @pytest.mark.parametrize(
     ("path", "wheels"),
     [
@@ -77,7 +102,9 @@ def test_arm64_decodes_to_the_same_symbols_and_codes_the_same_bytes(
     folders = [
         golden(tmp_path / "golden"),
         laid_out(tmp_path / "probe", released.tables, GOLDEN_ID, probe.payloads),
+        golden_layers(tmp_path / "layers"),
         *(random_ones(tmp_path / f"random{seed}", 300, seed) for seed in range(3)),
+        *(random_layered_ones(tmp_path / f"layers{seed}", 100, seed) for seed in range(3)),
     ]
     arguments = ["-m", "tests.support.decoded", path, *map(str, folders)]
     said = machine(*wheels).run(arguments, wheels, TIMEOUT_S)
@@ -85,7 +112,8 @@ def test_arm64_decodes_to_the_same_symbols_and_codes_the_same_bytes(
     assert {line.pop("machine") for line in there} == {"aarch64"}
     here = [decoded.decoded(folder, "plain") for folder in folders]
     assert there == here
-    assert here[0]["wrong"] == here[1]["wrong"] == 0
+    assert here[0]["wrong"] == here[1]["wrong"] == here[2]["wrong"] == 0
+    assert here[2]["whole"] == len(fixtures.read_layers())
     assert sum(one["wrong"] for one in here) > 300  # damaged ones are refused alike
     lab.entry.figures = {"chunks": float(sum(one["whole"] + one["wrong"] for one in here))}
 

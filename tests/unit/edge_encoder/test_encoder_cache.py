@@ -44,9 +44,13 @@ def encoder(bundle: Bundle) -> Responses:
 
 
 class Server(BundleServiceServicer):
-    """Sends what the test says, and counts. goes_away: whether it breaks as one that is stopped."""
+    """Sends what the test says, and counts.
+
+    goes_away: whether it breaks as one that is stopped. busy: how many downloads it refuses first.
+    """
 
     goes_away = False
+    busy = 0
 
     def __init__(self, bundle_id: str, responses: Responses) -> None:
         self.bundle_id, self.responses = bundle_id, responses
@@ -69,6 +73,8 @@ class Server(BundleServiceServicer):
         assert request.bundle_id == self.bundle_id
         self.downloads += 1
         self.offsets.append(request.offset_bytes)
+        if self.downloads <= self.busy:
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "32 downloads run")
         skip = request.offset_bytes
         for number, response in enumerate(self.responses):
             if number == self.breaks_after:
@@ -264,6 +270,28 @@ async def test_a_server_that_is_not_there_is_waited_for_and_then_given_up(tmp_pa
         pass
     with pytest.raises(UnavailableError, match=rf"no recognizer at {address} within 0\.1 s"):
         await fetch_encoder(Servers((address,)), tmp_path, 0.1)
+
+
+@pytest.mark.parametrize("timeout_s", [0.0, PATIENCE_S])
+async def test_a_device_without_an_encoder_comes_again_to_a_server_that_is_busy(
+    bundle: Bundle, tmp_path: Path, timeout_s: float
+) -> None:
+    service = Server(bundle.bundle_id, encoder(bundle))
+    service.busy = 3
+    async with bundle_server(service) as address:
+        fetched = await fetch_encoder(Servers((address,)), tmp_path, timeout_s)
+    assert fetched.bundle_id == bundle.bundle_id
+    assert service.downloads == 4
+
+
+async def test_who_wants_another_encoder_gives_up_on_a_busy_server(
+    bundle: Bundle, tmp_path: Path
+) -> None:
+    service = Server(bundle.bundle_id, encoder(bundle))
+    service.busy = 100
+    async with bundle_server(service) as address:
+        with pytest.raises(UnavailableError, match="RESOURCE_EXHAUSTED"):
+            await fetch_encoder(Servers((address,)), tmp_path, 0.0, bundle.bundle_id)
 
 
 async def test_a_server_without_bundles_is_no_recognizer(tmp_path: Path) -> None:

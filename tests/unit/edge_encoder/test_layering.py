@@ -79,6 +79,30 @@ def test_layers_that_cannot_be_made_cost_the_chunk_nothing(
     assert failed == ["limit_exceeded"]
 
 
+@pytest.mark.parametrize("model", ["analysis.onnx", "tables.npz"])
+def test_a_network_that_is_no_enhancement_costs_the_chunk_nothing(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, model: str
+):
+    failed: list[str] = []
+    other, read = bundle.read(model), Bundle.read
+    monkeypatch.setattr(
+        Bundle, "read", lambda own, name: other if name == "enhancement.onnx" else read(own, name)
+    )
+    chunk = send(chunker(bundle, Layering("always", bundle, failed.append)), bundle, [1])
+    assert (len(bundle.codec().decode(chunk.payload)), chunk.layers) == (1, ())
+    assert failed == ["bad_manifest"]
+
+
+def test_a_network_of_other_layers_costs_the_chunk_nothing(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+):
+    failed: list[str] = []
+    monkeypatch.setattr(Bundle, "layers", lambda _: LayersCodec(tiny_layer_tables()[:1]))
+    chunk = send(chunker(bundle, Layering("always", bundle, failed.append)), bundle, [1])
+    assert chunk.layers == ()
+    assert failed == ["bad_manifest"]
+
+
 def test_the_first_face_of_each_track_gets_layers_that_say_what_it_looks_like(bundle: Bundle):
     chunk = send(chunker(bundle, Layering("always", bundle)), bundle, [1, 2, 1])
     codec = bundle.layers()

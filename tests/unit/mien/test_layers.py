@@ -14,9 +14,12 @@ from mien.errors import (
     LimitError,
     MalformedError,
     SymbolRangeError,
+    TablesError,
     TruncatedError,
 )
-from mien.layers import LAYER_HEADER_BYTES, LayerCodec, LayersCodec
+from mien.integer_cdf import integer_cdf
+from mien.layers import LAYER_HEADER_BYTES, LayerCodec, LayersCodec, layer_checksum
+from mien.tables import CdfTables
 from tests.support.chunks import latents
 from tests.support.tiny_bundle import ENHANCEMENT, tiny_layer_tables
 
@@ -57,6 +60,22 @@ def test_the_first_layers_do_without_the_last(wanted):
     assert CODEC.decode(PAYLOAD, len(wanted), []) == [None] * len(wanted)
 
 
+def test_a_face_is_in_no_layer_without_those_before():
+    latent = np.zeros(ENHANCEMENT, np.int32)
+    nobody, somebody = (CODEC.encode(PAYLOAD, [there]) for there in (None, latent))
+    for codec in CODECS.values():
+        assert codec.decode(PAYLOAD, 1, [somebody[0], nobody[1]])[0] is not None
+        with pytest.raises(MalformedError, match="not those before"):
+            codec.decode(PAYLOAD, 1, [nobody[0], somebody[1]])
+
+
+def test_layers_of_two_sizes_are_no_enhancement():
+    rows = [integer_cdf(np.ones(3))] * 2
+    other = CdfTables.from_rows(rows, [-1, -1], (1, 1, 1), gains=np.ones((2, 1)))
+    with pytest.raises(TablesError, match="height and width"):
+        LayersCodec([TABLES[0], other])
+
+
 @given(faces, st.integers(0, 1 << 16), st.integers(1, 255))
 def test_a_damaged_layer_is_an_error_and_never_another_face(wanted, position, change):
     layers = CODEC.encode(PAYLOAD, wanted)
@@ -69,7 +88,7 @@ def test_a_damaged_layer_is_an_error_and_never_another_face(wanted, position, ch
 @given(st.integers(1, 5), st.binary(max_size=60))
 def test_whatever_the_bytes_all_paths_agree_and_what_decodes_can_be_encoded(count, body):
     own = LayerCodec(TABLES[0], 0)
-    layer = own._checksum(PAYLOAD, body) + body
+    layer = layer_checksum(PAYLOAD, 0, body) + body
     answers = [outcome(codec, count, [layer]) for codec in CODECS.values()]
     assert answers == answers[:1] * len(answers)
     if isinstance(answers[0], list):

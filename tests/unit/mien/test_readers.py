@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks.layer_paths import compare_layers
 from benchmarks.paths import PATHS, compare
 from mien.bitstream import HEADER_BYTES, Box, EncodedFace, Envelope, Limits
 from mien.codec import ChunkCodec
@@ -71,6 +72,13 @@ def test_all_paths_agree_by_random_tables_about_random_payloads():
     assert figures["differences"] == 0
     assert figures["answered_faces"] > 300
     assert figures["answered_malformed"] > 100
+
+
+def test_all_paths_agree_by_random_tables_about_random_layers():
+    figures = compare_layers(400, seed=7)
+    assert figures["layers_differences"] == 0
+    assert figures["layers_answered_faces"] > 100
+    assert figures["layers_answered_malformed"] > 100
 
 
 def whole() -> bytes:

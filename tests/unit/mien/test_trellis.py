@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from mien.errors import EncodeError, TablesError
+from mien.errors import EncodeError, SymbolRangeError, TablesError
 from mien.integer_cdf import integer_cdf
 from mien.layers import LayerCodec
 from mien.tables import COST_UNIT, CdfTables
@@ -33,6 +33,15 @@ def loss(e: np.ndarray, symbols: np.ndarray, by: CdfTables) -> np.ndarray:
     row = quantisers(symbols) * by.first_row(1, 0) + by.first_rows(0, 0)
     bits = by.costs(symbols, row) / COST_UNIT
     return np.sum(BIT_WORTH * bits + (values(symbols) / HALF_STEPS - e) ** 2, axis=1)
+
+
+def test_what_no_symbol_reaches_is_refused_alike_everywhere() -> None:
+    by = tables(4)
+    far = np.array([[1e30, -1e30, 3e9, 0]], np.float32).reshape(1, 1, 1, 4)
+    with np.errstate(all="raise"):
+        symbols = chosen(far, by)
+    with pytest.raises(SymbolRangeError):
+        LayerCodec(by, 0).encode(b"", [symbols[0]])
 
 
 def test_each_state_has_two_ways_in_and_two_ways_out_of_other_parity() -> None:
