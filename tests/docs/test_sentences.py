@@ -1,4 +1,4 @@
-"""What pages say in passing: commands and flags between backquotes, and links."""
+"""What pages say in passing: commands and flags between backquotes, links, and how many or much."""
 
 import re
 import shlex
@@ -8,6 +8,7 @@ import pytest
 
 from tests.docs.command_lines import benchmark_takes, flags_in, flags_of
 from tests.docs.pages import PAGES, ROOT, Command, spans
+from tests.support.hostile import BEHAVIOURS
 
 OURS = re.compile(
     r"(mien|mien-edge|mien-cloud|mien-train|python -m (?:benchmarks|tests\.fuzz))(?= )(?: [a-z]+)?"
@@ -58,6 +59,27 @@ def test_make_has_every_target_that_a_sentence_names() -> None:
     named = {found[1] for span in spans() if (found := MAKE.match(span.text))}
     assert named
     assert named <= targets
+
+
+def test_pages_count_the_ways_in_which_the_lab_breaks_streams() -> None:
+    counted = r"(?:break the contract|that are broken) in (\w+) ways"
+    said = {p.name: re.findall(counted, p.read_text(encoding="utf-8")) for p in PAGES}
+    words = {13: "thirteen", 14: "fourteen", 15: "fifteen", 16: "sixteen"}
+    ways = [words[len(BEHAVIOURS)]]
+    assert {name: word for name, word in said.items() if word} == {
+        "integrity.md": ways,
+        "lab.md": ways,
+    }
+
+
+def test_compiled_decoding_is_as_much_faster_as_pages_promise() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    measured = re.search(r"compiled, without numba \| ([\d,]+); ([\d,]+) \|", readme)
+    assert measured is not None
+    compiled, plain = (float(figure.replace(",", "")) for figure in measured.groups())
+    assert compiled / plain > 10
+    page = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+    assert "several times as fast, in chunks of eight faces more than ten times" in page
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

@@ -64,6 +64,16 @@ def test_the_pages_figures_are_those_of_the_model_card() -> None:
         assert f"| {name} | {value} |" in card
 
 
+def test_the_page_says_how_many_times_the_bytes_layers_are_by_the_model_card() -> None:
+    card = (ROOT / "bundles" / "ferplus-48" / "MODEL_CARD.md").read_text(encoding="utf-8")
+    base = re.search(r"^\| payload bytes a face \| ([\d.]+) \|$", card, re.MULTILINE)
+    layered = re.search(r"^\| \d+, all \| ([\d.]+) \|", card, re.MULTILINE)
+    assert base is not None
+    assert layered is not None
+    times = (float(layered[1]) - float(base[1])) / float(base[1])
+    assert f"makes the face viewable | {times:.0f} times as many |" in PAGE.read_text("utf-8")
+
+
 def test_the_page_is_right_about_how_often_answers_are_wrong(released: Bundle) -> None:
     assert "more than one answer in six" in PAGE.read_text(encoding="utf-8")
     assert 1 / 6 < 1 - released.manifest.figures["accuracy"] < 1 / 5

@@ -153,6 +153,12 @@ def test_nats_takes_its_configuration(
     assert routes == ([f"nats-{number}" for number in range(replicas)] if replicas > 1 else [])
 
 
+def test_a_server_of_nats_is_stopped_by_sigterm_alone(manifests: Manifests) -> None:
+    """Lame duck mode keeps silent to who reads: decision 14. Its settings would do nothing else."""
+    assert "lame_duck" not in manifests.mounted("nats", "config")["nats.conf"]
+    assert "lifecycle" not in manifests.container("nats")
+
+
 def test_each_workload_may_be_reached_where_it_listens_and_nowhere_else(
     manifests: Manifests,
 ) -> None:

@@ -3,17 +3,28 @@
 import math
 import re
 import shlex
+from pathlib import Path
 
+import nats
 import pytest
 
 from cloud_recognizer.config import CloudConfig, parse_config
+from cloud_recognizer.hub.contract import Origin, watched
+from cloud_recognizer.hub.nats_stream import STREAM
 from cloud_recognizer.metrics import Metrics
+from edge_encoder.servers import order
+from mien.bitstream import Box
+from mien.bundle import load_bundle
+from mien.messages.results import ChunkResult, ItemStatus, Recognition
+from tests.support.hubs import BUNDLE_ID, opened
 from tests.support.metric_catalogue import ROOT
+from tests.support.nats_server import nats_server
 
 PAGE = (ROOT / "docs" / "million-devices.md").read_text(encoding="utf-8")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 DEVICES = 10_000  # of a cell
 FACES_PER_S = DEVICES * 0.1 * 10
+SENT_PER_S = DEVICES * 0.1 * 2  # chunks
 HOURS = 730
 
 
@@ -73,8 +84,7 @@ def test_what_streams_and_envoy_take_follows_from_what_was_measured() -> None:
     envoy_kb = measured(r"of Envoy, in plain text \| \d+ kB; (\d+) kB")
     assert quiet_kb == stated(r"processor time of all of them \| (\d+) kB")
     assert envoy_kb == stated(r"up and answered \| (\d+) kB")
-    chunks_per_s = DEVICES * 0.1 * 2
-    cores = chunks_per_s * stated(r"up and answered \| \d+ kB; (\d+) µs") / 1e6
+    cores = SENT_PER_S * stated(r"up and answered \| \d+ kB; (\d+) µs") / 1e6
     memory_gb = DEVICES * envoy_kb / 1e6
     assert f"{cores:.2f} of a core and {memory_gb:.1f} GB for all" in PAGE
     assert f"{1536 * quiet_kb / 1e6:.2f} GB of streams each" in PAGE
@@ -83,6 +93,53 @@ def test_what_streams_and_envoy_take_follows_from_what_was_measured() -> None:
         assert said.format(DEVICES / recognizers / opened) in PAGE
     idle = stated(r"processor time of all of them \| \d+ kB; ([\d.]+)% of a core")
     assert idle == pytest.approx(100 / 60, abs=0.05), "a sixtieth"
+
+
+def test_two_cells_share_their_devices_so_each_is_sized_for_both() -> None:
+    pair = ("one.example:443", "two.example:443")
+    begin_at_the_first = sum(not order(pair, f"camera-{n}")[0] for n in range(DEVICES))
+    assert begin_at_the_first / DEVICES == pytest.approx(0.5, abs=0.02)
+    assert "half of them live in either\n  from the start" in PAGE
+    assert f"{DEVICES:,} devices for the two,\n  each as below" in PAGE
+    assert f"With {2 * DEVICES:,} the one" in PAGE
+    assert f"would get {2 * SENT_PER_S:,.0f} chunks a\n  second" in PAGE
+    assert SENT_PER_S < CHUNKS_PER_S < 2 * SENT_PER_S
+
+
+def test_results_of_a_whole_minute_are_held_with_the_settings_that_the_page_names() -> None:
+    flags = re.search(r"`(--retention_chunks [^`]+)`", PAGE)
+    assert flags is not None
+    config = parse_config(shlex.split(f"--bundles x {flags[1]}"))
+    default = CloudConfig(ROOT)
+    chunks = 60 * SENT_PER_S
+    held_bytes = chunks * stated(r"five faces are stored in (\d+) bytes")
+    assert f"{chunks:,.0f} chunks at the busiest time" in PAGE
+    assert f"{chunks:,.0f} chunks are {held_bytes / 2**20:.0f} MiB" in PAGE
+    assert default.retention_chunks < chunks <= config.retention_chunks
+    assert default.retention_bytes < held_bytes <= config.retention_bytes
+    assert f"`retention_chunks` ({default.retention_chunks:,}) is" in PAGE
+    assert f"`retention_bytes` ({default.retention_bytes >> 20} MiB)" in PAGE
+
+
+async def test_a_result_takes_as_much_of_nats_as_the_page_says(tmp_path: Path) -> None:
+    expressions = load_bundle(ROOT / "bundles" / "ferplus-48").manifest.expressions
+    faces = tuple(
+        Recognition(
+            n, 10**6 + 100 * n, 1234, Box(600, 300, 120, 121), "happiness", 0.5, (0.125,) * 8
+        )
+        for n in range(5)
+    )
+    origin = Origin("camera-01234", 1_764 * 10**12, 1_764 * 10**9, BUNDLE_ID, expressions)
+    result = ChunkResult(100_000, ItemStatus.RESULT, BUNDLE_ID, faces)
+    with nats_server(tmp_path) as server:
+        async with opened(nats=server.address, nats_storage="file") as hub:
+            await hub.hub.publish(origin, result)
+            client = await nats.connect(server.address)
+            stored = (await client.jetstream().stream_info(STREAM)).state.bytes
+            await client.close()
+    assert stored == pytest.approx(stated(r"five faces are stored in (\d+) bytes"), rel=0.02)
+    held_mb = 60 * SENT_PER_S * watched(origin, result).to_proto().ByteSize() / 1e6
+    assert held_mb == pytest.approx(stated(r"in memory, too, (\d+) MB"), rel=0.02)
 
 
 def test_jpeg_takes_as_many_times_the_bytes_as_the_readme_says() -> None:

@@ -4,6 +4,7 @@ import json
 import math
 import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +26,21 @@ def promtool(*arguments: object) -> None:
     assert ran.returncode == 0, ran.stdout + ran.stderr
 
 
-def evaluate(folder: Path, series: list[dict[str, str]], expectations: list[Any]) -> None:
+def evaluate(
+    folder: Path,
+    series: list[dict[str, str]],
+    expectations: list[Any],
+    alerts: Sequence[dict[str, Any]] = (),
+) -> None:
     """Let promtool evaluate the rules over the series, a value a minute, and compare."""
+    compared = {"promql_expr_test": expectations, "alert_rule_test": [*alerts]}
     document = {
         "rule_files": [str(path) for path in FILES],
         "evaluation_interval": "1m",
         # Recording rules before the alerts, as they would be one evaluation later.
         "group_eval_order": ["mien-cloud", "mien-edge", "mien-cloud-alerts", "mien-edge-alerts"],
         "tests": [
-            {"interval": "1m", "input_series": series, "promql_expr_test": expectations},
+            {"interval": "1m", "input_series": series, **compared},
         ],
     }
     path = folder / "test.yml"
@@ -108,6 +115,33 @@ def test_a_fleet_s_alert_names_the_camera(tmp_path: Path) -> None:
         [*series, *of_target({"up": "1x60"}, "mien-cloud", "a")],
         [expect(firing, 5, ('{camera="yard"}', 1))],
     )
+
+
+@pytest.mark.parametrize(
+    ("alert", "metric", "bad", "good", "severity", "summary"),
+    [
+        (
+            *("MienDeviceCertificateExpires", "mien_edge_certificate_expiry_timestamp_seconds"),
+            *("605400x60", "691200x60", "critical"),
+            "The certificate of host yard expires in 6d 23h 50m 0s",
+        ),
+        (
+            *("MienDeviceCertificateRefused", "mien_edge_certificate_refusals_total"),
+            *("0+1x60", "3x60", "warning"),
+            "host yard cannot use its new certificate and goes on with the old one",
+        ),
+    ],
+    ids=["expires", "refused"],
+)
+def test_each_camera_of_a_fleet_has_a_certificate_of_its_own(
+    alert: str, metric: str, bad: str, good: str, severity: str, summary: str, tmp_path: Path
+) -> None:
+    cameras = {f'{metric}{{camera="yard"}}': bad, f'{metric}{{camera="front-door"}}': good}
+    labels = {"job": "mien-edge", "instance": "host", "camera": "yard", "severity": severity}
+    runbook = "docs/troubleshooting.md#a-certificate-expires"
+    told = {"exp_labels": labels, "exp_annotations": {"summary": summary, "runbook": runbook}}
+    fires = {"eval_time": "20m", "alertname": alert, "exp_alerts": [told]}
+    evaluate(tmp_path, of_target(cameras, "mien-edge", "host"), [], [fires])
 
 
 CLOUD_SERIES = {

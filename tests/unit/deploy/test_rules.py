@@ -120,6 +120,20 @@ def test_an_alert_says_how_bad_what_and_where_to_read_on(rule: Rule) -> None:
     assert f"`{rule.name}`" in PAGE, "its section names it"
 
 
+# What tells of a whole machine, also where its cameras are a fleet.
+OF_A_MACHINE = {"up", "mien_edge_fleet_config_is_newest"}
+OF_A_CAMERA = [
+    rule
+    for rule in ALERTS
+    if any(name.startswith("mien_edge_") for name in read_of(rule) - OF_A_MACHINE)
+]
+
+
+@pytest.mark.parametrize("rule", OF_A_CAMERA, ids=lambda rule: rule.name)
+def test_an_alert_on_a_camera_says_which_one(rule: Rule) -> None:
+    assert "{{ $labels.instance }} {{ $labels.camera }}" in rule.body["annotations"]["summary"]
+
+
 def anchor_of(heading: str) -> str:
     """As GitHub makes it."""
     return re.sub(r"[^a-z0-9 -]", "", heading.lower()).replace(" ", "-")
