@@ -12,6 +12,7 @@ from benchmarks import (
     cloud,
     codec,
     edge,
+    other_eyes,
     paths,
     streams,
     tracks,
@@ -23,14 +24,15 @@ BENCHMARKS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
     "cloud": cloud.run,
     "codec": codec.run,
     "edge": edge.run,
+    "other_eyes": other_eyes.run,
     "paths": paths.run,
     "streams": streams.run,
     "tracks": tracks.run,
     "wire": wire.run,
 }
-NEED_BUNDLE = ("alignment", "cloud", "codec", "edge", "streams", "tracks", "wire")
+NEED_BUNDLE = tuple(name for name in BENCHMARKS if name != "paths")
 NEED_CLIP = ("tracks",)
-NEED_DATA = ("alignment", "codec")
+NEED_DATA = ("alignment", "codec", "other_eyes")
 
 
 def main() -> None:
@@ -62,6 +64,9 @@ def main() -> None:
         default=0.0,
         help="cloud: keep it saturated for so long and look at its memory instead",
     )
+    parser.add_argument("--epochs", type=int, default=16, help="other_eyes: of its training")
+    parser.add_argument("--width", type=int, default=16, help="other_eyes: of its ResNet-18")
+    parser.add_argument("--out", type=Path, help="other_eyes: keep its checkpoint here")
     parser.add_argument("--json", type=Path, help="also write the figures here")
     options = parser.parse_args()
     if options.bundle is None and options.benchmark in NEED_BUNDLE:

@@ -42,8 +42,8 @@ _MEASURED = """## Measured on the validation split ({faces} faces)
 Real coded bytes, chunks of {chunk_faces} faces, header, checksum, time, track and box included.
 The parameters of training, the averaging and the temperatures were chosen on this same split.
 
-| quality level | bytes a face | majority accuracy | macro-F1 | pixel classifier, which never saw \
-the codec, on what the base draws |
+| quality level | bytes a face | majority accuracy | macro-F1 | pixel classifier that taught it, \
+on what the base draws |
 |---|---|---|---|---|
 {level_rows}
 
@@ -62,8 +62,8 @@ nothing else ever to be had from it | {label_alone_accuracy:.2%} |
 | same face, told by the picture with all layers | {layers_auc:.3f} |
 | same face, told by the pixels | {pixels_auc:.3f} |
 
-| layers, on the base of the default level | bytes a face | PSNR | pixel classifier, which never \
-saw the codec, on reconstructions |
+| layers, on the base of the default level | bytes a face | PSNR | pixel classifier that taught it, \
+on reconstructions |
 |---|---|---|---|
 {layer_rows}
 

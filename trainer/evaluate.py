@@ -17,6 +17,7 @@ from trainer.calibration import confidences
 from trainer.data.faces import EXPRESSIONS, FaceSet
 from trainer.data.layout import read_held_out, read_split
 from trainer.figures import calibration_error, confusion, macro_f1, per_class, psnr_db
+from trainer.pictures import pictures
 from trainer.runtime import Network
 
 # The pixel classifier goes along for comparison; no service reads it.
@@ -123,23 +124,14 @@ def _layer_figures(
     payloads: list[bytes],
 ) -> dict[str, float]:
     """Bytes, PSNR and what the pixel classifier reads off reconstructions, after each layer."""
-    level = np.full(len(pixels), bundle.manifest.latent.default_level, np.int32)
-    enhancement, sizes = enhanced(bundle, pixels, symbols, level, payloads)
-    synthesis = Network(bundle.path("synthesis.onnx"))
     pixel = Network(bundle.path(PIXEL_FILE))
     figures: dict[str, float] = {}
-    ends = np.cumsum([0, *(t.shape[0] for t in bundle.layer_tables())])
-    total = sum(map(len, payloads))
-    for layers, end in enumerate(ends.tolist()):
-        total += sizes[layers - 1] if layers else 0
-        shown = enhancement.copy()
-        shown[:, end:] = 0
-        made = synthesis(symbols, level, shown)
-        suffix = "" if layers == len(ends) - 1 else f"_after_{layers}_layers"
-        figures[f"psnr_db{suffix}"] = float(psnr_db(pixels, made).mean())
-        read = pixel(made).argmax(axis=1)
+    for drawn in pictures(bundle, pixels, symbols, payloads, CHUNK_FACES):
+        suffix = "" if drawn.all_layers else f"_after_{drawn.layers}_layers"
+        figures[f"psnr_db{suffix}"] = float(psnr_db(pixels, drawn.faces).mean())
+        read = pixel(drawn.faces).argmax(axis=1)
         figures[f"pixel_accuracy_of_reconstructions{suffix}"] = float(np.mean(read == truth))
-        figures[f"bytes_per_face_with_layers{suffix}"] = total / len(pixels)
+        figures[f"bytes_per_face_with_layers{suffix}"] = drawn.total_bytes / len(pixels)
     return figures
 
 
@@ -168,28 +160,6 @@ def through_the_wire(
     payloads = [codec.encode(chunk) for chunk in chunks_of(symbols, level)]
     decoded = [face.symbols for payload in payloads for face in codec.decode(payload)]
     return np.stack(decoded), payloads
-
-
-def enhanced(
-    bundle: Bundle,
-    pixels: NDArray[np.uint8],
-    symbols: NDArray[np.int32],
-    level: NDArray[np.int32],
-    payloads: list[bytes],
-) -> tuple[NDArray[np.int32], list[int]]:
-    """Enhancements over the wire: what their symbols stand for, int32 (N, E, H, W), in half steps,
-    and the bytes of each layer."""
-    e = Network(bundle.path("enhancement.onnx"))(pixels, symbols, level)
-    codec = bundle.layers()
-    decoded: list[NDArray[np.int32]] = []
-    sizes: list[int] = []
-    for start, payload in zip(range(0, len(e), CHUNK_FACES), payloads, strict=True):
-        latents = list(codec.chosen(e[start : start + CHUNK_FACES]))
-        layers = codec.encode(payload, latents)
-        read = codec.decode(payload, len(latents), layers)
-        decoded += [latent for latent in read if latent is not None]
-        sizes = [a + len(b) for a, b in zip(sizes or [0] * len(layers), layers, strict=True)]
-    return codec.values(np.stack(decoded)), sizes
 
 
 def chunks_of(symbols: NDArray[np.int32], level: int) -> Iterator[list[EncodedFace]]:

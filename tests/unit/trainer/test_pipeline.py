@@ -267,16 +267,15 @@ def test_a_run_goes_on_from_another_with_other_settings(
 ) -> None:
     still = {"epochs": 1, "learning_rate": 0.0}
     base = {"epochs": base_epochs, "learning_rate": 0.0}
-    fit(
-        dataclasses.replace(
-            config(data, tmp_path),
-            start=run,
-            base=dataclasses.replace(BASE, **base, placed=False),
-            enhancement=dataclasses.replace(ENHANCEMENT, **still),
-            synthesis=NO_SYNTHESIS,
-        )
+    settings = dataclasses.replace(
+        config(data, tmp_path),
+        start=run,
+        base=dataclasses.replace(BASE, **base, placed=False),
+        enhancement=dataclasses.replace(ENHANCEMENT, **still),
+        synthesis=NO_SYNTHESIS,
     )
-    before, after = (load_trained(config(data, out)) for out in (run, tmp_path))
+    fit(settings)
+    before, after = load_trained(config(data, run)), load_trained(settings)
     kept = dict(getattr(after, part).named_parameters())
     for name, parameter in getattr(before, part).named_parameters():
         assert torch.allclose(parameter, kept[name], atol=1e-6), name
