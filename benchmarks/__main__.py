@@ -12,7 +12,7 @@ from benchmarks import (
     cloud,
     codec,
     edge,
-    other_eyes,
+    legibility,
     paths,
     streams,
     tracks,
@@ -24,7 +24,7 @@ BENCHMARKS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
     "cloud": cloud.run,
     "codec": codec.run,
     "edge": edge.run,
-    "other_eyes": other_eyes.run,
+    "legibility": legibility.run,
     "paths": paths.run,
     "streams": streams.run,
     "tracks": tracks.run,
@@ -32,7 +32,7 @@ BENCHMARKS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
 }
 NEED_BUNDLE = tuple(name for name in BENCHMARKS if name != "paths")
 NEED_CLIP = ("tracks",)
-NEED_DATA = ("alignment", "codec", "other_eyes")
+NEED_DATA = ("alignment", "codec", "legibility")
 
 
 def main() -> None:
@@ -64,9 +64,9 @@ def main() -> None:
         default=0.0,
         help="cloud: keep it saturated for so long and look at its memory instead",
     )
-    parser.add_argument("--epochs", type=int, default=16, help="other_eyes: of its training")
-    parser.add_argument("--width", type=int, default=16, help="other_eyes: of its ResNet-18")
-    parser.add_argument("--out", type=Path, help="other_eyes: keep its checkpoint here")
+    parser.add_argument("--epochs", type=int, default=16, help="legibility: of its training")
+    parser.add_argument("--width", type=int, default=16, help="legibility: of its ResNet-18")
+    parser.add_argument("--out", type=Path, help="legibility: keep its checkpoint here")
     parser.add_argument("--json", type=Path, help="also write the figures here")
     options = parser.parse_args()
     if options.bundle is None and options.benchmark in NEED_BUNDLE:
