@@ -1,15 +1,20 @@
 """The files of the audit log: whole lines, bounded in size, number and age.
 
-FILE grows; FILE.1, FILE.2 … are those before it, the highest number the oldest.
+FILE grows; FILE.1, FILE.2 … are those before it, the highest number the oldest. A run that was
+allowed more of them may have left some with higher numbers than there may be now.
 """
 
 import errno
 import itertools
 import json
 import os
+import re
 from datetime import datetime
 from pathlib import Path
+from typing import Final
 
+# As many as any run may be allowed; a file with a higher number is somebody else's.
+MOST_FILES: Final = 1000
 # How far beyond its age an entry may get, so that files are not written anew all the time.
 SLACK_S = 86_400.0
 
@@ -48,10 +53,21 @@ class AuditFiles:
                 newer.replace(older)
 
     def forget(self, before_s: float) -> None:
-        """Delete entries older than a Unix time, once the first is by a day. Raises OSError."""
+        """Delete entries older than a Unix time, once the first is by a day. Raises OSError.
+
+        Files beyond those that there may be go whole: nothing else would ever look at them.
+        """
+        for path in self._beyond():
+            path.unlink(missing_ok=True)
         for path in self._all:
             if path.exists():
                 _forget(path, before_s)
+
+    def _beyond(self) -> list[Path]:
+        numbered = re.compile(re.escape(self._path.name) + r"\.([1-9][0-9]*)", re.ASCII)
+        found = ((path, numbered.fullmatch(path.name)) for path in self._path.parent.iterdir())
+        left = range(len(self._all), MOST_FILES)
+        return [path for path, number in found if number and int(number[1]) in left]
 
 
 def _forget(path: Path, before_s: float) -> None:

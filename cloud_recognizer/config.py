@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from cloud_recognizer.accuracy.device_groups import DeviceGroups
+from cloud_recognizer.audit_files import MOST_FILES
 from cloud_recognizer.hub.nats_access import NatsAccess
 from cloud_recognizer.live_page.address import PageAddress
 from mien.bitstream import Limits
@@ -219,7 +220,7 @@ class CloudConfig:
         if self.audit_required and self.audit_log is None:
             raise ConfigError("audit_required needs a file: give audit_log, too")
         check_within("audit_mb", self.audit_mb, 0.001, 1e5)
-        check_within("audit_files", self.audit_files, 2, 1000)
+        check_within("audit_files", self.audit_files, 2, MOST_FILES)
         check_within("audit_days", self.audit_days, 1, 36_500)
         if (self.archive is None) != (self.archive_days is None):
             raise ConfigError("archive and archive_days go together: say where, and for how long")

@@ -7,7 +7,7 @@ file, is fixed by that id.
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from reprlib import repr as shortened
 from types import MappingProxyType
@@ -32,6 +32,8 @@ from mien.manifest_fields import (
 )
 
 FORMAT = 2
+# Those whose base is coded as it is here: 2 has changed nothing but what layers are (decision 40).
+BASE_FORMATS = (1, FORMAT)
 MAX_MANIFEST_BYTES = 1 << 20
 MAX_FILE_BYTES = 64 << 20
 _MAX_FILES = 64
@@ -137,8 +139,11 @@ class Manifest:
         return (text + "\n").encode()
 
     @classmethod
-    def from_json(cls, data: bytes) -> "Manifest":
-        """Read a manifest. Raises ManifestError, which names the field that is wrong."""
+    def from_json(cls, data: bytes, formats: Sequence[int] = (FORMAT,)) -> "Manifest":
+        """Read a manifest of one of these formats.
+
+        Raises ManifestError, which names the field that is wrong.
+        """
         if len(data) > MAX_MANIFEST_BYTES:
             raise ManifestError(f"a manifest has at most {MAX_MANIFEST_BYTES} bytes")
         try:
@@ -146,9 +151,10 @@ class Manifest:
         except (ValueError, RecursionError) as error:
             raise ManifestError(f"the manifest is not JSON: {error}") from error
         root = Fields(document, "manifest")
-        if root.take("format", int) != FORMAT:
+        if root.take("format", int) not in formats:
             raise ManifestError(
-                f"manifest.format is {shortened(document['format'])}, {FORMAT} is read here: "
+                f"manifest.format is {shortened(document['format'])}, "
+                f"{' or '.join(map(str, formats))} is read here: "
                 "use the release of mien that made the bundle, or export it again with this one"
             )
         expressions = read_expressions(root.take("expressions", list))

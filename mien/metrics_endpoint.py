@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
+from mien.bounded_server import MAX_CONNECTIONS, TIMEOUT_S, BoundedServer
 from mien.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -23,24 +25,31 @@ def metrics_endpoint(
     host: str,
     port: int | None,
     pages: Mapping[str, Callable[[], bool]] = NO_PAGES,
+    *,
+    max_connections: int = MAX_CONNECTIONS,
+    timeout_s: float = TIMEOUT_S,
 ) -> Iterator[int | None]:
     """Serve a registry on threads of its own; yields the port bound, None where `port` is None.
 
     pages: path → whether it is answered with 200 or with 503; asked on those threads.
+    max_connections, timeout_s: as `BoundedServer` takes them.
     Raises ConfigError where the port cannot be bound.
     """
     if port is None:
         yield None
         return
     # Here, for the core is installed without it.
-    from prometheus_client import start_http_server
+    from prometheus_client import make_wsgi_app
 
+    application = _with_pages(make_wsgi_app(registry), pages)
     try:
-        server, thread = start_http_server(port, addr=host, registry=registry)
+        server = BoundedServer(
+            *(host, port, application), max_connections=max_connections, timeout_s=timeout_s
+        )
     except OSError as error:
         raise ConfigError(f"metrics_port {port} of {host} cannot be bound: {error}") from error
-    if (metrics := server.get_app()) is not None:
-        server.set_app(_with_pages(metrics, pages))
+    thread = threading.Thread(target=server.serve_forever, name="metrics", daemon=True)
+    thread.start()
     try:
         yield server.server_port
     finally:

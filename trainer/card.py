@@ -62,8 +62,8 @@ nothing else ever to be had from it | {label_alone_accuracy:.2%} |
 | same face, told by the picture with all layers | {layers_auc:.3f} |
 | same face, told by the pixels | {pixels_auc:.3f} |
 
-| layers, on the base of the default level | bytes a face | PSNR | pixel classifier that taught it, \
-on reconstructions |
+| layers, on the base of the default level | bytes a face | PSNR | pixel classifier that taught \
+it, on reconstructions |
 |---|---|---|---|
 {layer_rows}
 

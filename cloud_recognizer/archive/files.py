@@ -13,12 +13,14 @@ import secrets
 from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mien.bundle import MANIFEST, Bundle, load_bundle
+from mien.errors import BundleError, SourceError
+from mien.manifest import BASE_FORMATS
 
 BUNDLES: Final = "bundles"
 # What decoding a payload takes.
@@ -128,9 +130,33 @@ def begun_ms(part: Path) -> int:
     return int(found[1])
 
 
+def read(part: Path, columns: list[str]) -> pa.Table:
+    """Some columns of a part. Raises SourceError for what is none, FileNotFoundError."""
+    try:
+        return pq.ParquetFile(part).read(columns)
+    except pa.ArrowException as error:
+        raise SourceError(f"{part} is no part of an archive, or damaged: {error}") from error
+
+
 def coded_with(folder: Path, bundle_id: str) -> Bundle:
-    """The bundle that coded chunks of an archive, as far as decoding goes. Raises BundleError."""
-    return load_bundle(folder / BUNDLES / bundle_id, _CODEC_FILES, bundle_id)
+    """The bundle that coded chunks of an archive, as far as decoding goes.
+
+    It may be of a format whose layers are not read here: an archive has none. Raises BundleError.
+    """
+    kept = folder / BUNDLES / bundle_id
+    try:
+        return load_bundle(kept, _CODEC_FILES, bundle_id, formats=BASE_FORMATS)
+    except BundleError as error:
+        raise BundleError(
+            f"the archive's chunks of bundle {bundle_id[:12]} cannot be decoded: {error}"
+        ) from error
+
+
+def own_file(path: Path) -> IO[bytes]:
+    """A new file that its own user alone can read, for it says of each face where and when."""
+    path.unlink(missing_ok=True)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    return os.fdopen(os.open(path, flags, 0o600), "wb")
 
 
 def _codec(name: str) -> str:

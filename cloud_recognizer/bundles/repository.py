@@ -142,17 +142,26 @@ class Repository:
         return model, model.prove()
 
     def _retire(self, found: Found) -> None:
-        """Let go what has left the folder, but never the last bundle that can be offered."""
-        served = {model.bundle_id for model in self._catalogue.served}
-        if self._catalogue.sound and not any(x.bundle_id in found.bundles for x in self._catalogue):
-            if not self._nothing_left:
-                _log.error("no bundle is left in %s; those in memory stay in service", self._folder)
-            self._nothing_left = True
-            return
-        self._nothing_left = False
-        for bundle_id in served - set(found.bundles):
+        """Let go what has left the folder.
+
+        The last that can be offered stays, for a volume that vanishes must not stop a fleet; unless
+        nobody who is trusted vouches for it any more, which is said of a bundle that is there.
+        """
+        served = {model.bundle_id: model.bundle.folder for model in self._catalogue.served}
+        left = set(served) - set(found.bundles)
+        last = self._catalogue.sound and not any(
+            x.bundle_id in found.bundles for x in self._catalogue
+        )
+        if last:
+            left = {bundle_id for bundle_id in left if served[bundle_id] in found.distrusted}
+        for bundle_id in left:
             _log.info("bundle %s has left; it goes with its last stream", bundle_id[:12])
             self._catalogue.retire(bundle_id)
+        if last and not self._catalogue.sound:
+            _log.error("no bundle in %s is signed as it must be: none is in service", self._folder)
+        elif last and not self._nothing_left:
+            _log.error("no bundle is left in %s; those in memory stay in service", self._folder)
+        self._nothing_left = last and self._catalogue.sound
 
     def _refuse(self, code: str, why: str) -> None:
         _log.error("a bundle is refused: %s", why)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from mien.bundle import Bundle, bundle_folders, load_bundle
-from mien.errors import BundleError, IncompleteBundleError
+from mien.errors import BundleError, BundleSignatureError, IncompleteBundleError
 from mien.signing import TrustedKeys
 
 # A bundle has at most 64 files; what else lies in its folder cannot cost more than this.
@@ -21,12 +21,13 @@ class Found:
     """What a look at the folder has shown.
 
     bundles: those that are whole, by id. wrong: what is new to report. incomplete: folders that
-    are still being copied.
+    are still being copied. distrusted: folders that are wrong for their signature.
     """
 
     bundles: dict[str, Bundle] = field(default_factory=dict)
     wrong: tuple[BundleError, ...] = ()
     incomplete: int = 0
+    distrusted: frozenset[Path] = frozenset()
 
 
 @dataclass
@@ -61,7 +62,15 @@ class BundleScanner:
         # Of copies of one bundle the first by name is used, always the same.
         bundles = {x.bundle.bundle_id: x.bundle for x in reversed(looks) if x.bundle}
         incomplete = sum(isinstance(x.error, IncompleteBundleError) for x in looks)
-        return Found(bundles, tuple(wrong), incomplete)
+        return Found(bundles, tuple(wrong), incomplete, self._distrusted())
+
+    def _distrusted(self) -> frozenset[Path]:
+        """Those that are reported, so that none counts whose signature is only being written."""
+        return frozenset(
+            folder
+            for folder, seen in self._seen.items()
+            if seen.reported and isinstance(seen.error, BundleSignatureError)
+        )
 
     @property
     def problems(self) -> tuple[BundleError, ...]:

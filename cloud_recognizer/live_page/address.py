@@ -58,6 +58,19 @@ def may_be_asked_for(host_header: str, names: Collection[str]) -> bool:
     return bool(host) and (host in ("localhost", *names) or _address(host) is not None)
 
 
+def is_page_of(origin_header: str, host_header: str, names: Collection[str]) -> bool:
+    """Whether the page that asks, by its Origin, is the one that is asked for.
+
+    Host and port must be those of Host. A proxy may have changed them: so `names` will do, at any
+    port, for who names a host vouches for what is served there.
+    """
+    scheme, _, where = origin_header.partition("://")
+    host, _ = _split(where)
+    if scheme not in ("http", "https") or not host:  # "null", of a page that hides where it is from
+        return False
+    return where.lower() == host_header.lower() or host in names
+
+
 def _split(text: str) -> tuple[str, int | None]:
     """Host and port; ("", None) for what is neither."""
     try:

@@ -18,7 +18,7 @@ from typing import Final
 
 from aiohttp import ClientConnectionError, web
 
-from cloud_recognizer.live_page.address import PageAddress, may_be_asked_for
+from cloud_recognizer.live_page.address import PageAddress, is_page_of, may_be_asked_for
 from cloud_recognizer.live_page.browser import Browser
 from cloud_recognizer.live_page.feed import feed
 from cloud_recognizer.live_page.listening import listening
@@ -121,6 +121,14 @@ class Site:
             return web.json_response({"code": error.code, "message": str(error)}, status=status)
 
     def _is_ours(self, request: web.Request) -> bool:
+        """Whether our own page asks, or a program that is no browser.
+
+        Browsers say Sec-Fetch-Site only to loopback and over TLS. Origin they say everywhere, with
+        each POST, and with whatever else another site's page could read; a program says neither.
+        """
+        origin = request.headers.get("Origin")
+        if origin is not None and not is_page_of(origin, request.host, self._names):
+            return False
         site = request.headers.get("Sec-Fetch-Site", "none")
         # Another site may link to the page; it may not use what is behind it.
         followed = request.path == "/" and request.headers.get("Sec-Fetch-Mode") == "navigate"

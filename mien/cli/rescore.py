@@ -14,13 +14,14 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from cloud_recognizer.archive.rescoring import PartDone, PartJob, gather, plan, rescore_part
-from mien.errors import ConfigError, UnavailableError
+from cloud_recognizer.archive.planning import PartJob, plan
+from cloud_recognizer.archive.rescoring import PartDone, gather, rescore_part
+from mien.errors import ConfigError, MienError, UnavailableError
 from mien.folder_lock import FolderLock
 from mien.signing import TrustedKeys
 
@@ -46,8 +47,9 @@ class RescoreOptions:
 def rescore(options: RescoreOptions) -> str:
     """Write the output, one row a face; returns in words what came of it.
 
-    Raises SourceError without an archive and for a part that is damaged, ConfigError, BundleError
-    for a bundle that does not fit, and UnavailableError without Ray.
+    Raises SourceError without an archive, for a part that is damaged and where a worker does not
+    see the archive, ConfigError, BundleError for a bundle that does not fit, and UnavailableError
+    without Ray.
     """
     if options.workers < 1:
         raise ConfigError(f"workers must be at least 1, got {options.workers}")
@@ -112,10 +114,23 @@ def _on_ray(jobs: Sequence[PartJob]) -> Iterator[PartDone]:
         try:
             while waiting:
                 ready, waiting = ray.wait(waiting)
-                yield from ray.get(ready)
+                yield from _given(ready)
         finally:
             for reference in waiting:
                 ray.cancel(reference, force=True)
+
+
+def _given(ready: list[Any]) -> list[PartDone]:
+    """What tasks gave. Raises what one has raised: Ray's own words are its traceback."""
+    import ray
+
+    try:
+        done: list[PartDone] = ray.get(ready)
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, MienError):
+            raise error.cause from None
+        raise
+    return done
 
 
 @contextlib.contextmanager

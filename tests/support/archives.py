@@ -2,13 +2,19 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
 
 from cloud_recognizer.archive.files import ArchivedChunk, ArchiveFiles
 from mien.bundle import Bundle
+from mien.cli.main import main
+from mien.exit_codes import ExitCode
 from tests.support.recognizer import payload
 
 START_MS = 1_700_000_000_000
 FACES = 3
+CHUNKS = 6
 
 
 def chunk(bundle: Bundle, seq: int, *, device_id: str = "door", at_ms: int = 0) -> ArchivedChunk:
@@ -25,3 +31,29 @@ def write_archive(folder: Path, bundle: Bundle, *parts: Sequence[ArchivedChunk])
     for part in parts:
         files.write(part)
     return folder
+
+
+def three_parts(folder: Path, bundle: Bundle) -> Path:
+    """An archive of CHUNKS chunks, numbered from 1."""
+    numbered = [chunk(bundle, seq, at_ms=seq) for seq in range(1, 1 + CHUNKS)]
+    return write_archive(folder, bundle, *zip(*[iter(numbered)] * 2, strict=True))
+
+
+def command(archive: Path, bundle: Bundle, output: Path, *more: str) -> list[str]:
+    """What to type."""
+    return [
+        *("rescore", str(archive)),
+        *("--bundle", str(bundle.folder), "--output", str(output), *more),
+    ]
+
+
+def rescored(archive: Path, bundle: Bundle, output: Path, *more: str) -> list[dict[str, Any]]:
+    """The rows that the command has written."""
+    assert main(command(archive, bundle, output, *more)) == ExitCode.OK
+    return read(output)
+
+
+def read(output: Path) -> list[dict[str, Any]]:
+    """The rows of a file."""
+    with pq.ParquetFile(output) as file:
+        return list(file.read().to_pylist())

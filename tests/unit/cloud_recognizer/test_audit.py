@@ -184,6 +184,22 @@ async def test_entries_are_forgotten_by_their_age_in_every_file(tmp_path: Path) 
     assert [entry["device"] for entry in entries(log)] == ["gate"]
 
 
+async def test_files_beyond_those_that_there_may_be_now_are_deleted(tmp_path: Path) -> None:
+    """Of ten files five stay when that is what is allowed, and nobody else's."""
+    log, settings = tmp_path / "log", {"max_bytes": 1000, "clock": lambda: 1_700_000_000.0}
+    with AuditLog(log, Metrics(), files=10, **settings) as audit:
+        for faces in range(100):
+            await audit.reconstructed(CALL, SHOP, "door", faces)
+    assert (tmp_path / "log.9").exists()
+    others = [tmp_path / name for name in ("log.20261130", "log.old", "log.07", "lag.7")]
+    for other in others:
+        other.write_text("another's")
+    AuditFiles(log, 1000, 5).forget(0.0)
+    kept = [log, *(tmp_path / f"log.{number}" for number in range(1, 5))]
+    assert sorted(tmp_path.iterdir()) == sorted([*kept, *others])
+    assert entries(log)[-1]["faces"] == 99
+
+
 def test_a_line_that_is_no_entry_goes_with_what_is_old_and_hides_nothing(tmp_path: Path) -> None:
     log = tmp_path / "log"
     log.write_text('half a li\n{"time": "2026-01-02T00:00:00+00:00", "faces": 1}\n')

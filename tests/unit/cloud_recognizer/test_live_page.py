@@ -357,31 +357,3 @@ def test_the_files_load_nothing_from_elsewhere_and_hold_no_inline_script_or_styl
     assert "style=" not in page
     assert " on" not in page.replace(" once", "").replace(" only", "") or " onclick" not in page
     assert page.count("<script") == page.count('<script type="module" src="page.js"></script>') == 1
-
-
-@pytest.mark.parametrize(
-    ("path", "headers", "status"),
-    [
-        ("/", {"Host": "localhost:8080"}, 200),
-        ("/", {"Host": "[::1]:8080"}, 200),
-        ("/", {"Host": "faces.example"}, 200),
-        ("/", {"Host": "attacker.example"}, 403),
-        ("/", {"Host": "attacker.example:80@localhost"}, 403),
-        ("/", {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}, 200),
-        ("/", {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"}, 403),
-        ("/events", {"Host": "attacker.example"}, 403),
-        ("/events", {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}, 403),
-        ("/events", {"Sec-Fetch-Site": "same-site"}, 403),
-        ("/events", {"Sec-Fetch-Site": "same-origin"}, 200),
-    ],
-)
-async def test_other_sites_can_link_to_the_page_and_read_nothing(
-    bundles: Path, path: str, headers: dict[str, str], status: int
-) -> None:
-    settings: dict[str, Any] = {"live_page_names": ["faces.example"], **PAGE}
-    async with running_recognizer(bundles, **settings) as running, browser(running) as session:
-        async with session.get(path, headers=headers) as response:
-            assert response.status == status
-            assert "Access-Control-Allow-Origin" not in response.headers
-        refused = running.sample("page_refusals_total", code="foreign_page")
-    assert refused == (status == 403)

@@ -13,9 +13,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from cloud_recognizer.archive import rescoring
 from cloud_recognizer.archive.files import parts
-from cloud_recognizer.archive.rescoring import gather, plan, rescore_part
+from cloud_recognizer.archive.planning import PartJob, plan
+from cloud_recognizer.archive.rescoring import PartDone, gather, rescore_part
 from cloud_recognizer.model import ExpressionModel, RuntimeOptions
 from mien.bitstream import Limits
 from mien.bundle import Bundle
@@ -25,12 +25,19 @@ from mien.exit_codes import ExitCode
 from mien.folder_lock import FolderLock
 from mien.messages.results import ChunkResult
 from mien.signing import sign
-from tests.support.archives import FACES, START_MS, chunk, write_archive
+from tests.support.archives import (
+    CHUNKS,
+    FACES,
+    START_MS,
+    chunk,
+    read,
+    rescored,
+    three_parts,
+    write_archive,
+)
 from tests.support.keys import make_signer
 from tests.support.recognizer import Device, hello, payload, running_recognizer
 from tests.support.tiny_bundle import make_tiny_bundle
-
-CHUNKS = 6
 
 
 @pytest.fixture
@@ -42,20 +49,7 @@ def other(tmp_path: Path) -> Bundle:
 @pytest.fixture
 def archive(bundle: Bundle, tmp_path: Path) -> Path:
     """Six chunks of three faces, in three parts."""
-    numbered = [chunk(bundle, seq, at_ms=seq) for seq in range(1, 1 + CHUNKS)]
-    return write_archive(tmp_path / "archive", bundle, *zip(*[iter(numbered)] * 2, strict=True))
-
-
-def rescored(archive: Path, bundle: Bundle, output: Path, *more: str) -> list[dict[str, Any]]:
-    """The rows that the command has written."""
-    arguments = [str(archive), "--bundle", str(bundle.folder), "--output", str(output), *more]
-    assert main(["rescore", *arguments]) == ExitCode.OK
-    return read(output)
-
-
-def read(output: Path) -> list[dict[str, Any]]:
-    with pq.ParquetFile(output) as file:
-        return list(file.read().to_pylist())
+    return three_parts(tmp_path / "archive", bundle)
 
 
 def said(result: ChunkResult) -> Iterator[dict[str, Any]]:
@@ -175,7 +169,7 @@ def test_a_run_that_was_stopped_goes_on_and_gives_each_face_once(
     output = tmp_path / "out.parquet"
     began: list[str] = []
 
-    def stops(job: rescoring.PartJob) -> rescoring.PartDone:
+    def stops(job: PartJob) -> PartDone:
         if len(began) == 2:
             raise KeyboardInterrupt
         began.append(job.part)

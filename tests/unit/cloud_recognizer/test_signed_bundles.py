@@ -4,14 +4,34 @@ import logging
 import shutil
 from pathlib import Path
 
+import grpc
 import pytest
+from grpc_health.v1 import health_pb2
 
+from cloud_recognizer.health import LIVENESS
 from mien.bundle import Bundle
 from mien.errors import BundleSignatureError, ConfigError, UnsignedBundleError
 from mien.signing import SIGNATURES, sign
 from tests.support.keys import Signer, make_signer
-from tests.support.recognizer import eventually, running_recognizer
-from tests.support.repository import is_served, listed, watching
+from tests.support.recognizer import (
+    Device,
+    eventually,
+    health,
+    hello,
+    payload,
+    running_recognizer,
+)
+from tests.support.repository import (
+    eventually_async,
+    hello_request,
+    is_served,
+    listed,
+    look_again,
+    watching,
+)
+
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 
 @pytest.fixture
@@ -85,3 +105,48 @@ async def test_a_bundle_whose_signature_goes_bad_leaves_the_service(
         assert await listed(running) == [first.bundle_id]
         code = BundleSignatureError.code
         await eventually(lambda: running.sample("refused_bundles_total", code=code) == 1)
+
+
+@pytest.mark.parametrize("bad", ["another's", "none"])
+async def test_the_last_bundle_leaves_too_and_is_back_once_it_is_signed_again(
+    signed: Path,
+    first: Bundle,
+    second: Bundle,
+    signer: Signer,
+    caplog: pytest.LogCaptureFixture,
+    bad: str,
+) -> None:
+    """No other start would take it. A stream that is open keeps it, as of any bundle that left."""
+    sign(second.folder, second.bundle_id, signer.private)
+    async with watching(signed, bundle_keys=signer.folder) as running:
+        open_before = Device(running.stub)
+        await open_before.open(hello(first, "before"))
+        (first.folder / SIGNATURES).unlink()
+        if bad == "another's":  # right in form
+            shutil.copy(second.folder / SIGNATURES, first.folder / SIGNATURES)
+        await eventually_async(lambda: health(running.channel), NOT_SERVING)
+        assert await health(running.channel, LIVENESS) == SERVING, "no start mends a signature"
+        assert await listed(running) == []
+        assert "is signed as it must be: none is in service" in caplog.text
+        kind = BundleSignatureError if bad == "another's" else UnsignedBundleError
+        assert running.sample("refused_bundles_total", code=kind.code) == 1
+        late = Device(running.stub)
+        await late.call.write(hello_request(first, "late"))
+        assert (await late.status())[0] is grpc.StatusCode.UNAVAILABLE
+        await open_before.send(1, payload(first))
+        assert (await open_before.close()).results[0].bundle_id == first.bundle_id
+        await eventually(lambda: not is_served(running, first))
+        (first.folder / SIGNATURES).unlink(missing_ok=True)
+        sign(first.folder, first.bundle_id, signer.private)
+        await eventually_async(lambda: health(running.channel), SERVING)
+        assert await listed(running) == [first.bundle_id]
+
+
+async def test_a_folder_that_vanishes_leaves_a_signed_bundle_in_service(
+    signed: Path, first: Bundle, signer: Signer
+) -> None:
+    async with watching(signed, bundle_keys=signer.folder) as running:
+        signed.rename(signed.with_name("elsewhere"))
+        await look_again(running)
+        assert await listed(running) == [first.bundle_id]
+        assert await health(running.channel) == SERVING
