@@ -29,7 +29,13 @@ class Keeper(Protocol):
         """The highest seq that a rule of the keeper has dropped; 0 for none."""
 
     def add(self, seq: int, chunk: Chunk) -> bool:
-        """Whether the chunk is kept from now on."""
+        """Whether the chunk is kept from now on. Those of an epoch are added in their order."""
+
+    def is_too_large(self, seq: int, chunk: Chunk) -> bool:
+        """Whether it could not be kept if there were nothing else."""
+
+    def miss(self, chunk: Chunk) -> None:
+        """A new chunk is not kept, and waits in memory alone."""
 
     def hold(self, seq: int) -> None:
         """The chunk is in flight: no rule may drop it."""
@@ -52,6 +58,13 @@ class MemoryOnly:
     def add(self, seq: int, chunk: Chunk) -> bool:
         """Keep nothing."""
         return False
+
+    def is_too_large(self, seq: int, chunk: Chunk) -> bool:
+        """Nothing is kept, whatever its size."""
+        return False
+
+    def miss(self, chunk: Chunk) -> None:
+        """Count nothing: memory is where chunks belong here."""
 
     def hold(self, seq: int) -> None:
         """Do nothing, as the others."""
@@ -138,13 +151,13 @@ class Backlog:
         Returns that one if it is lost by this. If the keeper has it, it is not, and the backlog is
         `behind` from now on. What was sent already stays.
         """
+        others_are_kept = self._keep_what_was_not()
         lost = self._evict() if self.is_full else None
         self._last_seq += 1
-        kept = self._keep(self._last_seq, chunk)
-        item = _Item(self._last_seq, chunk, kept, self._clock())
-        if item.kept:
-            self._keep_what_was_not()
-        self._waiting.append(item)
+        kept = others_are_kept and self._keep(self._last_seq, chunk)
+        if not kept:
+            self._keeper.miss(chunk)
+        self._waiting.append(_Item(self._last_seq, chunk, kept, self._clock()))
         self.forget_dropped()
         return lost
 
@@ -183,13 +196,21 @@ class Backlog:
             self._waiting = deque(item for item in self._waiting if item.seq not in gone)
         return [item.chunk for item in stale]
 
-    def _keep_what_was_not(self) -> None:
-        """The keeper takes chunks (again): hand it those that it could not take before."""
+    def _keep_what_was_not(self) -> bool:
+        """Hand the keeper those that it could not take before; whether it has all that it can.
+
+        In their order, and nothing beyond one that it may take yet: else room for an older chunk
+        would be made of a newer one, and `dropped_until` would lie beyond what is kept.
+        """
         for item in (*self._sent.values(), *self._waiting):
-            if not item.kept and not item.acknowledged:
-                item.kept = self._keeper.add(item.seq, item.chunk)
-                if item.kept and item.seq in self._sent:
-                    self._keeper.hold(item.seq)
+            if item.kept or item.acknowledged:
+                continue
+            item.kept = self._keeper.add(item.seq, item.chunk)
+            if item.kept and item.seq in self._sent:
+                self._keeper.hold(item.seq)
+            if not item.kept and not self._keeper.is_too_large(item.seq, item.chunk):
+                return False
+        return True
 
     def forget_dropped(self) -> None:
         """Do not send what a rule of the keeper has dropped, and counted, in the meantime."""

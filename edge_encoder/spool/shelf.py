@@ -24,6 +24,14 @@ class Shelf:
         """Keep a chunk, if the disk takes it."""
         return self._spool.add(self.hello, seq, chunk)
 
+    def is_too_large(self, seq: int, chunk: Chunk) -> bool:
+        """Larger than all of the spool may be."""
+        return self._spool.is_too_large(self.hello, seq, chunk)
+
+    def miss(self, chunk: Chunk) -> None:
+        """It waits in memory alone."""
+        self._spool.miss(chunk)
+
     def hold(self, seq: int) -> None:
         """It is in flight."""
         self._spool.hold(self.hello, seq)

@@ -113,7 +113,7 @@ class Spool:
         Room is made as the rules say; where only chunks in flight are left to drop, there is none.
         """
         faces = len(chunk.frames)
-        body = self._seal.close(body_of(chunk), _name(hello, seq))
+        body = self._sealed(hello, seq, chunk)
 
         def insert(db: sqlite3.Connection, change: Change) -> bool:
             if not self._apply_rules(db, change, len(body) + ROW_BYTES):
@@ -122,13 +122,22 @@ class Spool:
             return True
 
         kept = bool(self._write(insert))
-        if not kept:
-            self._metrics.spool_unstored.inc(faces)
-        elif self._failing:
+        if kept and self._failing:
             _log.warning("the spool in %s takes chunks again", self._settings.folder)
             self._failing = False
             self._metrics.spool_failing.set(0)
         return kept
+
+    def is_too_large(self, hello: Hello, seq: int, chunk: Chunk) -> bool:
+        """Whether a chunk could not be kept if there were nothing else."""
+        return len(self._sealed(hello, seq, chunk)) + ROW_BYTES > self._settings.max_bytes
+
+    def _sealed(self, hello: Hello, seq: int, chunk: Chunk) -> bytes:
+        return self._seal.close(body_of(chunk), _name(hello, seq))
+
+    def miss(self, chunk: Chunk) -> None:
+        """Count a chunk that is not kept, once, however often it is tried."""
+        self._metrics.spool_unstored.inc(len(chunk.frames))
 
     def settle(self, hello: Hello, first: int, last: int) -> int:
         """Delete the chunks first … last of an epoch, which the server has; returns their faces."""

@@ -196,7 +196,18 @@ def test_what_a_disk_did_not_take_is_offered_to_it_again() -> None:
     disk.takes = True
     backlog.offer(chunk(3))
     assert disk.kept == {1: chunk(1), 2: chunk(2), 3: chunk(3)}
+    assert list(disk.kept) == [1, 2, 3], "in their order"
     assert disk.held == {1}
+
+
+def test_a_disk_that_did_not_take_a_chunk_is_not_given_a_later_one() -> None:
+    disk = Disk()
+    backlog = Backlog(5, WINDOW, disk)
+    disk.takes = False
+    backlog.offer(chunk(1))
+    disk.add = lambda seq, _: seq != 1  # type: ignore[method-assign]  # room for a smaller one
+    backlog.offer(chunk(2))
+    assert [item.kept for item in backlog._waiting] == [False, False]
 
 
 class BacklogMachine(RuleBasedStateMachine):

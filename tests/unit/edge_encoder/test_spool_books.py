@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -291,3 +292,26 @@ class Books(RuleBasedStateMachine):
 
 TestBooks = Books.TestCase
 TestBooks.settings = settings(max_examples=150, stateful_step_count=40)
+
+
+@pytest.mark.parametrize("line_breaks", [False, True])
+def test_room_for_an_older_chunk_is_not_made_of_a_newer_one(line_breaks: bool) -> None:
+    """The spool is full of chunks in flight, so one waits in memory alone; then another is
+    offered when there is room for one."""
+    books = Books()
+    books.offer(5)
+    books.send(1)  # memory was full: a new epoch
+    books.offer(4)
+    books.send(3)
+    books.offer(3)
+    books.send(2)
+    books.send(2)
+    books.send_late(1)
+    books.offer(1)
+    books.answer(late=False, settled=1, answered=1)
+    books.offer(1)
+    if line_breaks:
+        books.break_line()
+        books.offer(1)
+    books.the_books_on_disk_balance()
+    books.teardown()
