@@ -4,13 +4,26 @@ Random tables, random faces, some of which have no layer; more than half of the 
 with a checksum that holds.
 """
 
+import argparse
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from benchmarks.paths import LIMITS, PATHS, Damage, anything, changed, cut, longer, random_tables
+from benchmarks.paths import (
+    LIMITS,
+    PATHS,
+    PAYLOADS,
+    Damage,
+    anything,
+    changed,
+    cut,
+    drawn_symbols,
+    longer,
+    random_tables,
+)
 from mien.errors import BitstreamError
 from mien.layers import LAYER_HEADER_BYTES, LayersCodec, layer_checksum
 from mien.range_coder import MAX_SYMBOL
@@ -27,6 +40,11 @@ class Layered(NamedTuple):
     payload: bytes
     faces: int
     layers: list[bytes]
+
+
+def run(options: argparse.Namespace) -> dict[str, Any]:
+    """The same of layers as benchmarks.paths of payloads, for a quarter as many chunks."""
+    return compare_layers((options.payloads or PAYLOADS) // 4)
 
 
 def compare_layers(chunks: int, seed: int = 0) -> dict[str, Any]:
@@ -82,16 +100,15 @@ def answer(codec: LayersCodec, layered: Layered) -> list[Any] | tuple[str, str]:
     ]
 
 
-def _latent(codec: LayersCodec, tables: CdfTables, random: np.random.Generator) -> np.ndarray:
+def _latent(
+    codec: LayersCodec, tables: CdfTables, random: np.random.Generator
+) -> NDArray[np.int32]:
     """Symbols as the tables of both layers expect them, and now and then one that is far off."""
     symbols = []
     for _ in codec.ends:
         quantiser = int(random.integers(0, QUANTISERS))
         rows = tables.first_rows(quantiser, int(random.integers(0, tables.priors)))
-        quotients = random.integers(0, 1 << 16, len(rows)).tolist()
-        drawn = zip(rows.tolist(), quotients, strict=True)
-        bins = [int(tables.counts(row).searchsorted(q, "right")) - 1 for row, q in drawn]
-        symbols.append(tables.offsets[rows] + np.array(bins))
+        symbols.append(drawn_symbols(tables, rows, random))
     latent = np.concatenate(symbols).clip(-MAX_SYMBOL, MAX_SYMBOL)
     if random.random() < 0.1:
         latent[random.integers(0, latent.size)] = random.integers(-MAX_SYMBOL, MAX_SYMBOL + 1)

@@ -13,6 +13,7 @@ from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mien.bitstream import HEADER_BYTES, Box, EncodedFace, Envelope, Limits
 from mien.codec import ChunkCodec
@@ -40,11 +41,8 @@ LIMITS = Limits(max_chunk_bytes=2048, max_faces=6, max_box_px=2000, max_track_id
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
-    """What became of payloads and layers, and how many of them the paths do not agree about."""
-    from benchmarks.layer_paths import compare_layers
-
-    payloads = options.payloads or PAYLOADS
-    return {**compare(payloads), **compare_layers(payloads // 4)}
+    """What became of the payloads, and how many of them the paths do not agree about."""
+    return compare(options.payloads or PAYLOADS)
 
 
 def compare(payloads: int, seed: int = 0) -> dict[str, Any]:
@@ -118,10 +116,7 @@ def _faces(tables: CdfTables, random: np.random.Generator) -> list[EncodedFace]:
     rows = tables.first_rows(level, int(random.integers(0, tables.priors)))
     faces: list[EncodedFace] = []
     for _ in range(random.integers(1, 5)):
-        quotients = random.integers(0, 1 << 16, positions)
-        drawn = zip(rows.tolist(), quotients.tolist(), strict=True)
-        index = np.array([tables.counts(row).searchsorted(q, "right") - 1 for row, q in drawn])
-        symbols = tables.offsets[rows] + index
+        symbols = drawn_symbols(tables, rows, random)
         if faces:  # most of a later face is as it was
             stays = random.random(positions) < random.choice([0.0, 0.6, 0.9, 1.0])
             symbols = np.where(stays, faces[-1].symbols.ravel(), symbols)
@@ -135,6 +130,16 @@ def _faces(tables: CdfTables, random: np.random.Generator) -> list[EncodedFace]:
         if random.random() < 0.5:
             box = np.clip(box + random.integers(-3, 4, 4), 1, 2000)
     return faces
+
+
+def drawn_symbols(
+    tables: CdfTables, rows: NDArray[np.int64], random: np.random.Generator
+) -> NDArray[np.int64]:
+    """A symbol by each of the rows, as often as the row expects it."""
+    quotients = random.integers(0, 1 << 16, len(rows)).tolist()
+    drawn = zip(rows.tolist(), quotients, strict=True)
+    bins = [tables.counts(row).searchsorted(q, "right") - 1 for row, q in drawn]
+    return np.asarray(tables.offsets[rows] + np.array(bins))
 
 
 def _damaged(payload: bytes, random: np.random.Generator) -> bytes:

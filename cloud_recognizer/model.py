@@ -109,8 +109,6 @@ class ExpressionModel:
             Network(bundle, "synthesis.onnx", options) if options.reconstruction else None
         )
         self._layers = bundle.layers(limits, fastest_reader) if options.reconstruction else None
-        shape = (0, 0, 0) if self._layers is None else self._layers.shape
-        self._nothing = np.zeros(shape, np.int32)  # of a face without an enhancement
         self.provider = self._classifier.provider
         self._log_provider(options)
         self._probe: Probe = load_probe(bundle)
@@ -142,7 +140,8 @@ class ExpressionModel:
         """
         if self._synthesis is None or self._layers is None:
             raise RuntimeError("reconstruction was not allowed when the model was loaded")
-        enhancement = np.stack([self._nothing if e is None else e for e in enhancements])
+        nothing = np.zeros(self._layers.shape, np.int32)
+        enhancement = np.stack([nothing if e is None else e for e in enhancements])
         said = self._layers.values(enhancement)
         faces = self._synthesis(symbols=symbols, level=level, enhancement=said)
         return faces.astype(np.uint8, copy=False)[:, 0]
@@ -169,8 +168,9 @@ class ExpressionModel:
             largest = (MAX_BATCH_FACES, *probe.symbols.shape[1:])
             self.classify(np.resize(probe.symbols, largest), np.resize(level, largest[:1]))
             if self._layers is not None:
-                drawn = self.layers(b"", 1, self._layers.encode(b"", [self._nothing]))
-                self.synthesise(probe.symbols, level, drawn * len(level))
+                nothing = np.zeros(self._layers.shape, np.int32)
+                read = self.layers(b"", 1, self._layers.encode(b"", [nothing]))
+                self.synthesise(probe.symbols, level, read * len(level))
         except Exception as error:  # as above
             raise ProbeError(f"{self.bundle.folder} does not run: {error}") from error
         try:

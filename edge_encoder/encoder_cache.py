@@ -11,7 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from edge_encoder.dialling import PLAIN, Dialler
-from edge_encoder.encoder_download import BusyError, connected, download, promoted
+from edge_encoder.encoder_download import (
+    DOWNLOAD_TIMEOUT_S,
+    BusyError,
+    connected,
+    download,
+    promoted,
+)
 from edge_encoder.kept_encoders import kept, last_used, make_room, mark_used
 from edge_encoder.servers import Servers, Target
 from mien.backoff import Backoff
@@ -25,8 +31,6 @@ if TYPE_CHECKING:  # a name of the type stubs only
 
 _log = logging.getLogger(__name__)
 
-# Another process that fetches the same may take as long.
-LOCK_TIMEOUT_S: Final = 120.0
 _PARTIAL: Final = ".partial-"
 
 
@@ -65,10 +69,11 @@ async def fetch_encoder(
             if begins and (found := await asyncio.to_thread(last_used, cache, keys)):
                 _log.warning("beginning with bundle %s: %s", found.bundle_id[:12], error)
                 return found
-            asked_s = error.retry_after_s if isinstance(error, BusyError) else 0.0
-            if isinstance(error, BusyError) and bundle_id is None:
+            busy = error if isinstance(error, BusyError) else None
+            asked_s = busy.retry_after_s if busy else 0.0
+            if busy and bundle_id is None:
                 there_s = clock()
-                _log.warning("%s; it is asked again", error)
+                _log.warning("%s; it is asked again", busy)
             elif round_is_over and clock() - there_s >= timeout_s:
                 raise UnavailableError(
                     f"no recognizer at {servers} within {timeout_s:g} s (--give_up_s): {error}. "
@@ -93,7 +98,7 @@ async def _fetched(
             if found := await asyncio.to_thread(kept, cache, wanted, keys):
                 return found
             cache.mkdir(parents=True, exist_ok=True)
-            lock = FolderLock(cache, LOCK_TIMEOUT_S)
+            lock = FolderLock(cache, DOWNLOAD_TIMEOUT_S)
             await asyncio.to_thread(lock.acquire)
             try:
                 # Another process may have been quicker.

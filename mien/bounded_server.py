@@ -34,9 +34,8 @@ class BoundedServer(ThreadingMixIn, WSGIServer):
     """
 
     daemon_threads = True
-    request_queue_size = (
-        MAX_CONNECTIONS  # many that come at once are to be closed, not kept waiting
-    )
+    # Many that come at once are to be closed, not kept waiting.
+    request_queue_size = MAX_CONNECTIONS
 
     def __init__(
         self,

@@ -35,7 +35,6 @@ from mien.errors import (
 )
 from mien.layers import LayersCodec
 from mien.manifest import (
-    FORMAT,
     MAX_FILE_BYTES,
     MAX_MANIFEST_BYTES,
     FileEntry,
@@ -112,7 +111,6 @@ def load_bundle(
     files: Sequence[str] | None = EDGE_FILES,
     bundle_id: str | None = None,
     keys: TrustedKeys | None = None,
-    formats: Sequence[int] = (FORMAT,),
 ) -> Bundle:
     """Load the bundle in a folder, and verify the files that will be used.
 
@@ -120,7 +118,6 @@ def load_bundle(
     bundle_id: the id that it must have, if that is known.
     keys: those of which one must have signed it, looked at before anything of it is parsed; without
         them its signature is not looked at.
-    formats: those that are taken; BASE_FORMATS where no layer is read.
     Raises ManifestError, BundleHashError (IncompleteBundleError, one of them, before anything is
     hashed), TablesError, BundleSignatureError.
     """
@@ -130,7 +127,7 @@ def load_bundle(
         raise BundleHashError(f"{folder} holds bundle {found_id}, expected was {bundle_id}")
     if keys is not None:
         keys.check(found_id, read_signatures(folder))
-    manifest = Manifest.from_json(data, formats)
+    manifest = Manifest.from_json(data)
     wanted = (*ALL_FILES, *manifest.files) if files is None else (*files, "tables.npz")
     entries = {name: _entry(manifest, name) for name in wanted if name != MANIFEST}
     for name, entry in entries.items():

@@ -7,7 +7,7 @@ file, is fixed by that id.
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from reprlib import repr as shortened
 from types import MappingProxyType
@@ -32,8 +32,6 @@ from mien.manifest_fields import (
 )
 
 FORMAT = 2
-# Those whose base is coded as it is here: 2 has changed nothing but what layers are (decision 40).
-BASE_FORMATS = (1, FORMAT)
 MAX_MANIFEST_BYTES = 1 << 20
 MAX_FILE_BYTES = 64 << 20
 _MAX_FILES = 64
@@ -139,11 +137,8 @@ class Manifest:
         return (text + "\n").encode()
 
     @classmethod
-    def from_json(cls, data: bytes, formats: Sequence[int] = (FORMAT,)) -> "Manifest":
-        """Read a manifest of one of these formats.
-
-        Raises ManifestError, which names the field that is wrong.
-        """
+    def from_json(cls, data: bytes) -> "Manifest":
+        """Read a manifest. Raises ManifestError, which names the field that is wrong."""
         if len(data) > MAX_MANIFEST_BYTES:
             raise ManifestError(f"a manifest has at most {MAX_MANIFEST_BYTES} bytes")
         try:
@@ -151,10 +146,9 @@ class Manifest:
         except (ValueError, RecursionError) as error:
             raise ManifestError(f"the manifest is not JSON: {error}") from error
         root = Fields(document, "manifest")
-        if root.take("format", int) not in formats:
+        if root.take("format", int) != FORMAT:
             raise ManifestError(
-                f"manifest.format is {shortened(document['format'])}, "
-                f"{' or '.join(map(str, formats))} is read here: "
+                f"manifest.format is {shortened(document['format'])}, {FORMAT} is read here: "
                 "use the release of mien that made the bundle, or export it again with this one"
             )
         expressions = read_expressions(root.take("expressions", list))

@@ -92,8 +92,7 @@ def model_card(name: str, run: Path, train_faces: int, figures: dict[str, Any]) 
     bundle_id = json.loads(path.read_text())["id"] if path.is_file() else None
 
     def trained(stage: str) -> str:
-        # A run from before a stage was thought of says nothing of it.
-        each = [str(n) for part in parts if (n := part.get(stage, {}).get("epochs"))]
+        each = [str(n) for part in parts if (n := part[stage]["epochs"])]
         epochs = " and then, with other settings, ".join(each)
         if not epochs:
             return f"as in bundle {bundle_id}" if bundle_id else "not done"

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.bundle import Bundle
+from mien.layers import LayersCodec
 from trainer.runtime import Network
 
 
@@ -31,30 +32,24 @@ def pictures(
 
     symbols, payloads: of the base, at the bundle's default level, chunk_faces of them in each.
     """
-    level = _level(bundle, len(pixels))
-    enhancement, sizes = _enhanced(bundle, pixels, symbols, payloads, chunk_faces)
+    level = np.full(len(pixels), bundle.manifest.latent.default_level, np.int32)
+    e = Network(bundle.path("enhancement.onnx"))(pixels, symbols, level)
+    codec = bundle.layers()
+    enhancement, sizes = _over_the_wire(codec, e, payloads, chunk_faces)
     synthesis = Network(bundle.path("synthesis.onnx"))
     total = sum(map(len, payloads))
-    ends = bundle.layers().ends
-    for layers, end in enumerate((0, *ends)):
+    for layers, end in enumerate((0, *codec.ends)):
         total += sizes[layers - 1] if layers else 0
         shown = enhancement.copy()
         shown[:, end:] = 0
-        yield Drawn(layers, layers == len(ends), total, synthesis(symbols, level, shown))
+        yield Drawn(layers, layers == len(codec.ends), total, synthesis(symbols, level, shown))
 
 
-def _enhanced(
-    bundle: Bundle,
-    pixels: NDArray[np.uint8],
-    symbols: NDArray[np.int32],
-    payloads: list[bytes],
-    chunk_faces: int,
+def _over_the_wire(
+    codec: LayersCodec, e: NDArray[np.float32], payloads: list[bytes], chunk_faces: int
 ) -> tuple[NDArray[np.int32], list[int]]:
-    """Enhancements over the wire: what their symbols stand for, int32 (N, E, H, W), in half steps,
-    and the bytes of each layer."""
-    level = _level(bundle, len(pixels))
-    e = Network(bundle.path("enhancement.onnx"))(pixels, symbols, level)
-    codec = bundle.layers()
+    """What the symbols of enhancements stand for, int32 (N, E, H, W), in half steps, and the bytes
+    of each layer."""
     decoded: list[NDArray[np.int32]] = []
     sizes: list[int] = []
     for start, payload in zip(range(0, len(e), chunk_faces), payloads, strict=True):
@@ -64,7 +59,3 @@ def _enhanced(
         decoded += [latent for latent in read if latent is not None]
         sizes = [a + len(b) for a, b in zip(sizes or [0] * len(layers), layers, strict=True)]
     return codec.values(np.stack(decoded)), sizes
-
-
-def _level(bundle: Bundle, faces: int) -> NDArray[np.int32]:
-    return np.full(faces, bundle.manifest.latent.default_level, np.int32)

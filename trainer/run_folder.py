@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from mien.npz import write_npz
+from mien.whole_file import replace_file
 from trainer.config import FitConfig
 from trainer.data.faces import EXPRESSIONS, FACE_SIZE
 from trainer.models.base import BaseModel
@@ -87,10 +88,7 @@ def write(model: nn.Module, stage: str, out: Path) -> None:
     """Leave a stage's networks in a run's folder, as a checkpoint of it would."""
     prefix, owned = PREFIXES[stage], model.state_dict()
     arrays = {f"{prefix}{name}": state.numpy() for name, state in owned.items()}
-    # Moved there whole: another process may read the one before.
-    unfinished = out / f"{stage}.tmp"
-    unfinished.write_bytes(write_npz(arrays))
-    unfinished.replace(out / f"{stage}{RELEASED}")
+    replace_file(out / f"{stage}{RELEASED}", write_npz(arrays))
 
 
 def start(model: nn.Module, stage: str, run: Path) -> None:

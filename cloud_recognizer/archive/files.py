@@ -20,7 +20,6 @@ import pyarrow.parquet as pq
 
 from mien.bundle import MANIFEST, Bundle, load_bundle
 from mien.errors import BundleError, SourceError
-from mien.manifest import BASE_FORMATS
 
 BUNDLES: Final = "bundles"
 # What decoding a payload takes.
@@ -139,13 +138,10 @@ def read(part: Path, columns: list[str]) -> pa.Table:
 
 
 def coded_with(folder: Path, bundle_id: str) -> Bundle:
-    """The bundle that coded chunks of an archive, as far as decoding goes.
-
-    It may be of a format whose layers are not read here: an archive has none. Raises BundleError.
-    """
+    """The bundle that coded chunks of an archive, as far as decoding goes. Raises BundleError."""
     kept = folder / BUNDLES / bundle_id
     try:
-        return load_bundle(kept, _CODEC_FILES, bundle_id, formats=BASE_FORMATS)
+        return load_bundle(kept, _CODEC_FILES, bundle_id)
     except BundleError as error:
         raise BundleError(
             f"the archive's chunks of bundle {bundle_id[:12]} cannot be decoded: {error}"

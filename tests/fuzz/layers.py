@@ -1,5 +1,5 @@
 """Enhancement layers of a chunk of three faces. Whatever the bytes: an error of the bitstream, or
-symbols that can be coded again. (That all ways of reading agree: benchmarks.paths.)
+symbols that can be coded again. (That all ways of reading agree: benchmarks.layer_paths.)
 
 The first byte says which layer it is, and whether the rest is a layer (from RAW on) or a body that
 gets a checksum that holds, without which hardly any input would come past it.

@@ -1,5 +1,6 @@
 """A whole run in miniature: fit, stop and go on, export, evaluate."""
 
+import argparse
 import dataclasses
 import json
 from pathlib import Path
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks import legibility
 from mien.bundle import ALL_FILES, BundleRepository, load_bundle
 from mien.probe import check_payloads, load_probe, probe_levels
 from mien.tables import CdfTables
@@ -434,6 +436,30 @@ def test_a_card_says_what_another_task_learns_from_the_latents(bundle: Path) -> 
     for name, figures in beyond.items():
         row = f"| {name.replace('_', ' ')} | {figures['agreement_correlation']:.3f} "
         assert f"{row}| {figures['fer2013_accuracy']:.2%} |" in card
+
+
+def test_other_eyes_read_the_pictures_and_are_compared_with_what_they_read_off_pixels(
+    bundle: Path, tmp_path: Path
+) -> None:
+    options = argparse.Namespace(
+        bundle=bundle,
+        data=write_fer(tmp_path / "many", 160),
+        faces=None,
+        epochs=1,
+        width=4,
+        out=tmp_path,
+    )
+    figures = legibility.run(options)
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    (trained,) = (line["accuracy"] for line in lines if line["event"] == "epoch")
+    assert figures["accuracy_of_pixels"] == trained
+    for layers in range(3):
+        read = figures[f"accuracy_after_{layers}_layers"]
+        difference = figures[f"difference_after_{layers}_layers"]
+        assert difference == pytest.approx(read - trained)
+        low, high = (figures[f"difference_{end}_after_{layers}_layers"] for end in ("low", "high"))
+        assert low <= difference <= high
+    assert legibility.run(options) == figures, "what was trained is not trained again"
 
 
 def test_a_bundle_with_other_networks_is_refused(data: Path, bundle: Path, tmp_path: Path) -> None:
