@@ -84,11 +84,12 @@ REFLECTIONS: Final = "reflections"
 DOWNLOADS: Final = "downloads"  # of bundles: those that run, and wait
 WATCHERS: Final = "watchers"
 HEALTH_WATCHES: Final = "health_watches"
+METRICS_CONNECTIONS: Final = "metrics_connections"  # to the port of metrics and health
 SHARE: Final = "share"  # one caller's part of any of the bounds on calls
 BOUNDS: Final = (
     *(STREAMS, DEVICE_STREAMS, GAVE_WAY),
     *(CALLS, UNREAD_CALLS, SLOW_REQUESTS, REFLECTIONS, HEALTH_WATCHES),
-    *(DOWNLOADS, WATCHERS, SHARE),
+    *(DOWNLOADS, WATCHERS, METRICS_CONNECTIONS, SHARE),
 )
 
 # How faces come in.
@@ -208,7 +209,9 @@ class Metrics:
             "shadow_failures", "Batches at which the shadow failed"
         )
         self.turned_away = self._counter(
-            "turned_away", "Streams and calls that found no place, by the bound they met", "bound"
+            "turned_away",
+            "Streams, calls, connections that found no place, by the bound they met",
+            "bound",
         )
         for bound in BOUNDS:
             self.turned_away.labels(bound)

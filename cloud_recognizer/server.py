@@ -44,7 +44,7 @@ from cloud_recognizer.listening import open_transport
 from cloud_recognizer.live_page.figures import Figures
 from cloud_recognizer.live_page.opening import live_page
 from cloud_recognizer.live_page.sources import Sources
-from cloud_recognizer.metrics import Metrics
+from cloud_recognizer.metrics import METRICS_CONNECTIONS, Metrics
 from cloud_recognizer.model import ExpressionModel, RuntimeOptions
 from cloud_recognizer.policy import Policy
 from cloud_recognizer.rate_limit import RateLimits, RateSettings
@@ -163,7 +163,9 @@ async def _serving(
         with (
             audit,
             metrics_endpoint(
-                *(metrics.registry, config.metrics_host, config.metrics_port), health_pages(checks)
+                *(metrics.registry, config.metrics_host, config.metrics_port),
+                health_pages(checks),
+                on_full=metrics.turned_away.labels(METRICS_CONNECTIONS).inc,
             ) as metrics_port,
         ):
             await server.start()

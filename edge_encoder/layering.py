@@ -46,9 +46,11 @@ class Layering:
         """Make those of another bundle's chunks from now on; nothing is loaded before it has to."""
         self._bundle = bundle
         self._encoder: _Encoder | None = None
+        self._wrong: BundleError | None = None
 
     def request(self) -> None:
         """Somebody asks for the layers of the next chunk; under `never` nothing comes of it."""
+        self._wrong = None  # the file may have been a disk's fault, and somebody waits
         self._requested = self._policy != "never"
 
     def layers(
@@ -62,9 +64,7 @@ class Layering:
         if self._policy != "always" and not self._requested:
             return ()
         try:
-            if self._encoder is None:
-                self._encoder = _Encoder(self._bundle)
-            layers = self._encoder.layers(payload, coded, faces)
+            layers = self._opened().layers(payload, coded, faces)
         except (BundleError, EncodeError, LimitError) as error:
             self._requested = False  # the next request tries anew
             self._on_failure(error.code)
@@ -73,6 +73,18 @@ class Layering:
         if layers:  # a chunk without a picture of any face answers no request: the next one may
             self._requested = False
         return layers
+
+    def _opened(self) -> "_Encoder":
+        """The bundle's; one that is wrong is not opened for each chunk anew, which takes time."""
+        if self._wrong is not None:
+            raise self._wrong.with_traceback(None)  # it would grow by each chunk
+        if self._encoder is None:
+            try:
+                self._encoder = _Encoder(self._bundle)
+            except BundleError as error:
+                self._wrong = error
+                raise
+        return self._encoder
 
 
 class _Encoder:

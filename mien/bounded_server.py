@@ -10,6 +10,7 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Callable
 from socketserver import ThreadingMixIn
 from typing import TYPE_CHECKING, Any, Final
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
@@ -28,6 +29,7 @@ TIMEOUT_S: Final = 10.0
 class BoundedServer(ThreadingMixIn, WSGIServer):
     """Serves an application at an address; a connection is one request.
 
+    on_full: called for each connection that is closed since there are too many.
     max_connections: at a time; one more is closed at once, for a queue would make health late.
     timeout_s: after it a connection is cut, whatever it does: one that sends a byte now and then
     would outlast any bound on silence. Raises OSError for an address that cannot be bound.
@@ -43,12 +45,13 @@ class BoundedServer(ThreadingMixIn, WSGIServer):
         port: int,
         application: "WSGIApplication",
         *,
+        on_full: Callable[[], None] = lambda: None,
         max_connections: int = MAX_CONNECTIONS,
         timeout_s: float = TIMEOUT_S,
     ) -> None:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         self.address_family, *_, address = found[0]
-        self._max_connections = max_connections
+        self._on_full, self._max_connections = on_full, max_connections
         self._timeout_s = timeout_s
         self._lock = threading.Lock()
         # Connection → when it is cut, on the monotonic clock; the first is the oldest.
@@ -70,7 +73,8 @@ class BoundedServer(ThreadingMixIn, WSGIServer):
             super().process_request(request, client_address)
 
     def _say_full(self) -> None:
-        """Once, for whoever fills it could fill the log."""
+        """In the log once, for whoever fills it could fill that too."""
+        self._on_full()
         if not self._was_full:
             _log.warning(
                 "%d connections to the metrics and health port are open: more are closed at once",

@@ -26,13 +26,14 @@ def metrics_endpoint(
     port: int | None,
     pages: Mapping[str, Callable[[], bool]] = NO_PAGES,
     *,
+    on_full: Callable[[], None] = lambda: None,
     max_connections: int = MAX_CONNECTIONS,
     timeout_s: float = TIMEOUT_S,
 ) -> Iterator[int | None]:
     """Serve a registry on threads of its own; yields the port bound, None where `port` is None.
 
     pages: path → whether it is answered with 200 or with 503; asked on those threads.
-    max_connections, timeout_s: as `BoundedServer` takes them.
+    on_full, max_connections, timeout_s: as `BoundedServer` takes them.
     Raises ConfigError where the port cannot be bound.
     """
     if port is None:
@@ -44,7 +45,10 @@ def metrics_endpoint(
     application = _with_pages(make_wsgi_app(registry), pages)
     try:
         server = BoundedServer(
-            *(host, port, application), max_connections=max_connections, timeout_s=timeout_s
+            *(host, port, application),
+            on_full=on_full,
+            max_connections=max_connections,
+            timeout_s=timeout_s,
         )
     except OSError as error:
         raise ConfigError(f"metrics_port {port} of {host} cannot be bound: {error}") from error

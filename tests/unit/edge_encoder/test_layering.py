@@ -88,9 +88,24 @@ def test_a_network_that_is_no_enhancement_costs_the_chunk_nothing(
     monkeypatch.setattr(
         Bundle, "read", lambda own, name: other if name == "enhancement.onnx" else read(own, name)
     )
-    chunk = send(chunker(bundle, Layering("always", bundle, failed.append)), bundle, [1])
+    device = chunker(bundle, Layering("always", bundle, failed.append))
+    chunk = send(device, bundle, [1])
     assert (len(bundle.codec().decode(chunk.payload)), chunk.layers) == (1, ())
     assert failed == ["bad_manifest"]
+    monkeypatch.undo()
+    assert send(device, bundle, [1]).layers == (), "it is not opened for each chunk anew"
+    assert failed == ["bad_manifest"] * 2
+
+
+def test_a_request_has_a_wrong_network_read_again(bundle: Bundle, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(Bundle, "read", lambda *_: b"no network")
+    layering = Layering("on_request", bundle)
+    device = chunker(bundle, layering)
+    layering.request()
+    assert send(device, bundle, [1]).layers == ()
+    monkeypatch.undo()
+    layering.request()
+    assert len(send(device, bundle, [1]).layers) == 2
 
 
 def test_a_network_of_other_layers_costs_the_chunk_nothing(

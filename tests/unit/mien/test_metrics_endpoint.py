@@ -5,7 +5,7 @@ import select
 import socket
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from urllib.error import URLError
 
@@ -23,12 +23,13 @@ ASKED = b"GET /readyz HTTP/1.0\r\n\r\n"
 
 
 @contextmanager
-def served(timeout_s: float) -> Iterator[int]:
+def served(timeout_s: float, on_full: Callable[[], None] = lambda: None) -> Iterator[int]:
     """The port of a service that is well, and takes MOST connections."""
     registry = CollectorRegistry()
     Counter("asked", "What there is to scrape.", registry=registry)
     with metrics_endpoint(
         *(registry, "127.0.0.1", 0, {"/readyz": lambda: True}),
+        on_full=on_full,
         max_connections=MOST,
         timeout_s=timeout_s,
     ) as port:
@@ -86,12 +87,14 @@ def test_a_connection_beyond_the_bound_is_closed_at_once_and_those_before_it_are
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.WARNING)
-    with served(NEVER_S) as port, idle(port, MOST + 2) as held:
+    turned_away: list[None] = []
+    with served(NEVER_S, lambda: turned_away.append(None)) as port, idle(port, MOST + 2) as held:
         assert [answer(each) for each in held[MOST:]] == [b"", b""]
         for each in held[:MOST]:
             each.sendall(ASKED)
             assert answer(each) == b"HTTP/1.0 200 OK\r\n"
         assert get(port, "/readyz") == "ok\n", "their places are free again"
+    assert len(turned_away) == 2
     assert [record.levelname for record in caplog.records] == ["WARNING"]
 
 
