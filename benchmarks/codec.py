@@ -36,13 +36,13 @@ from trainer.data.faces import FaceSet
 from trainer.data.layout import read_held_out
 from trainer.evaluate import (
     CHUNK_FACES,
+    analysed,
     chunks_of,
     classified,
     evaluate_faces,
     through_the_wire,
 )
 from trainer.fit import limited
-from trainer.runtime import Network
 
 FACES = 800
 BATCH_FACES = 256
@@ -60,7 +60,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     pixels, truth = faces.pixels[:], faces.majority
     ours = _levels_and_layers(bundle, faces)
     level = bundle.manifest.latent.default_level if options.level is None else options.level
-    y = Network(bundle.path("analysis.onnx"))(pixels)
+    y = analysed(bundle, pixels)
     symbols = quantised(y, bundle.tables.gains[level])
     chunks = list(chunks_of(symbols, level))
     return {

@@ -15,7 +15,7 @@ from mien.bitstream import Limits
 from mien.bundle import Bundle
 from mien.holding import quantised
 from mien.layers import LayersCodec
-from trainer.runtime import Network
+from trainer.evaluate import analysed
 
 FACES = 32
 PAYLOAD = b"a chunk's payload"
@@ -28,19 +28,19 @@ def layering(bundle: Bundle, pixels: NDArray[np.uint8]) -> dict[str, float]:
     """
     pixels, level = pixels[:FACES], bundle.manifest.latent.default_level
     levels = np.full(len(pixels), level, np.int32)
-    y = Network(bundle.path("analysis.onnx"))(pixels)
+    y = analysed(bundle, pixels)
     symbols = quantised(y, bundle.tables.gains[level])
     session = open_session(bundle.read("enhancement.onnx"))
     model = ExpressionModel(bundle, RuntimeOptions(provider="cpu", reconstruction=True), Limits())
     codecs = {name: bundle.layers(reader=reader) for name, reader in PATHS.items()}
     codec = codecs["plain"]
 
-    def analysed(face: int) -> Any:
+    def enhanced(face: int) -> Any:
         one = slice(face, face + 1)
         given = {"face": pixels[one], "symbols": symbols[one], "level": levels[one]}
         return session.run(["e"], given)[0]
 
-    e = [analysed(face) for face in range(len(pixels))]
+    e = [enhanced(face) for face in range(len(pixels))]
     chosen = [codec.chosen(each)[0] for each in e]
     layers = [codec.encode(PAYLOAD, [latent]) for latent in chosen]
 
@@ -49,7 +49,7 @@ def layering(bundle: Bundle, pixels: NDArray[np.uint8]) -> dict[str, float]:
         return model.synthesise(symbols[one], levels[one], [chosen[face]])
 
     tasks: dict[str, Callable[[int], Any]] = {
-        "layers_analysis": analysed,
+        "layers_analysis": enhanced,
         "layers_choice": lambda face: codec.chosen(e[face]),
         "layers_encode": lambda face: codec.encode(PAYLOAD, [chosen[face]]),
         "picture": drawn,

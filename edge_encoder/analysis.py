@@ -8,12 +8,14 @@ from edge_encoder.inference import open_session
 from mien.bundle import Bundle
 from mien.errors import ManifestError
 from mien.holding import quantised
+from mien.second_look import DOUBTFUL, looked_at
 
 
 class Analysis:
     """y = g_a(x) by the bundle's analysis.onnx, and y_hat = round(gains · y) at its own level.
 
-    Raises ManifestError when the file's output is not of the latent's shape.
+    Of faces that it calls doubtful, y is the mean of two looks (mien.second_look). Raises
+    ManifestError when the file's output is not of the latent's shape.
     """
 
     def __init__(self, bundle: Bundle) -> None:
@@ -21,13 +23,20 @@ class Analysis:
         image, latent = bundle.manifest.image, bundle.manifest.latent
         blank = np.zeros((1, image.channels, image.height, image.width), np.uint8)
         # The first call also plans memory: better now than in the first frame.
-        y = self._run(blank)
+        self._outputs = [node.name for node in self._session.get_outputs()]
+        y, doubtful = self._run(blank)
         if y.shape != (1, *latent.shape):
             raise ManifestError(
                 f"analysis.onnx of bundle {bundle.bundle_id[:12]} answers {y.shape[1:]}, "
                 f"the manifest says {latent.shape}"
             )
+        if doubtful is not None and doubtful.shape != (1,):
+            raise ManifestError(
+                f"analysis.onnx of bundle {bundle.bundle_id[:12]} says of {doubtful.shape} faces "
+                "whether it doubts them, of 1 that it was asked about"
+            )
         self._shape = latent.shape
+        self.looked_twice = 0
         self.level = latent.default_level
         self._gains = bundle.tables.gains[self.level]
 
@@ -43,7 +52,10 @@ class Analysis:
         """The same, without gains and not rounded → y, float32 (N, C, h, w)."""
         if not crops:
             return np.zeros((0, *self._shape), np.float32)
-        return self._run(np.stack(crops))
+        y, again = looked_at(self._run, np.stack(crops))
+        self.looked_twice += again
+        return y
 
-    def _run(self, faces: Crop) -> npt.NDArray[np.float32]:
-        return np.asarray(self._session.run(["y"], {"face": faces})[0], np.float32)
+    def _run(self, faces: Crop) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_] | None]:
+        answers = dict(zip(self._outputs, self._session.run(None, {"face": faces}), strict=True))
+        return np.asarray(answers["y"], np.float32), answers.get(DOUBTFUL)

@@ -25,7 +25,7 @@ from trainer.data.faces import FaceSet
 from trainer.evaluate import PIXEL_FILE
 from trainer.examples import as_float
 from trainer.fresh_head import Rows, accuracy, correlation
-from trainer.runtime import Network
+from trainer.runtime import AnalysisNetwork, Network
 
 TRAIN_FACES, PAIRS = 8_000, 1_000
 
@@ -65,7 +65,7 @@ def _fer2013(seen: tuple[Rows, Rows], train: FaceSet, valid: FaceSet) -> dict[st
 
 
 def _views(bundle: Bundle) -> dict[str, Any]:
-    analysis = Network(bundle.path("analysis.onnx"))
+    analysis = AnalysisNetwork(bundle.path("analysis.onnx"))
     tables, layers = bundle.tables, bundle.layers()
 
     def decoded(level: int) -> Any:

@@ -18,7 +18,7 @@ from trainer.data.faces import EXPRESSIONS, FaceSet
 from trainer.data.layout import read_held_out, read_split
 from trainer.figures import calibration_error, confusion, macro_f1, per_class, psnr_db
 from trainer.pictures import pictures
-from trainer.runtime import Network
+from trainer.runtime import AnalysisNetwork, Network
 
 # The pixel classifier goes along for comparison; no service reads it.
 PIXEL_FILE = "pixel.onnx"
@@ -137,7 +137,7 @@ def _layer_figures(
 
 def analysed(bundle: Bundle, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Latents y, float32 (N, C, H, W), of faces uint8 (N, 1, H, W)."""
-    return Network(bundle.path("analysis.onnx"))(pixels)
+    return AnalysisNetwork(bundle.path("analysis.onnx"))(pixels)
 
 
 def recognised(bundle: Bundle, y: NDArray[np.float32], level: int) -> Recognised:

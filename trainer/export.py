@@ -45,8 +45,9 @@ from trainer.onnx_export import (
 )
 from trainer.placing import latents
 from trainer.run_folder import Trained
-from trainer.runtime import Network
+from trainer.runtime import AnalysisNetwork, Network
 from trainer.schematic import schematic_faces
+from trainer.second_look import add_doubt
 from trainer.synthesis_stage import coded
 from trainer.track_tables import with_tracks
 
@@ -71,21 +72,29 @@ def export(trained: Trained, data: Path, folder: Path, name: str) -> str:
     train, valid = read_train_and_valid(data)
     _write_networks(trained, valid, folder)
     gains = torch.exp(trained.base.log_gains).detach().numpy()
-    layers = write_tables(folder, gains, train, trained.config.enhancement.layer_channels)
+    channels = trained.config.enhancement.layer_channels
+    layers = write_tables(folder, gains, train, valid, channels)
     _write_synthesis(trained, LayersCodec(layers), train, folder)
     card = (trained.config.out, len(train))
     return finish(folder, train, valid, name, lambda figures: model_card(name, *card, figures))
 
 
 def write_tables(
-    folder: Path, gains: NDArray[np.float32], train: FaceSet, layer_channels: tuple[int, ...]
+    folder: Path,
+    gains: NDArray[np.float32],
+    train: FaceSet,
+    valid: FaceSet,
+    layer_channels: tuple[int, ...],
 ) -> list[CdfTables]:
     """Tables of the base and all layers, fitted on training faces, for the networks in a folder.
 
-    Returns those of the layers.
+    The analysis learns which faces to look at twice, if it does not know. Returns the layers'.
     """
-    analysis, classifier = Network(folder / "analysis.onnx"), Network(folder / "classifier.onnx")
-    first = level_tables(latents_of(analysis, train), np.asarray(gains, np.float32))
+    gains = np.asarray(gains, np.float32)
+    add_doubt(folder, gains, train, valid)
+    analysis = AnalysisNetwork(folder / "analysis.onnx")
+    classifier = Network(folder / "classifier.onnx")
+    first = level_tables(latents_of(analysis, train), gains)
     tables = with_tracks(first, analysis, classifier, train)
     tables.save(folder / "tables.npz")
     enhancement = Network(folder / "enhancement.onnx")
@@ -198,7 +207,7 @@ def _temperatures(trained: Trained, valid: FaceSet) -> torch.Tensor:
 def _write_probe(folder: Path, tables: CdfTables) -> None:
     faces = schematic_faces(PROBE_FACES)
     level = probe_levels(len(faces), tables)
-    y = Network(folder / "analysis.onnx")(faces)
+    y = AnalysisNetwork(folder / "analysis.onnx")(faces)
     symbols = quantised(y, tables.gains[level])
     probabilities = Network(folder / "classifier.onnx")(symbols, level).astype(np.float32)
     payloads = golden_payloads(tables, symbols)

@@ -21,7 +21,7 @@ from trainer.data.faces import FaceSet
 from trainer.examples import as_float
 from trainer.level_tables import PRIORS, SYMBOL_RANGE, Counts, competing, row_of
 from trainer.motion import moving
-from trainer.runtime import Network
+from trainer.runtime import AnalysisNetwork, Network
 
 MAX_FACES = 12_000
 BATCH_FACES = 512
@@ -31,7 +31,7 @@ Enhancements = NDArray[np.float32]
 
 
 def layer_tables(
-    analysis: Network,
+    analysis: AnalysisNetwork,
     enhancement: Network,
     tables: CdfTables,
     train: FaceSet,
@@ -89,7 +89,7 @@ def _counted(
 
 
 def _enhancements(
-    analysis: Network, enhancement: Network, tables: CdfTables, train: FaceSet
+    analysis: AnalysisNetwork, enhancement: Network, tables: CdfTables, train: FaceSet
 ) -> Iterator[Enhancements]:
     generator = torch.Generator().manual_seed(2)
     for batch, start in enumerate(range(0, min(len(train), MAX_FACES), BATCH_FACES)):

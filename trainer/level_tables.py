@@ -16,7 +16,7 @@ from mien.tables import CdfTables
 from trainer.augment import Augmentation, augment
 from trainer.data.faces import FaceSet
 from trainer.examples import as_float
-from trainer.runtime import Network
+from trainer.runtime import AnalysisNetwork
 
 PRIORS = 4
 ROUNDS = 6
@@ -34,7 +34,7 @@ UNSEEN = 1e-9
 Counts = NDArray[np.float64]
 
 
-def latents_of(analysis: Network, train: FaceSet) -> NDArray[np.float32]:
+def latents_of(analysis: AnalysisNetwork, train: FaceSet) -> NDArray[np.float32]:
     """y of training faces as they are, and then augmented: float32 (2·N, C, H, W)."""
     generator = torch.Generator().manual_seed(0)
     plain, changed = [], []

@@ -23,7 +23,7 @@ def retable(source: Path, data: Path, folder: Path) -> str:
     train, valid = read_train_and_valid(data)
     shutil.copytree(source, folder)
     channels = tuple(tables.shape[0] for tables in bundle.layer_tables())
-    write_tables(folder, bundle.tables.gains, train, channels)
+    write_tables(folder, bundle.tables.gains, train, valid, channels)
     card = (source / "MODEL_CARD.md").read_text()
     name = bundle.manifest.name
     return finish(folder, train, valid, name, lambda figures: _renewed(card, figures))

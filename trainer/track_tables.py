@@ -20,7 +20,7 @@ from trainer.data.faces import FaceSet
 from trainer.examples import as_float
 from trainer.level_tables import row_of
 from trainer.motion import moving
-from trainer.runtime import Network
+from trainer.runtime import AnalysisNetwork, Network
 
 FRAMES = 8
 BATCH_FACES = 512
@@ -65,7 +65,7 @@ class Transitions:
 
 
 def with_tracks(
-    first: CdfTables, analysis: Network, classifier: Network, train: FaceSet
+    first: CdfTables, analysis: AnalysisNetwork, classifier: Network, train: FaceSet
 ) -> CdfTables:
     """Add rows for later faces, and holds, to tables with the rows of faces told afresh."""
     y = analysis(train.pixels[: min(len(train), SENSITIVITY_FACES)])
@@ -104,7 +104,7 @@ def holds_of(divergence: NDArray[np.float64]) -> NDArray[np.int32]:
 
 
 def count_transitions(
-    analysis: Network,
+    analysis: AnalysisNetwork,
     train: FaceSet,
     gains: NDArray[np.float32],
     holds: Sequence[NDArray[np.int32]],
