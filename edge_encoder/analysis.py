@@ -36,25 +36,25 @@ class Analysis:
                 "whether it doubts them, of 1 that it was asked about"
             )
         self._shape = latent.shape
-        self.looked_twice = 0
         self.level = latent.default_level
         self._gains = bundle.tables.gains[self.level]
 
     def symbols(self, crops: list[Crop]) -> npt.NDArray[np.int32]:
         """Crops, N of uint8 (channels, height, width) → y_hat, int32 (N, C, h, w)."""
-        return self.quantised(self.latents(crops))
+        return self.quantised(self.latents(crops)[0])
 
     def quantised(self, y: npt.NDArray[np.float32]) -> npt.NDArray[np.int32]:
         """y, float32 (N, C, h, w), as `latents` gives it → y_hat at the bundle's own level."""
         return quantised(y, self._gains)
 
-    def latents(self, crops: list[Crop]) -> npt.NDArray[np.float32]:
-        """The same, without gains and not rounded → y, float32 (N, C, h, w)."""
+    def latents(self, crops: list[Crop]) -> tuple[npt.NDArray[np.float32], int]:
+        """The same, without gains and not rounded → y, float32 (N, C, h, w).
+
+        Returns with it how many had a second look.
+        """
         if not crops:
-            return np.zeros((0, *self._shape), np.float32)
-        y, again = looked_at(self._run, np.stack(crops))
-        self.looked_twice += again
-        return y
+            return np.zeros((0, *self._shape), np.float32), 0
+        return looked_at(self._run, np.stack(crops))
 
     def _run(self, faces: Crop) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_] | None]:
         answers = dict(zip(self._outputs, self._session.run(None, {"face": faces}), strict=True))

@@ -33,6 +33,7 @@ class FaceEncoder:
     coder: another bundle's may take its place between two frames; tracks go on.
     period_ms: a track's faces are encoded no more often; left_out: so
     many were not, so far. in_view: faces of the latest frame, those that were left out with them.
+    looked_twice: faces that a first look left in doubt, so far.
     detect_every, max_faces: see FaceTracker. Raises ManifestError as FaceCoder does.
     """
 
@@ -43,7 +44,7 @@ class FaceEncoder:
         self._detector = detector
         self.tracker = FaceTracker(detector, detect_every, max_faces)
         self.period_ms = 0
-        self.in_view = self.left_out = 0
+        self.in_view = self.left_out = self.looked_twice = 0
         self._sent_ms: dict[int, int] = {}
 
     def encode(self, image: Image, time_ms: int, laps: Laps | None = None) -> list[EncodedFace]:
@@ -89,7 +90,8 @@ class FaceEncoder:
         aligner = self.coder.aligner
         crops = [aligner.crop(image, points) for points in landmarks]
         analysis = self.coder.analysis
-        y = analysis.latents(crops)
+        y, again = analysis.latents(crops)
+        self.looked_twice += again
         symbols = analysis.quantised(y)
         level = analysis.level
         return [

@@ -95,6 +95,10 @@ class Metrics:
         self.rejections: Tally[str] = Tally()
         self.frames = self._counter("frames", "Frames looked at")
         self.faces = self._counter("faces", "Faces encoded")
+        self._looked_twice = 0
+        self._second_looks = self._counter(
+            "second_looks", "Faces that were looked at twice, for a first look left them in doubt"
+        )
         self.recognised = self._counter("recognised_faces", "Faces whose result came back")
         self.payload_bytes = self._counter("payload_bytes", "Bytes of coded chunks")
         self.layer_bytes = self._counter(
@@ -180,6 +184,11 @@ class Metrics:
     def drop_until(self, reason: str, total: int) -> None:
         """The same for a cause that keeps its own total."""
         self.drop(reason, total - self.drops[reason])
+
+    def look_twice_until(self, total: int) -> None:
+        """Count second looks, by their total."""
+        self._second_looks.inc(total - self._looked_twice)
+        self._looked_twice = total
 
     def reject(self, code: str, faces: int) -> None:
         """Count the faces of a chunk that the server refused."""

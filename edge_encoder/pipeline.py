@@ -261,6 +261,7 @@ class Pipeline:
         self.metrics.frames.inc()
         self.metrics.faces.inc(faces)
         self.metrics.tracks.set(faces)
+        self.metrics.look_twice_until(self.encoder.looked_twice)
         self.metrics.observe_frame(cpu_s)
         self._count_drops()
 

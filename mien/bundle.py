@@ -1,7 +1,8 @@
 """A bundle: one immutable folder that holds everything that coding and recognising a face need.
 
     manifest.json     its SHA-256 is the bundle id; it holds the SHA-256 of every other file
-    analysis.onnx     edge: face uint8 (N, 1, H, W) -> y float32 (N, C, h, w)
+    analysis.onnx     edge: face uint8 (N, 1, H, W) -> y float32 (N, C, h, w), and doubtful
+                      bool (N,) where it says whom to look at twice (mien.second_look)
     enhancement.onnx  edge: face, symbols, level -> e float32 (N, E, h', w')
     tables.npz        both: integer CDFs of the symbols, rint(gains[level] · y), and the gains
     layer0.npz, …     both: integer CDFs of the symbols of each enhancement layer, by quantiser

@@ -59,7 +59,7 @@ def _parser() -> jsonargparse.ArgumentParser:
     export.add_argument("--name", type=str, help="the bundle's name; the folder's by default")
     commands.add_subcommand("export", export)
     tables = jsonargparse.ArgumentParser(
-        description="copy a bundle with its networks, its tables for tracks counted anew"
+        description="copy a bundle and its networks, with tables counted and figures measured anew"
     )
     tables.add_argument("--bundle", type=Path, required=True, help="folder of the bundle")
     tables.add_argument("--data", type=Path, required=True, help="the dataset it was trained on")

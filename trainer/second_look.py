@@ -90,22 +90,20 @@ def _append(
         "doubt.weight": weight,
         "doubt.bias": bias,
         "doubt.two": np.array([2], np.int64),
+        "doubt.difference": np.array([[1], [-1]], np.float32),
         "doubt.axis": np.array([1], np.int64),
         "doubt.at_most": np.array([at_most], np.float32),
     }
+    nodes = [
+        helper.make_node("Flatten", ["y"], ["doubt.y"], axis=1),
+        helper.make_node("Gemm", ["doubt.y", "doubt.weight", "doubt.bias"], ["doubt.logits"]),
+        helper.make_node("Softmax", ["doubt.logits"], ["doubt.said"], axis=1),
+        helper.make_node("TopK", ["doubt.said", "doubt.two"], ["doubt.best", "doubt.which"]),
+        helper.make_node("MatMul", ["doubt.best", "doubt.difference"], ["doubt.margin"]),
+        helper.make_node("Less", ["doubt.margin", "doubt.at_most"], ["doubt.column"]),
+        helper.make_node("Squeeze", ["doubt.column", "doubt.axis"], [DOUBTFUL]),
+    ]
     model.graph.initializer.extend(numpy_helper.from_array(a, n) for n, a in constants.items())
-    halves = ["doubt.first", "doubt.second"]
-    model.graph.node.extend(
-        [
-            helper.make_node("Flatten", ["y"], ["doubt.flat"], axis=1),
-            helper.make_node("Gemm", ["doubt.flat", *list(constants)[:2]], ["doubt.logits"]),
-            helper.make_node("Softmax", ["doubt.logits"], ["doubt.said"], axis=1),
-            helper.make_node("TopK", ["doubt.said", "doubt.two"], ["doubt.best", "doubt.which"], axis=1),
-            helper.make_node("Split", ["doubt.best"], halves, axis=1, num_outputs=2),
-            helper.make_node("Sub", halves, ["doubt.margin"]),
-            helper.make_node("Less", ["doubt.margin", "doubt.at_most"], ["doubt.column"]),
-            helper.make_node("Squeeze", ["doubt.column", "doubt.axis"], [DOUBTFUL]),
-        ]
-    )
+    model.graph.node.extend(nodes)
     batch = model.graph.input[0].type.tensor_type.shape.dim[0].dim_param
     model.graph.output.append(helper.make_tensor_value_info(DOUBTFUL, TensorProto.BOOL, [batch]))

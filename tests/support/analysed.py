@@ -8,14 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from edge_encoder.inference import open_session
+from edge_encoder.analysis import Analysis
 from mien.bundle import ALL_FILES, load_bundle
 from mien.probe import load_probe, probe_levels
 
 if __name__ == "__main__":
     bundle = load_bundle(Path(sys.argv[1]), ALL_FILES)
     probe = load_probe(bundle)
-    session = open_session(bundle.read("analysis.onnx"))
-    y = session.run(None, {session.get_inputs()[0].name: probe.faces})[0]
+    y, _ = Analysis(bundle).latents(list(probe.faces))
     gains = bundle.tables.gains[probe_levels(len(probe.faces), bundle.tables)]
     np.save(sys.argv[2], np.rint(y * gains[:, :, None, None]).astype(np.int32), allow_pickle=False)
