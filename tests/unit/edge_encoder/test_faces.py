@@ -5,8 +5,9 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from edge_encoder.analysis import Analysis
 from edge_encoder.detector import Detector
@@ -46,6 +47,18 @@ def test_an_analysis_of_another_shape_is_refused(bundle: Bundle, tmp_path: Path)
     with pytest.raises(
         ManifestError, match=r"answers \(1, 48, 48\), the manifest says \(4, 3, 3\)"
     ):
+        Analysis(wrong)
+
+
+def test_an_analysis_that_doubts_more_faces_than_there_are_is_refused(
+    bundle: Bundle, tmp_path: Path
+) -> None:
+    model = onnx.load_from_string(bundle.read("analysis.onnx"))
+    both = numpy_helper.from_array(np.array([True, False]), "both")
+    model.graph.node.append(helper.make_node("Constant", [], ["doubtful"], value=both))
+    model.graph.output.append(helper.make_tensor_value_info("doubtful", TensorProto.BOOL, [2]))
+    wrong = reseal(tmp_path / "wrong", bundle, analysis_onnx=model.SerializeToString())
+    with pytest.raises(ManifestError, match=r"says of \(2,\) faces whether it doubts them"):
         Analysis(wrong)
 
 

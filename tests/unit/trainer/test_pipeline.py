@@ -165,7 +165,9 @@ def test_exported_networks_compute_what_was_trained(data: Path, run: Path, bundl
         moved = consistency(drawn, y_hat, 0.5 / base.gains(level))
         said = base.classifier(y_hat, level).argmax(dim=1)
     coded = symbols.int().numpy(), level.int().numpy()
-    assert np.allclose(Network(bundle / "analysis.onnx")(faces), y.numpy(), atol=0.05)
+    analysis = Network(bundle / "analysis.onnx")
+    assert analysis.names == ["y", "doubtful"]
+    assert np.allclose(analysis(faces), y.numpy(), atol=0.05)
     found = Network(bundle / "classifier.onnx")(*coded)
     assert np.array_equal(found.argmax(axis=1), said.numpy())
     assert np.allclose(Network(bundle / "enhancement.onnx")(faces, *coded), e.numpy(), atol=0.05)
