@@ -21,7 +21,7 @@ from mien.bundle import Bundle
 
 PIXEL_FILE = "pixel.onnx"
 # What the released bundle's faces need by `chosen_quality` on FER2013Valid.
-DEFAULT_QUALITY = 60
+DEFAULT_QUALITY = 85
 QUALITIES = (10, 20, 30, 40, 50, 60, 70, 75, 80, 85, 90, 95)
 PIECE = 64
 

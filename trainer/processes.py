@@ -7,6 +7,7 @@ gradients, which are then averaged. The first process evaluates and writes. Numb
 processes go through gloo, gradients on GPUs through NCCL.
 """
 
+import gc
 import os
 from dataclasses import dataclass
 from datetime import timedelta
@@ -90,6 +91,9 @@ def current() -> Processes:
 def leave() -> None:
     """Part from the other processes, at the end of the program."""
     if dist.is_available() and dist.is_initialized():
+        # What is still wrapped for training holds the group, whose threads would outlive Python
+        # and end the process by SIGABRT after all was done (pytorch/pytorch, pull request 179291).
+        gc.collect()
         dist.destroy_process_group()
 
 
