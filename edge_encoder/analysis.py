@@ -15,15 +15,16 @@ class Analysis:
     """y = g_a(x) by the bundle's analysis.onnx, and y_hat = round(gains · y) at its own level.
 
     Of faces that it calls doubtful, y is the mean of two looks (mien.second_look). Raises
-    ManifestError when the file's output is not of the latent's shape.
+    ManifestError when y is not of the latent's shape, or doubts are of other faces than were asked
+    about.
     """
 
     def __init__(self, bundle: Bundle) -> None:
         self._session = open_session(bundle.read("analysis.onnx"))
+        self._outputs = [node.name for node in self._session.get_outputs()]
         image, latent = bundle.manifest.image, bundle.manifest.latent
         blank = np.zeros((1, image.channels, image.height, image.width), np.uint8)
         # The first call also plans memory: better now than in the first frame.
-        self._outputs = [node.name for node in self._session.get_outputs()]
         y, doubtful = self._run(blank)
         if y.shape != (1, *latent.shape):
             raise ManifestError(

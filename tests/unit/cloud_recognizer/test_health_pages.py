@@ -1,11 +1,13 @@
 """Health over HTTP, for those without a certificate."""
 
 import asyncio
+import socket
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
+from contextlib import ExitStack
 from pathlib import Path
 
 import grpc
@@ -14,12 +16,13 @@ from cloud_recognizer.config import CloudConfig
 from cloud_recognizer.health_pages import ANSWER_S
 from cloud_recognizer.metrics import Metrics
 from cloud_recognizer.server import serving
+from mien.bounded_server import MAX_CONNECTIONS
 from mien.bundle import Bundle
 from mien.messages.downward import Drain
 from mien.v1.recognition_pb2_grpc import RecognitionServiceStub
 from tests.support.certificates import Authority, settings
 from tests.support.metric_catalogue import ROOT
-from tests.support.recognizer import Device, hello, running_recognizer
+from tests.support.recognizer import Device, eventually, hello, running_recognizer
 
 CHECK = [sys.executable, str(ROOT / "deploy" / "check_health.py")]
 
@@ -53,6 +56,17 @@ async def test_a_recognizer_that_speaks_tls_says_without_a_certificate_that_it_i
         assert ran.returncode == 0
     ran = subprocess.run([*CHECK, url], capture_output=True, check=False)
     assert ran.returncode == 1
+
+
+async def test_a_connection_beyond_the_bound_of_its_port_is_counted(bundles: Path) -> None:
+    async with running_recognizer(bundles, metrics_port=0) as running:
+        with ExitStack() as held:
+            for _ in range(MAX_CONNECTIONS + 1):
+                address = ("127.0.0.1", running.serving.metrics_port or 0)
+                held.enter_context(socket.create_connection(address, timeout=30))
+            await eventually(
+                lambda: running.sample("turned_away_total", bound="metrics_connections") == 1
+            )
 
 
 async def test_one_that_drains_is_not_ready(bundles: Path, bundle: Bundle) -> None:

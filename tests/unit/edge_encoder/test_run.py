@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import onnx
 import pytest
+from onnx import TensorProto, helper
 
 from edge_encoder.cli import main
 from edge_encoder.config import EdgeConfig
@@ -24,6 +26,7 @@ from tests.support.metrics_page import metrics_page
 from tests.support.mjpeg_camera import MjpegCamera, walking
 from tests.support.moving_face import Scene, film
 from tests.support.recognizer import Running, eventually, running_recognizer
+from tests.support.reseal import reseal
 from tests.unit.edge_encoder.conftest import CLIP_FRAMES
 
 ROOT = Path(__file__).parents[3]
@@ -178,8 +181,31 @@ async def test_metrics_are_served_while_it_runs(
         await task
     assert page["mien_edge_frames_total"] >= 8
     assert page["mien_edge_recognised_faces_total"] >= 8
+    assert page["mien_edge_second_looks_total"] == 0
     assert page["mien_edge_lag_limit_seconds"] == math.inf
     assert 'mien_edge_dropped_total{reason="uplink_full"}' in page
+
+
+async def test_faces_that_a_bundle_doubts_are_looked_at_twice_and_counted(
+    bundle: Bundle, clip: Path, tmp_path: Path
+) -> None:
+    model = onnx.load_from_string(bundle.read("analysis.onnx"))
+    nodes = [("ReduceMean", "y", "mean"), ("IsNaN", "mean", "none"), ("Not", "none", "doubtful")]
+    model.graph.node.extend(helper.make_node(op, [read], [made]) for op, read, made in nodes)
+    model.graph.node[-3].attribute.extend(
+        [helper.make_attribute("axes", [1, 2, 3]), helper.make_attribute("keepdims", 0)]
+    )
+    model.graph.output.append(helper.make_tensor_value_info("doubtful", TensorProto.BOOL, ["N"]))
+    doubting = reseal(tmp_path / "doubting", bundle, analysis_onnx=model.SerializeToString())
+    results = tmp_path / "results.jsonl"
+    options: dict[str, Any] = {"bundle": doubting.folder, "metrics_port": 0, "pace": True}
+    async with running_recognizer(doubting.folder) as recognizer, asyncio.timeout(60):
+        task = asyncio.create_task(run(config(recognizer, clip, results, **options)))
+        while not (results.is_file() and named(events(results), "recognition")):
+            await asyncio.sleep(0.01)
+        page = await asyncio.to_thread(metrics_page, events(results)[0]["metrics_port"])
+        await task
+    assert page["mien_edge_second_looks_total"] >= 8
 
 
 async def test_a_camera_that_dies_and_comes_back_is_streamed_on(
